@@ -1,0 +1,27 @@
+//! What a data adapter says, whatever brought it here: a remote adapter's line, an in-process adapter's ring.
+
+use crate::ids::ItemId;
+
+/// One event of a data adapter. Borrowed: ingest copies what it keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdapterEvent<'a> {
+    /// New values of some fields.
+    Update {
+        /// The item, by the number of the subscription that the adapter was asked for.
+        item: ItemId,
+        /// Whether the event belongs to the item's snapshot.
+        snapshot: bool,
+        /// Field names with their new values; a field that is not named keeps its value (MERGE).
+        fields: &'a [(&'a str, Option<&'a str>)],
+    },
+    /// The item's snapshot is complete (or there is none).
+    EndOfSnapshot {
+        /// The item.
+        item: ItemId,
+    },
+    /// Everything known of the item is void.
+    ClearSnapshot {
+        /// The item.
+        item: ItemId,
+    },
+}

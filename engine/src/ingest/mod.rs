@@ -1,0 +1,3 @@
+//! The ingest half: the single writer of item state.
+
+pub mod event;

@@ -1,0 +1,9 @@
+//! Everything of Brightwire that touches Linux.
+
+pub mod adapter;
+pub mod config;
+pub mod net;
+pub mod preflight;
+pub mod reactor;
+pub mod runtime;
+pub mod wire;
