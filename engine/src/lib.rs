@@ -2,7 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod counters;
 pub mod ids;
 pub mod ingest;
+pub mod item;
+pub mod limits;
 pub mod time;
 pub mod tlcp;

@@ -1,0 +1,228 @@
+//! The layout of what travels on the data ring, from ingest to a shard.
+//!
+//! A record is a head of 32 bytes and a payload; all numbers are little endian. It is addressed to the reader's own
+//! tables: `local` is the shard's index of the item and `epoch` the tenant of that index, so the shard needs no look-up,
+//! and what was meant for an earlier tenant is recognised.
+//!
+//! ```text
+//!  0 len: u32      whole record, head included
+//!  4 kind: u8      see Kind
+//!  5 (unused)
+//!  6 count: u16    entries of the payload
+//!  8 local: u32
+//! 12 epoch: u32
+//! 16 seq: u64      the event's place in the item's history
+//! 24 stamp: u64    when ingest took the event, ns since the driver's origin
+//! 32 payload       Fields: count × (len: u16, name)      others: count × (field: u16, len: u32 or NULL, value)
+//! ```
+
+use crate::time::Instant;
+
+/// Bytes before the payload.
+pub const HEAD_BYTES: usize = 32;
+const NULL: u32 = u32::MAX;
+
+/// What a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Names of the item's next fields, in the order of their numbers.
+    Fields,
+    /// The whole state, as a snapshot: for those who asked for one.
+    Snapshot,
+    /// The whole state, as an event: what is left of updates for which the ring had no room.
+    State,
+    /// The fields that an event changed.
+    Update,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Fields, Self::Snapshot, Self::State, Self::Update].into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// Writes one record into a scratch buffer.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    count: u16,
+}
+
+impl<'a> Writer<'a> {
+    /// Starts a record in `out`, which is cleared. It is addressed later, see [`address`].
+    pub fn start(out: &'a mut Vec<u8>, kind: Kind, seq: u64, stamp: Instant) -> Self {
+        out.clear();
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&[kind as u8, 0, 0, 0]);
+        out.extend_from_slice(&[0; 8]);
+        out.extend_from_slice(&seq.to_le_bytes());
+        out.extend_from_slice(&stamp.as_nanos().to_le_bytes());
+        Self { out, count: 0 }
+    }
+
+    /// Appends the name of the next field ([`Kind::Fields`]).
+    pub fn name(&mut self, name: &str) {
+        let len = u16::try_from(name.len()).expect("names are bounded");
+        self.out.extend_from_slice(&len.to_le_bytes());
+        self.out.extend_from_slice(name.as_bytes());
+        self.count += 1;
+    }
+
+    /// Appends a field's value. Fields must come in ascending order.
+    #[inline]
+    pub fn value(&mut self, field: u16, value: Option<&[u8]>) {
+        self.out.extend_from_slice(&field.to_le_bytes());
+        let len = value.map_or(NULL, |value| u32::try_from(value.len()).expect("values are bounded"));
+        self.out.extend_from_slice(&len.to_le_bytes());
+        self.out.extend_from_slice(value.unwrap_or_default());
+        self.count += 1;
+    }
+
+    /// Fills in the head.
+    pub fn finish(self) {
+        let len = u32::try_from(self.out.len()).expect("records are bounded");
+        self.out[0..4].copy_from_slice(&len.to_le_bytes());
+        self.out[6..8].copy_from_slice(&self.count.to_le_bytes());
+    }
+}
+
+/// Addresses a finished record to one reader: the same bytes go to every shard but for these eight.
+pub fn address(record: &mut [u8], local: u32, epoch: u32) {
+    record[8..12].copy_from_slice(&local.to_le_bytes());
+    record[12..16].copy_from_slice(&epoch.to_le_bytes());
+}
+
+/// One record, read in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// What it says.
+    pub kind: Kind,
+    /// The reader's index of the item.
+    pub local: u32,
+    /// Which tenant of that index is meant.
+    pub epoch: u32,
+    /// The event's place in the item's history.
+    pub seq: u64,
+    /// When ingest took the event.
+    pub stamp: Instant,
+    count: u16,
+    payload: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// The names of a [`Kind::Fields`] record.
+    pub fn names(&self) -> impl Iterator<Item = &'a str> {
+        let mut rest = self.payload;
+        (0..self.count).map_while(move |_| {
+            let len = usize::from(u16::from_le_bytes(take(&mut rest, 2)?.try_into().ok()?));
+            std::str::from_utf8(take(&mut rest, len)?).ok()
+        })
+    }
+
+    /// Number and value of each field of the other kinds, ascending.
+    #[inline]
+    pub fn values(&self) -> impl Iterator<Item = (usize, Option<&'a [u8]>)> {
+        let mut rest = self.payload;
+        (0..self.count).map_while(move |_| {
+            let head = take(&mut rest, 6)?;
+            let field = u16::from_le_bytes([head[0], head[1]]);
+            let len = u32::from_le_bytes([head[2], head[3], head[4], head[5]]);
+            let value = if len == NULL { None } else { Some(take(&mut rest, len as usize)?) };
+            Some((usize::from(field), value))
+        })
+    }
+}
+
+/// Walks whole records; see [`split`] for where they may be cut.
+pub fn read(mut records: &[u8]) -> impl Iterator<Item = Record<'_>> {
+    std::iter::from_fn(move || {
+        let len = whole(records)?;
+        let record = take(&mut records, len)?;
+        let word = |at: usize| u32::from_le_bytes(record[at..at + 4].try_into().expect("four bytes"));
+        let long = |at: usize| u64::from_le_bytes(record[at..at + 8].try_into().expect("eight bytes"));
+        Some(Record {
+            kind: Kind::from_byte(record[4])?,
+            count: u16::from_le_bytes([record[6], record[7]]),
+            local: word(8),
+            epoch: word(12),
+            seq: long(16),
+            stamp: Instant::from_nanos(long(24)),
+            payload: &record[HEAD_BYTES..],
+        })
+    })
+}
+
+/// How many bytes at the start of `bytes` are whole records. The rest is the beginning of one more: a ring's
+/// memory ends somewhere, and a record may go on at its other end.
+pub fn split(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(len) = whole(&bytes[at..]) {
+        at += len;
+    }
+    at
+}
+
+/// The length of the record that `bytes` begins with, as far as its first four bytes tell.
+pub fn length(bytes: &[u8]) -> Option<usize> {
+    let len = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
+    debug_assert!(len >= HEAD_BYTES);
+    Some(len)
+}
+
+fn whole(bytes: &[u8]) -> Option<usize> {
+    length(bytes).filter(|len| (HEAD_BYTES..=bytes.len()).contains(len))
+}
+
+fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    let (head, tail) = rest.split_at_checked(len)?;
+    *rest = tail;
+    Some(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update() -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut writer = Writer::start(&mut out, Kind::Update, 9, Instant::from_nanos(5));
+        writer.value(1, Some(b"x"));
+        writer.value(4, None);
+        writer.value(7, Some(b""));
+        writer.finish();
+        address(&mut out, 3, 2);
+        out
+    }
+
+    #[test]
+    fn reads_what_was_written() {
+        let bytes = update();
+        let record = read(&bytes).next().unwrap();
+        assert_eq!((record.kind, record.local, record.epoch, record.seq), (Kind::Update, 3, 2, 9));
+        assert_eq!(record.stamp, Instant::from_nanos(5));
+        let values: Vec<_> = record.values().collect();
+        assert_eq!(values, [(1, Some(&b"x"[..])), (4, None), (7, Some(&b""[..]))]);
+    }
+
+    #[test]
+    fn names_travel_too() {
+        let mut out = Vec::new();
+        let mut writer = Writer::start(&mut out, Kind::Fields, 0, Instant::ZERO);
+        writer.name("bid");
+        writer.name("größe");
+        writer.finish();
+        let names: Vec<_> = read(&out).next().unwrap().names().collect();
+        assert_eq!(names, ["bid", "größe"]);
+    }
+
+    #[test]
+    fn a_cut_record_is_left_for_later() {
+        let one = update();
+        let two = [one.clone(), one.clone()].concat();
+        for cut in 0..two.len() {
+            let whole = split(&two[..cut]);
+            assert_eq!(whole, cut / one.len() * one.len());
+            assert_eq!(read(&two[..cut]).count(), cut / one.len());
+        }
+    }
+}

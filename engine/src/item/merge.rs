@@ -1,0 +1,190 @@
+//! MERGE: one row whose fields change. Ingest's copy of the state, and the order in which the item's fields got
+//! their numbers.
+
+use smallvec::SmallVec;
+
+/// Short values live inside the table; 24 bytes hold a price, a time, a quantity.
+type Value = SmallVec<[u8; 24]>;
+
+/// The current state of a MERGE item.
+#[derive(Debug, Default)]
+pub struct MergeState {
+    fields: Vec<Field>,
+    /// Fields changed by the event at hand, in the order of their numbers once [`MergeState::changed`] is called.
+    changed: Vec<u16>,
+    value_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Field {
+    name: Box<str>,
+    value: Option<Value>,
+    changed: bool,
+}
+
+/// The item has more fields, or its values more bytes, than an item may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge;
+
+impl MergeState {
+    /// Merges one event: a field that it does not name keeps its value. Afterwards [`MergeState::changed`] tells
+    /// what is different. A field name that is new gets the next number.
+    ///
+    /// On error nothing has changed but the numbers of new fields.
+    pub fn merge(&mut self, event: &[(&str, Option<&str>)], fields_max: usize, bytes_max: usize) -> Result<(), TooLarge> {
+        self.forget_changes();
+        // What the values would come to if nothing were replaced: an upper bound that is cheap to keep.
+        let added: usize = event.iter().map(|(_, value)| value.map_or(0, str::len)).sum();
+        if self.value_bytes + added > bytes_max {
+            self.value_bytes = self.fields.iter().map(|f| f.value.as_ref().map_or(0, |v| v.len())).sum();
+            if self.value_bytes + added > bytes_max {
+                return Err(TooLarge);
+            }
+        }
+        let mut guess = 0;
+        for (name, value) in event {
+            let index = self.number(name, guess, fields_max)?;
+            guess = index + 1;
+            let field = &mut self.fields[index];
+            let value = value.map(str::as_bytes);
+            if field.value.as_deref() == value {
+                continue;
+            }
+            match (&mut field.value, value) {
+                (Some(old), Some(new)) => {
+                    old.clear();
+                    old.extend_from_slice(new);
+                }
+                (old, new) => *old = new.map(Value::from_slice),
+            }
+            if !field.changed {
+                field.changed = true;
+                self.changed.push(u16::try_from(index).expect("fields_max fits"));
+            }
+        }
+        self.value_bytes += added;
+        self.changed.sort_unstable();
+        Ok(())
+    }
+
+    /// Sets every field to null; all that were not are then changed.
+    pub fn clear(&mut self) {
+        self.forget_changes();
+        for (index, field) in self.fields.iter_mut().enumerate() {
+            if field.value.take().is_some() {
+                field.changed = true;
+                self.changed.push(u16::try_from(index).expect("fields_max fits"));
+            }
+        }
+        self.value_bytes = 0;
+    }
+
+    /// Numbers of the fields that the last event changed, ascending.
+    pub fn changed(&self) -> &[u16] {
+        &self.changed
+    }
+
+    /// How many fields the item has had so far.
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Whether no field was ever named.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// The name of a field.
+    pub fn name(&self, index: usize) -> &str {
+        &self.fields[index].name
+    }
+
+    /// The current value of a field.
+    pub fn value(&self, index: usize) -> Option<&[u8]> {
+        self.fields[index].value.as_deref()
+    }
+
+    /// Bytes of all values, at most (replaced values may still be counted).
+    pub fn value_bytes(&self) -> usize {
+        self.value_bytes
+    }
+
+    fn forget_changes(&mut self) {
+        for index in self.changed.drain(..) {
+            self.fields[usize::from(index)].changed = false;
+        }
+    }
+
+    /// The number of the field `name`. Adapters name their fields in the same order each time, so the field after
+    /// the last one found is nearly always right.
+    #[inline]
+    fn number(&mut self, name: &str, guess: usize, fields_max: usize) -> Result<usize, TooLarge> {
+        if self.fields.get(guess).is_some_and(|field| &*field.name == name) {
+            return Ok(guess);
+        }
+        if let Some(index) = self.fields.iter().position(|field| &*field.name == name) {
+            return Ok(index);
+        }
+        if self.fields.len() >= fields_max {
+            return Err(TooLarge);
+        }
+        self.fields.push(Field { name: name.into(), value: None, changed: false });
+        Ok(self.fields.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(events: &[&[(&str, Option<&str>)]]) -> MergeState {
+        let mut state = MergeState::default();
+        for event in events {
+            state.merge(event, 100, 1000).unwrap();
+        }
+        state
+    }
+
+    #[test]
+    fn a_field_that_is_not_named_keeps_its_value() {
+        let state = merged(&[&[("a", Some("1")), ("b", Some("2"))], &[("b", Some("3"))]]);
+        assert_eq!(state.value(0), Some(&b"1"[..]));
+        assert_eq!(state.value(1), Some(&b"3"[..]));
+        assert_eq!(state.changed(), &[1]);
+    }
+
+    #[test]
+    fn an_equal_value_is_no_change_and_null_is_not_empty() {
+        let mut state = merged(&[&[("a", Some("1")), ("b", None)]]);
+        state.merge(&[("b", None), ("a", Some("1"))], 100, 1000).unwrap();
+        assert_eq!(state.changed(), &[] as &[u16]);
+        state.merge(&[("b", Some(""))], 100, 1000).unwrap();
+        assert_eq!(state.changed(), &[1]);
+    }
+
+    #[test]
+    fn changes_come_in_the_order_of_the_fields() {
+        let state = merged(&[&[("a", Some("1")), ("b", Some("1"))], &[("b", Some("2")), ("a", Some("2")), ("b", Some("3"))]]);
+        assert_eq!(state.changed(), &[0, 1]);
+        assert_eq!(state.value(1), Some(&b"3"[..]));
+    }
+
+    #[test]
+    fn clearing_nulls_all_fields() {
+        let mut state = merged(&[&[("a", Some("1")), ("b", None)]]);
+        state.clear();
+        assert_eq!(state.changed(), &[0]);
+        assert_eq!(state.value(0), None);
+    }
+
+    #[test]
+    fn bounds_hold_and_replaced_values_do_not_count() {
+        let mut state = MergeState::default();
+        assert_eq!(state.merge(&[("a", None), ("b", None)], 1, 10), Err(TooLarge));
+        for n in 0..100 {
+            state.merge(&[("a", Some(if n % 2 == 0 { "12345" } else { "54321" }))], 1, 10).unwrap();
+        }
+        assert_eq!(state.merge(&[("a", Some("12345678901"))], 1, 10), Err(TooLarge));
+        assert_eq!(state.value(0), Some(&b"54321"[..]));
+    }
+}

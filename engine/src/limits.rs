@@ -1,0 +1,77 @@
+//! Every bound of the engine in one place, with its unit and what happens at the bound.
+//!
+//! Where a number comes from: `reference` is the default of the reference product, `guess` is ours and waits for a
+//! measurement.
+
+/// The bounds, with their defaults.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of one request (a WebSocket message; an HTTP head or body). Told to clients in `CONOK`, who split their
+    /// batches by it. Beyond: the transport closes the connection. (reference)
+    pub request_bytes_max: usize,
+    /// Bytes of requests that may wait on one connection for the session they need. Beyond: the connection is closed.
+    /// (guess: twice what one request may hold)
+    pub waiting_bytes_max: usize,
+    /// Bytes of answers and other lines that may wait for one client. Only requests of that client make them. Beyond:
+    /// its connection is closed. (guess)
+    pub lines_bytes_max: usize,
+    /// Bytes written to one session in one turn before others get theirs. Beyond: the rest follows in the next turn.
+    /// (guess: a few TLS records; small beside a socket's buffer)
+    pub turn_bytes_max: usize,
+    /// Sessions of one shard. Beyond: `CONERR,8`. (guess: what a shard's memory holds)
+    pub sessions_max: usize,
+    /// Subscriptions of one session. Beyond: `REQERR,68`. (guess: two-level push makes one per key)
+    pub subscriptions_per_session_max: usize,
+    /// Items of one subscription. Beyond: `REQERR,21`. (guess)
+    pub items_per_subscription_max: usize,
+    /// Questions that one shard may have open with the metadata adapters. Beyond: the request is refused as
+    /// overload. (guess)
+    pub questions_max: usize,
+    /// Fields of one item. Beyond: the event is dropped and counted. (guess; numbers of fields are 16 bit)
+    pub fields_per_item_max: usize,
+    /// Bytes of one field name. Beyond: the event is dropped and counted. (guess)
+    pub field_name_bytes_max: usize,
+    /// Bytes of all values of one item. Beyond: the event is dropped and counted. (guess: a record of twice this
+    /// must fit the data ring)
+    pub item_bytes_max: usize,
+    /// Items that ingest keeps. Beyond: the subscription gets no data, and that is counted. (item numbers are 24 bit)
+    pub items_max: usize,
+}
+
+/// The smallest data ring that fits [`Limits::DEFAULT`]: the largest record with its names, and room to spare.
+pub const RING_BYTES_MIN: usize = 4 * Limits::DEFAULT.item_bytes_max;
+
+impl Limits {
+    /// The defaults.
+    pub const DEFAULT: Self = Self {
+        request_bytes_max: 50_000,
+        waiting_bytes_max: 100_000,
+        lines_bytes_max: 1 << 20,
+        turn_bytes_max: 64 << 10,
+        sessions_max: 1_000_000,
+        subscriptions_per_session_max: 10_000,
+        items_per_subscription_max: 10_000,
+        questions_max: 100_000,
+        fields_per_item_max: 1_000,
+        field_name_bytes_max: 256,
+        item_bytes_max: 256 << 10,
+        items_max: 4_000_000,
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+// Relations that the code relies on.
+const _: () = {
+    let limits = Limits::DEFAULT;
+    assert!(limits.waiting_bytes_max >= limits.request_bytes_max);
+    assert!(limits.fields_per_item_max <= u16::MAX as usize);
+    assert!(limits.field_name_bytes_max <= u16::MAX as usize);
+    assert!(limits.item_bytes_max < 1 << 30);
+    assert!(limits.items_max < 1 << 24);
+    assert!(limits.fields_per_item_max * (limits.field_name_bytes_max + 2) <= 2 * limits.item_bytes_max);
+};

@@ -1,0 +1,163 @@
+//! What shards ask of metadata adapters, and what they are told.
+//!
+//! The metadata adapter decides who may do what. Shards never wait for it: a request that needs a decision becomes an
+//! [`Ask`] and parks; the [`Answer`] resumes it. A question bundles all that one request needs to know, so that it
+//! crosses between cores once, however many calls to an adapter it takes on the other side.
+
+pub mod literal;
+
+use crate::ids::{DataAdapterId, ShardId};
+use crate::tlcp::cause::Refusal;
+use crate::tlcp::request::Mode;
+use literal::Literal;
+
+/// An adapter set, by its place in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdapterSetId(pub u16);
+
+/// Names a question; the shard that asked finds the waiting request by it, or finds that it no longer waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token(pub u64);
+
+/// A question with its token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// To be given back with the answer.
+    pub token: Token,
+    /// What is asked.
+    pub question: Question,
+}
+
+/// What a request needs to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Question {
+    /// May this user open a session in this adapter set?
+    OpenSession {
+        /// The session's id, should it come to be.
+        session: Box<str>,
+        /// The adapter set's name.
+        adapter_set: Box<str>,
+        /// Absent is not the same as empty.
+        user: Option<Box<str>>,
+        /// Absent is not the same as empty.
+        password: Option<Box<str>>,
+    },
+    /// May this user subscribe to this, and what is it?
+    Subscribe {
+        /// The session's adapter set.
+        adapter_set: AdapterSetId,
+        /// The session's user.
+        user: Option<Box<str>>,
+        /// The data adapter's name; `None` means the one named `DEFAULT`.
+        data_adapter: Option<Box<str>>,
+        /// Stands for a list of items.
+        group: Box<str>,
+        /// Stands for a list of fields.
+        schema: Box<str>,
+        /// A filter known to the adapter.
+        selector: Option<Box<str>>,
+        /// How the events shall be understood.
+        mode: Mode,
+    },
+}
+
+/// An answer to the question with this token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The question's token.
+    pub token: Token,
+    /// What is granted, or why not.
+    pub result: Result<Granted, Refusal>,
+}
+
+/// What is granted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Granted {
+    /// To [`Question::OpenSession`].
+    Session {
+        /// The set's number, for later questions.
+        adapter_set: AdapterSetId,
+        /// Kilobits per second at most; `None` is no limit.
+        bandwidth_kbps_max: Option<f64>,
+    },
+    /// To [`Question::Subscribe`].
+    Subscription {
+        /// Who supplies the items.
+        data_adapter: DataAdapterId,
+        /// The items of the group, in order.
+        items: Vec<GrantedItem>,
+        /// The fields of the schema, in order.
+        fields: Vec<Box<str>>,
+    },
+}
+
+/// One item of a group, as granted to one user.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrantedItem {
+    /// Its name, which clients never see: updates carry its position.
+    pub name: Box<str>,
+    /// Updates per second at most; `None` is no limit.
+    pub frequency_max: Option<f64>,
+}
+
+/// The adapter sets of a server, as far as questions are concerned.
+#[derive(Clone, Debug, Default)]
+pub struct AdapterSets {
+    sets: Vec<AdapterSet>,
+    adapters: u16,
+}
+
+/// One adapter set.
+#[derive(Clone, Debug)]
+struct AdapterSet {
+    name: Box<str>,
+    metadata: Literal,
+    data: Vec<(Box<str>, DataAdapterId)>,
+}
+
+/// The name that a client means when it names no adapter set or data adapter.
+pub const DEFAULT_NAME: &str = "DEFAULT";
+
+impl AdapterSets {
+    /// Adds a set with its data adapters, and returns the numbers of these in the same order.
+    pub fn add(&mut self, name: &str, metadata: Literal, data_adapters: &[&str]) -> Vec<DataAdapterId> {
+        let ids: Vec<_> = (self.adapters..).map(DataAdapterId).take(data_adapters.len()).collect();
+        self.adapters += u16::try_from(ids.len()).expect("a configuration has few adapters");
+        let data = data_adapters.iter().map(|&name| name.into()).zip(ids.iter().copied()).collect();
+        self.sets.push(AdapterSet { name: name.into(), metadata, data });
+        ids
+    }
+
+    /// Answers a question at once, as the built-in metadata adapter can. `from` is the shard that asks.
+    pub fn answer(&self, _from: ShardId, ask: &Ask) -> Answer {
+        Answer { token: ask.token, result: self.decide(&ask.question) }
+    }
+
+    fn decide(&self, question: &Question) -> Result<Granted, Refusal> {
+        match question {
+            Question::OpenSession { adapter_set, user, password, .. } => {
+                let index = self.sets.iter().position(|set| set.name == *adapter_set);
+                let index = index.ok_or_else(Refusal::adapter_set_unknown)?;
+                self.sets[index].metadata.open_session(user.as_deref(), password.as_deref())?;
+                Ok(Granted::Session {
+                    adapter_set: AdapterSetId(u16::try_from(index).expect("a configuration has few sets")),
+                    bandwidth_kbps_max: None,
+                })
+            }
+            Question::Subscribe { adapter_set, data_adapter, group, schema, selector, mode, .. } => {
+                let set = &self.sets[usize::from(adapter_set.0)];
+                let name = data_adapter.as_deref().unwrap_or(DEFAULT_NAME);
+                let adapter = set.data.iter().find(|(known, _)| &**known == name);
+                let (_, data_adapter) = adapter.ok_or_else(Refusal::data_adapter_unknown)?;
+                if selector.is_some() {
+                    return Err(Refusal::bad_selector());
+                }
+                Ok(Granted::Subscription {
+                    data_adapter: *data_adapter,
+                    items: set.metadata.items(group, *mode)?,
+                    fields: set.metadata.fields(schema)?,
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Tail cache: what stands behind `U,<sub>,<item>,`, encoded once for all sessions in step.
+//!
+//! A tail depends on the schema, the row that the client has (the base of the delta) and the row that it shall have,
+//! and on nothing of the session. Clients that keep up all have the same base, so one encoding serves them all; a new
+//! client's tail has no base and serves every other new client. A laggard computes its own.
+
+use crate::item::row::Row;
+use crate::tlcp::values;
+
+/// The tails last encoded for one item and one schema.
+#[derive(Debug, Default)]
+pub struct Tails {
+    entries: Vec<Entry>,
+    next: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    base: u64,
+    row: u64,
+    bytes: Vec<u8>,
+}
+
+/// How many positions are remembered: those in step, those who come new, and a few laggards.
+const ENTRIES: usize = 4;
+/// An entry that held a larger tail gives its memory back when it is replaced.
+const ENTRY_BYTES_KEPT: usize = 4096;
+const NO_BASE: u64 = u64::MAX;
+
+impl Tails {
+    /// The tail from `base` to `row`, and whether it was there already. `fields` are the schema's fields as numbers of
+    /// the item's.
+    #[inline]
+    pub fn get(&mut self, fields: &[u16], base: Option<&Row>, row: &Row) -> (&[u8], bool) {
+        let base_seq = base.map_or(NO_BASE, Row::seq);
+        let row_seq = row.seq();
+        let found = self.entries.iter().position(|entry| entry.row == row_seq && entry.base == base_seq);
+        if let Some(index) = found {
+            return (&self.entries[index].bytes, true);
+        }
+        let index = self.next;
+        self.next = (self.next + 1) % ENTRIES;
+        if self.entries.len() <= index {
+            self.entries.push(Entry { base: 0, row: 0, bytes: Vec::new() });
+        }
+        let entry = &mut self.entries[index];
+        entry.base = base_seq;
+        entry.row = row_seq;
+        entry.bytes.clear();
+        entry.bytes.shrink_to(ENTRY_BYTES_KEPT);
+        encode(&mut entry.bytes, fields, base, row);
+        (&entry.bytes, false)
+    }
+}
+
+/// Encodes a tail: all fields in full without a base, else what is different.
+pub fn encode(out: &mut Vec<u8>, fields: &[u16], base: Option<&Row>, row: &Row) {
+    let current = |position: usize| row.get(usize::from(fields[position]));
+    match base {
+        None => values::encode_full(out, fields.len(), current),
+        Some(base) => values::encode_delta(out, fields.len(), current, |position| base.get(usize::from(fields[position]))),
+    }
+}
