@@ -7,5 +7,8 @@ pub mod ids;
 pub mod ingest;
 pub mod item;
 pub mod limits;
+pub mod metadata;
+pub mod shard;
+pub mod text;
 pub mod time;
 pub mod tlcp;

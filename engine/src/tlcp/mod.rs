@@ -1,4 +1,22 @@
 //! TLCP, the client protocol: codec only. Knows nothing of sessions, items or sockets, and depends on no other
 //! module of the crate but [`crate::text`].
+//!
+//! | direction | module |
+//! |---|---|
+//! | client to server | [`request`]: lines of parameters into typed requests |
+//! | server to client, answers | [`response`]: `CONOK`, `REQOK` ..., with the codes and texts of [`cause`] |
+//! | server to client, stream | [`notify`]: `SUBOK`, `CONF` ...; [`values`]: the field list of `U` |
+//! | the other end | [`client`]: the same protocol as a client sees it |
+//!
+//! Every writer appends one complete line, CR LF included, to a byte buffer that the caller owns: a line never spans
+//! two WebSocket messages, so lines are the unit in which everything above this module counts.
 
+pub mod cause;
+//pub mod client;
+pub mod notify;
 pub mod request;
+pub mod response;
+pub mod values;
+mod version;
+
+pub use version::Version;
