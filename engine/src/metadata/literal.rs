@@ -27,7 +27,7 @@ impl Literal {
     pub fn open_session(&self, user: Option<&str>, password: Option<&str>) -> Result<(), Refusal> {
         let Some(users) = &self.users else { return Ok(()) };
         let known = |(name, secret): &(Box<str>, Box<str>)| Some(&**name) == user && equal_in_constant_time(secret, password.unwrap_or_default());
-        if users.iter().any(known) { Ok(()) } else { Err(Refusal::user_check_failed()) }
+        if users.iter().any(known) { Ok(()) } else { Err(Refusal::authentication_failed()) }
     }
 
     /// The items of a group: names with blanks between. A group without items is legal.

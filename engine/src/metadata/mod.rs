@@ -137,7 +137,7 @@ impl AdapterSets {
         match question {
             Question::OpenSession { adapter_set, user, password, .. } => {
                 let index = self.sets.iter().position(|set| set.name == *adapter_set);
-                let index = index.ok_or_else(Refusal::adapter_set_unknown)?;
+                let index = index.ok_or_else(Refusal::adapter_set_unavailable)?;
                 self.sets[index].metadata.open_session(user.as_deref(), password.as_deref())?;
                 Ok(Granted::Session {
                     adapter_set: AdapterSetId(u16::try_from(index).expect("a configuration has few sets")),

@@ -1,10 +1,11 @@
-//! Tail cache: what stands behind `U,<sub>,<item>,`, encoded once for all sessions in step.
+//! Tail cache: what stands behind `U,<sub>,<item>,` up to the end of the line, encoded once for all sessions in step.
 //!
 //! A tail depends on the schema, the row that the client has (the base of the delta) and the row that it shall have,
 //! and on nothing of the session. Clients that keep up all have the same base, so one encoding serves them all; a new
 //! client's tail has no base and serves every other new client. A laggard computes its own.
 
 use crate::item::row::Row;
+use crate::text::CRLF;
 use crate::tlcp::values;
 
 /// The tails last encoded for one item and one schema.
@@ -60,4 +61,5 @@ pub fn encode(out: &mut Vec<u8>, fields: &[u16], base: Option<&Row>, row: &Row) 
         None => values::encode_full(out, fields.len(), current),
         Some(base) => values::encode_delta(out, fields.len(), current, |position| base.get(usize::from(fields[position]))),
     }
+    out.extend_from_slice(CRLF);
 }
