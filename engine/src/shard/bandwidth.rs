@@ -5,6 +5,7 @@ use crate::time::{Duration, Instant};
 /// What a session may be sent.
 #[derive(Clone, Debug)]
 pub struct Bucket {
+    kbps: f64,
     bytes_per_s: f64,
     /// Negative while more was written than earned: a line is never cut.
     tokens: f64,
@@ -19,14 +20,20 @@ impl Bucket {
     /// `kbps` kilobits of 1,000 bits per second.
     pub fn new(kbps: f64, now: Instant) -> Self {
         let bytes_per_s = kbps * 1000.0 / 8.0;
-        Self { bytes_per_s, tokens: bytes_per_s * BURST.as_secs_f64(), refilled: now }
+        Self { kbps, bytes_per_s, tokens: bytes_per_s * BURST.as_secs_f64(), refilled: now }
     }
 
     /// Changes the rate; what was saved up or overdrawn stays, within the new burst.
     pub fn set_rate(&mut self, kbps: f64, now: Instant) {
         self.refill(now);
+        self.kbps = kbps;
         self.bytes_per_s = kbps * 1000.0 / 8.0;
         self.tokens = self.tokens.min(self.bytes_per_s * BURST.as_secs_f64());
+    }
+
+    /// The rate.
+    pub fn kbps(&self) -> f64 {
+        self.kbps
     }
 
     /// Whether something may be written now; if not, when.

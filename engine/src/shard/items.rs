@@ -6,7 +6,6 @@
 
 use super::SubItemKey;
 use super::tails::Tails;
-use crate::ids::DataAdapterId;
 use crate::ingest::demand::Demand;
 use crate::ingest::record::{Kind, Record};
 use crate::item::row::{Row, RowBuilder};

@@ -1,0 +1,183 @@
+//! Client connections as the engine knows them: who is there, what waits to be written, and since when it is silent.
+
+use super::timer::Timer;
+use super::{Effect, Peer, SessionKey, Shard};
+use crate::counters::Counter;
+use crate::ids::ConnId;
+use crate::time::{Duration, Instant};
+use crate::tlcp::notify;
+use std::collections::VecDeque;
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    id: ConnId,
+    pub peer: Peer,
+    /// The session whose stream this is, or will be once its creation is granted.
+    pub stream: Option<SessionKey>,
+    /// The session last created or bound here: what a request means that names none.
+    pub last_session: Option<SessionKey>,
+    /// Requests that wait for the creation in progress.
+    pub waiting: VecDeque<Box<str>>,
+    pub waiting_bytes: usize,
+    /// Lines that are not part of the session's stream but go before it: answers and heads.
+    pub replies: Vec<u8>,
+    /// In the ready list.
+    pub ready: bool,
+    /// To be closed once everything is written.
+    pub closing: bool,
+    /// More waits here than may: to be closed at once.
+    pub overrun: bool,
+    /// The metadata adapter is deciding about a session for this connection.
+    pub opening: bool,
+    pub blocked_since: Option<Instant>,
+    /// Silence on the stream after which a `PROBE` is due.
+    pub keepalive: Duration,
+    pub last_write: Instant,
+    pub last_read: Instant,
+    watch_version: u32,
+}
+
+/// The connections of a shard, by slot.
+#[derive(Debug, Default)]
+pub(super) struct Conns {
+    slots: Vec<Option<Box<Conn>>>,
+    len: usize,
+}
+
+impl Conns {
+    pub fn insert(&mut self, id: ConnId, peer: Peer, now: Instant) {
+        let slot = id.slot as usize;
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        debug_assert!(self.slots[slot].is_none(), "the driver reports the end of a connection before its slot is reused");
+        self.len += 1;
+        self.slots[slot] = Some(Box::new(Conn {
+            id,
+            peer,
+            stream: None,
+            last_session: None,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            replies: Vec::new(),
+            ready: false,
+            closing: false,
+            overrun: false,
+            opening: false,
+            blocked_since: None,
+            keepalive: Duration::MAX,
+            last_write: now,
+            last_read: now,
+            watch_version: 0,
+        }));
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.slots.get_mut(id.slot as usize)?.as_deref_mut().filter(|conn| conn.id == id)
+    }
+
+    pub fn get(&self, id: ConnId) -> Option<&Conn> {
+        self.slots.get(id.slot as usize)?.as_deref().filter(|conn| conn.id == id)
+    }
+
+    pub fn remove(&mut self, id: ConnId) -> Option<Box<Conn>> {
+        let conn = self.slots.get_mut(id.slot as usize)?.take_if(|conn| conn.id == id)?;
+        self.len -= 1;
+        Some(conn)
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Puts a connection on the ready list, unless it is there, or cannot be written to.
+    #[inline]
+    pub fn make_ready(&mut self, id: ConnId, ready: &mut Vec<ConnId>) {
+        if let Some(conn) = self.get_mut(id)
+            && !conn.ready
+            && conn.blocked_since.is_none()
+        {
+            conn.ready = true;
+            ready.push(id);
+        }
+    }
+}
+
+impl Shard {
+    /// Arranges for the connection to be looked at when something may be due; an earlier arrangement is void.
+    pub(super) fn watch(&mut self, conn: ConnId, now: Instant) {
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        entry.watch_version += 1;
+        let (_, at) = due(entry, &self.config);
+        self.timers.insert(at.max(now), Timer::Connection(conn, entry.watch_version));
+    }
+
+    /// Looks at a connection: has it been blocked, or silent, for too long?
+    pub(super) fn on_watch(&mut self, conn: ConnId, version: u32, now: Instant) {
+        let Some(entry) = self.conns.get_mut(conn).filter(|entry| entry.watch_version == version) else { return };
+        let (what, at) = due(entry, &self.config);
+        if at <= now {
+            match what {
+                Due::WriteTimeout => {
+                    self.counters.count(Counter::WriteTimeouts);
+                    return self.drop_connection(conn, now);
+                }
+                Due::Overrun => {
+                    self.counters.count(Counter::Overruns);
+                    return self.drop_connection(conn, now);
+                }
+                Due::IdleTimeout => {
+                    self.counters.count(Counter::IdleTimeouts);
+                    return self.drop_connection(conn, now);
+                }
+                Due::Probe => {
+                    notify::probe(&mut entry.replies);
+                    entry.last_write = now;
+                    self.conns.make_ready(conn, &mut self.ready);
+                }
+            }
+        }
+        self.watch(conn, now);
+    }
+
+    /// Closes a connection at once; its session, if any, waits for another one.
+    pub(super) fn drop_connection(&mut self, conn: ConnId, now: Instant) {
+        if let Some(entry) = self.conns.remove(conn) {
+            self.effects.push_back(Effect::Close(conn));
+            self.lost_connection(entry, now);
+        }
+    }
+
+    /// Closes a connection once everything has been written to it; at once if it takes nothing.
+    pub(super) fn close_after_write(&mut self, conn: ConnId, now: Instant) {
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        entry.closing = true;
+        if entry.blocked_since.is_some() {
+            self.drop_connection(conn, now);
+        } else {
+            self.conns.make_ready(conn, &mut self.ready);
+        }
+    }
+}
+
+/// What is due next on a connection.
+enum Due {
+    Overrun,
+    WriteTimeout,
+    Probe,
+    IdleTimeout,
+}
+
+fn due(conn: &Conn, config: &super::Config) -> (Due, Instant) {
+    if conn.overrun {
+        (Due::Overrun, Instant::ZERO)
+    } else if let Some(since) = conn.blocked_since {
+        (Due::WriteTimeout, since + config.write_timeout)
+    } else if conn.stream.is_some() {
+        (Due::Probe, conn.last_write + conn.keepalive)
+    } else {
+        (Due::IdleTimeout, conn.last_read.max(conn.last_write) + config.idle_timeout)
+    }
+}

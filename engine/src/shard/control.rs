@@ -1,0 +1,205 @@
+//! Requests: which session each one means, and the control operations other than subscribing.
+
+use super::bind::Target;
+use super::session::State;
+use super::subscription::frequency_hz;
+use super::{Origin, SessionKey, Shard, ShardMessage};
+use crate::counters::Counter;
+use crate::ids::{ConnId, ShardId};
+use crate::time::{Duration, Instant};
+use crate::tlcp::cause::{Cause, Refusal};
+use crate::tlcp::request::{self, Bandwidth, Carrier, Control, Frequency, Message, Op, Request, Verb};
+use crate::tlcp::{notify, response};
+
+impl Shard {
+    /// Carries out the requests of one message, in their order.
+    pub(super) fn take_message(&mut self, origin: Origin, message: &str, now: Instant) {
+        if self.waits_for_session(origin, message, now) {
+            return;
+        }
+        let (verb, body) = match request::split_message(message) {
+            Ok(parts) => parts,
+            Err(refusal) => return self.refuse(origin, None, &refusal),
+        };
+        for line in request::lines(verb, body) {
+            self.counters.count(Counter::Requests);
+            match request::parse_line(verb, Carrier::WebSocket, "", line) {
+                Ok(request) => self.take_request(origin, request, verb, line, now),
+                Err(refusal) => self.refuse(origin, Some(verb), &refusal),
+            }
+        }
+    }
+
+    fn take_request(&mut self, origin: Origin, request: Request<'_>, verb: Verb, line: &str, now: Instant) {
+        match request {
+            Request::Wsok => self.reply(origin, response::wsok),
+            Request::SendLog => self.reply(origin, response::reqok_bare),
+            Request::Heartbeat { .. } => {} // arriving was its purpose; over WebSocket it has no answer
+            Request::Create(create) => self.create(origin, create, now),
+            Request::Bind(bind) => {
+                let message = format!("{}\r\n{line}", verb.name());
+                self.bind(origin, bind, &message, now);
+            }
+            Request::Control(control) => {
+                if let Some(key) = self.find(origin, control.session.as_deref(), &control.req_id, verb, line) {
+                    self.control(origin, key, control, now);
+                }
+            }
+            Request::Message(message) => {
+                if let Some(key) = self.find(origin, message.session.as_deref(), &message.req_id, verb, line) {
+                    self.message(origin, key, &message);
+                }
+            }
+        }
+    }
+
+    /// Keeps a message back that came behind a creation the metadata adapter has not decided about: it may mean that
+    /// very session.
+    fn waits_for_session(&mut self, origin: Origin, message: &str, now: Instant) -> bool {
+        let Origin::Here(conn) = origin else { return false };
+        let Some(entry) = self.conns.get_mut(conn).filter(|entry| entry.opening) else { return false };
+        if message.starts_with(Verb::Wsok.name()) {
+            return false;
+        }
+        entry.waiting_bytes += message.len();
+        if entry.waiting_bytes > self.config.limits.waiting_bytes_max {
+            self.counters.count(Counter::Overruns);
+            self.drop_connection(conn, now);
+        } else {
+            entry.waiting.push_back(message.into());
+        }
+        true
+    }
+
+    /// The session of a request on this shard. A request for another shard's session is passed on; one for no session
+    /// is refused.
+    fn find(&mut self, origin: Origin, session: Option<&str>, req_id: &str, verb: Verb, line: &str) -> Option<SessionKey> {
+        let refusal = match self.target(origin, session) {
+            Target::Here(key) => return Some(key),
+            Target::Shard(shard) => {
+                self.forward(origin, shard, verb, line);
+                return None;
+            }
+            Target::Elsewhere => Refusal::control_elsewhere(),
+            Target::Nowhere => Refusal::session_not_found(),
+        };
+        self.refuse(origin, Some(verb), &refusal.for_request(req_id));
+        None
+    }
+
+    fn forward(&mut self, origin: Origin, shard: ShardId, verb: Verb, line: &str) {
+        // What another shard forwarded named this shard's session, so it is never forwarded on.
+        let Origin::Here(conn) = origin else { return };
+        self.counters.count(Counter::Forwarded);
+        let request = format!("{}\r\n{line}", verb.name());
+        self.tell(shard, ShardMessage::Request { conn, request: request.into() });
+    }
+
+    /// A request could not be passed on. The refusal is one that stays local to the request.
+    pub(super) fn refuse_undelivered(&mut self, conn: ConnId, message: &str) {
+        let Ok((verb, body)) = request::split_message(message) else { return };
+        for line in request::lines(verb, body) {
+            let req_id = match request::parse_line(verb, Carrier::WebSocket, "", line) {
+                Ok(Request::Control(control)) => control.req_id,
+                Ok(Request::Message(message)) => message.req_id,
+                _ => continue,
+            };
+            let refusal = Refusal::request_failed().for_request(req_id);
+            self.refuse(Origin::Here(conn), Some(verb), &refusal);
+        }
+    }
+
+    pub(super) fn refuse(&mut self, origin: Origin, verb: Option<Verb>, refusal: &Refusal) {
+        self.counters.count(Counter::RequestsRefused);
+        self.reply(origin, |out| response::refuse(out, verb, refusal));
+    }
+
+    fn control(&mut self, origin: Origin, key: SessionKey, control: Control<'_>, now: Instant) {
+        let req_id = &*control.req_id;
+        let destroys = matches!(control.op, Op::Destroy { .. });
+        if !destroys && self.sessions[key].lines.len() > self.config.limits.lines_bytes_max {
+            let refusal = Refusal::request_failed().with_text("Too much waits for this client").for_request(req_id);
+            return self.refuse(origin, Some(Verb::Control), &refusal);
+        }
+        let done = match control.op {
+            Op::Add(add) => return self.add(origin, key, req_id, add, now),
+            Op::Delete { sub_id, ack } => self.delete(origin, key, req_id, sub_id, ack),
+            Op::Reconf { sub_id, frequency } => self.reconf(origin, key, req_id, sub_id, frequency),
+            Op::Constrain { bandwidth } => self.constrain(origin, key, req_id, bandwidth, now),
+            Op::ForceRebind { polling_millis, close_socket } => {
+                self.accept(origin, req_id);
+                self.force_rebind(key, polling_millis.unwrap_or(0), close_socket, now);
+                Ok(())
+            }
+            Op::Destroy { cause_code, cause_message, .. } => {
+                self.accept(origin, req_id);
+                self.end_session(key, Some(&Cause::destroyed(cause_code, cause_message.as_deref())), now);
+                Ok(())
+            }
+            Op::Mpn(_) => Err(Refusal::mpn_disabled()),
+        };
+        if let Err(refusal) = done {
+            self.refuse(origin, Some(Verb::Control), &refusal.for_request(req_id));
+        }
+    }
+
+    pub(super) fn accept(&mut self, origin: Origin, req_id: &str) {
+        self.reply(origin, |out| response::reqok(out, req_id));
+    }
+
+    /// `reconf`: `CONF` goes before the first update at the new pace, and is sent even if nothing changes.
+    fn reconf(&mut self, origin: Origin, key: SessionKey, req_id: &str, sub_id: u32, frequency: Option<Frequency>) -> Result<(), Refusal> {
+        let sub = self.subscription(key, sub_id).ok_or_else(Refusal::subscription_not_found)?;
+        if let Some(frequency) = frequency {
+            if frequency == Frequency::Unfiltered || self.subscriptions[sub].is_unfiltered() {
+                return Err(Refusal::frequency_fixed());
+            }
+            self.set_frequency(sub, frequency_hz(frequency));
+        }
+        self.accept(origin, req_id);
+        self.say_conf(sub);
+        Ok(())
+    }
+
+    fn constrain(&mut self, origin: Origin, key: SessionKey, req_id: &str, bandwidth: Bandwidth, now: Instant) -> Result<(), Refusal> {
+        let session = &mut self.sessions[key];
+        session.set_bandwidth(bandwidth, now);
+        if !session.reduce_head {
+            let granted = session.granted_bandwidth();
+            notify::cons(&mut session.lines, granted);
+        }
+        self.accept(origin, req_id);
+        self.wake(key);
+        Ok(())
+    }
+
+    /// `force_rebind`: the stream ends with `LOOP`, the session waits for the client's next bind.
+    fn force_rebind(&mut self, key: SessionKey, polling_millis: u64, close_socket: bool, now: Instant) {
+        let State::Bound(conn) = self.sessions[key].state else { return };
+        let wait = self.config.session_timeout + Duration::from_millis(polling_millis);
+        self.unbind(key, wait, now);
+        if let Some(entry) = self.conns.get_mut(conn) {
+            entry.stream = None;
+            notify::loop_(&mut entry.replies, 0);
+            if close_socket {
+                self.close_after_write(conn, now);
+            } else {
+                self.conns.make_ready(conn, &mut self.ready);
+                self.watch(conn, now);
+            }
+        }
+    }
+
+    /// `msg`: the built-in metadata adapter has no use for messages.
+    fn message(&mut self, origin: Origin, _key: SessionKey, message: &Message<'_>) {
+        let refusal = Refusal::message_failed().with_text("This adapter set takes no messages");
+        self.refuse(origin, Some(Verb::Msg), &refusal.for_request(&*message.req_id));
+    }
+
+    /// Puts the session's connection on the ready list, if it has one.
+    pub(super) fn wake(&mut self, key: SessionKey) {
+        if let Some(conn) = self.sessions.get(key).and_then(|session| session.conn()) {
+            self.conns.make_ready(conn, &mut self.ready);
+        }
+    }
+}

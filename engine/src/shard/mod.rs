@@ -1,0 +1,406 @@
+//! The shard half: client connections, sessions, subscriptions, and what each client is owed.
+//!
+//! A [`Shard`] is driven by one thread and owns everything it touches. Events go in by the `on_` functions, each
+//! with the present time; [`Shard::pump`] writes what clients are owed into the driver's [`Outbox`];
+//! [`Shard::poll_effect`] tells what the shard wants of others. It never waits: a request that needs an answer from
+//! elsewhere parks in a table (see [`question`]).
+//!
+//! The order of work in a turn is the driver's, and always the same: records, answers, requests, timers, pump,
+//! effects. Only the pump writes to clients, so all that happened in a turn shares one message per client.
+
+mod bandwidth;
+mod bind;
+mod conn;
+mod control;
+mod items;
+mod pump;
+mod question;
+mod session;
+pub mod session_id;
+mod subscription;
+mod tails;
+mod timer;
+
+use crate::counters::{Counter, Counters};
+use crate::ids::{ConnId, ShardId};
+use crate::ingest::demand::Demand;
+use crate::ingest::record;
+use crate::limits::Limits;
+use crate::metadata::{Answer, Ask};
+use crate::time::{Duration, Instant};
+use crate::tlcp::Version;
+use conn::Conns;
+use hashbrown::{HashMap, HashSet};
+use items::{Change, Items, Schema};
+use question::Waiting;
+use session::Session;
+use slotmap::SlotMap;
+use std::collections::VecDeque;
+use subscription::{SubItem, Subscription};
+use timer::{Timer, Wheel};
+
+slotmap::new_key_type! {
+    /// A session, for as long as it lives.
+    pub struct SessionKey;
+    /// A subscription, for as long as it lives.
+    pub struct SubKey;
+    /// One item of one subscription.
+    pub struct SubItemKey;
+    /// An open question.
+    pub struct QuestionKey;
+}
+
+/// What a shard is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which shard this is.
+    pub shard: ShardId,
+    /// How many there are.
+    pub shards: u16,
+    /// Tag of this server among those that serve the same clients; must survive a restart.
+    pub instance: u16,
+    /// `SERVNAME`
+    pub server_name: String,
+    /// Keep-alive of a client that asks for none.
+    pub keepalive_default: Duration,
+    /// The shortest keep-alive that a client may ask for.
+    pub keepalive_min: Duration,
+    /// The longest keep-alive that a client may ask for.
+    pub keepalive_max: Duration,
+    /// How long a session lives without a connection after a regular end of its last one.
+    pub session_timeout: Duration,
+    /// How long it lives after its connection broke.
+    pub recovery_timeout: Duration,
+    /// How long a connection may stay open without a session and without a request.
+    pub idle_timeout: Duration,
+    /// How long a connection may take nothing before it is closed.
+    pub write_timeout: Duration,
+    /// How long a metadata adapter may think.
+    pub question_timeout: Duration,
+    /// The bounds.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    /// One shard, with the reference product's times.
+    fn default() -> Self {
+        Self {
+            shard: ShardId(0),
+            shards: 1,
+            instance: 0,
+            server_name: "Brightwire".into(),
+            keepalive_default: Duration::from_secs(5),
+            keepalive_min: Duration::from_secs(1),
+            keepalive_max: Duration::from_secs(30),
+            session_timeout: Duration::from_secs(10),
+            recovery_timeout: Duration::from_secs(13),
+            idle_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(120),
+            question_timeout: Duration::from_secs(30),
+            limits: Limits::DEFAULT,
+        }
+    }
+}
+
+/// What the transport knows of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The client's address, as `CLIENTIP` shall tell it.
+    pub ip: Box<str>,
+    /// The version that the client offered.
+    pub version: Version,
+}
+
+/// Where the pump writes. The driver frames and sends.
+pub trait Outbox {
+    /// The buffer to which this connection's lines are appended. What it holds already is none of the caller's.
+    fn open(&mut self, conn: ConnId) -> &mut Vec<u8>;
+
+    /// Sends what was appended since [`Outbox::open`], as one message.
+    fn send(&mut self, conn: ConnId);
+}
+
+/// What a shard wants of its driver.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Tell ingest.
+    Demand(Demand),
+    /// Ask the metadata adapter; to be answered by [`Shard::on_answer`].
+    Ask(Ask),
+    /// Tell another shard; to be given to its [`Shard::on_message`].
+    Tell {
+        /// The other shard.
+        shard: ShardId,
+        /// What to tell.
+        message: ShardMessage,
+    },
+    /// Move a connection to the shard that owns the session it wants to bind, and let
+    /// [`Shard::on_moved`] there go on with the request. The connection is forgotten here.
+    Move {
+        /// The connection.
+        conn: ConnId,
+        /// Where to.
+        shard: ShardId,
+        /// The request that made it move.
+        request: Box<str>,
+    },
+    /// Close a connection, after what has been sent on it. It is forgotten here.
+    Close(ConnId),
+}
+
+/// What shards tell each other.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ShardMessage {
+    /// A request for a session of the receiver; the answer goes back to the sender.
+    Request {
+        /// The connection it came on.
+        conn: ConnId,
+        /// The request.
+        request: Box<str>,
+    },
+    /// An answer, for the connection that the request came on.
+    Reply {
+        /// The connection.
+        conn: ConnId,
+        /// Whole lines.
+        lines: Box<[u8]>,
+    },
+    /// A client has opened another session in place of this one.
+    Replaced {
+        /// The old session.
+        session: Box<str>,
+    },
+}
+
+/// Where a request came from, and where its answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// A connection of this shard.
+    Here(ConnId),
+    /// A connection of another shard.
+    There(ShardId, ConnId),
+}
+
+/// One shard.
+pub struct Shard {
+    config: Config,
+    conns: Conns,
+    sessions: SlotMap<SessionKey, Session>,
+    by_id: HashMap<Box<str>, SessionKey, foldhash::quality::RandomState>,
+    subscriptions: SlotMap<SubKey, Subscription>,
+    sub_items: SlotMap<SubItemKey, SubItem>,
+    schemas: HashSet<Schema, foldhash::quality::RandomState>,
+    items: Items,
+    questions: SlotMap<QuestionKey, Waiting>,
+    timers: Wheel<Timer>,
+    due: Vec<Timer>,
+    /// Connections that have something to be written; each at most once (see `Conn::ready`).
+    ready: Vec<ConnId>,
+    /// The ready list of the turn before, kept for its memory.
+    ready_spare: Vec<ConnId>,
+    turn: usize,
+    serial: u32,
+    random: Box<dyn FnMut() -> [u8; session_id::RANDOM_BYTES]>,
+    effects: VecDeque<Effect>,
+    counters: Counters,
+}
+
+impl Shard {
+    /// A shard without connections. `random` must not be guessable: session ids are made of it.
+    pub fn new(config: Config, random: impl FnMut() -> [u8; session_id::RANDOM_BYTES] + 'static) -> Self {
+        Self {
+            config,
+            conns: Conns::default(),
+            sessions: SlotMap::with_key(),
+            by_id: HashMap::default(),
+            subscriptions: SlotMap::with_key(),
+            sub_items: SlotMap::with_key(),
+            schemas: HashSet::default(),
+            items: Items::default(),
+            questions: SlotMap::with_key(),
+            timers: Wheel::default(),
+            due: Vec::new(),
+            ready: Vec::new(),
+            ready_spare: Vec::new(),
+            turn: 0,
+            serial: 0,
+            random: Box::new(random),
+            effects: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// A client has opened a WebSocket.
+    pub fn on_accept(&mut self, conn: ConnId, peer: Peer, now: Instant) {
+        self.conns.insert(conn, peer, now);
+        self.watch(conn, now);
+    }
+
+    /// A connection was moved here by another shard's [`Effect::Move`].
+    pub fn on_moved(&mut self, conn: ConnId, peer: Peer, request: &str, now: Instant) {
+        self.on_accept(conn, peer, now);
+        self.on_request(conn, request, now);
+    }
+
+    /// A client has sent one message. Returns false if its connection is not known here (any more), so that the
+    /// driver keeps what else it has read.
+    pub fn on_request(&mut self, conn: ConnId, message: &str, now: Instant) -> bool {
+        let Some(entry) = self.conns.get_mut(conn) else { return false };
+        entry.last_read = now;
+        self.take_message(Origin::Here(conn), message, now);
+        self.conns.get(conn).is_some()
+    }
+
+    /// Ingest has written records, whole ones.
+    pub fn on_records(&mut self, records: &[u8], _now: Instant) {
+        for record in record::read(records) {
+            let Some((index, change)) = self.items.apply(&record) else { continue };
+            if change == Change::None {
+                continue;
+            }
+            let listeners = self.items.get_mut(index).listeners.as_slice();
+            for &key in listeners {
+                let sub_item = &mut self.sub_items[key];
+                if change == Change::Snapshot && !sub_item.awaits_snapshot {
+                    continue; // asked for no snapshot, or has had it: this is no event
+                }
+                sub_item.awaits_snapshot = false;
+                if sub_item.owed {
+                    self.counters.count(Counter::UpdatesConflated);
+                    continue;
+                }
+                sub_item.owed = true;
+                if !sub_item.waits_for_due {
+                    let session = &mut self.sessions[sub_item.session];
+                    session.owed.push_back(key);
+                    if let Some(conn) = session.conn() {
+                        self.conns.make_ready(conn, &mut self.ready);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A metadata adapter has decided.
+    pub fn on_answer(&mut self, answer: Answer, now: Instant) {
+        let key = question::key(answer.token);
+        if let Some(waiting) = self.questions.remove(key) {
+            self.resume(waiting, answer.result, now);
+        }
+    }
+
+    /// Another shard has something to say.
+    pub fn on_message(&mut self, from: ShardId, message: ShardMessage, now: Instant) {
+        match message {
+            ShardMessage::Request { conn, request } => self.take_message(Origin::There(from, conn), &request, now),
+            ShardMessage::Reply { conn, lines } => self.reply(Origin::Here(conn), |out| out.extend_from_slice(&lines)),
+            ShardMessage::Replaced { session } => self.replaced(&session, now),
+        }
+    }
+
+    /// An effect of [`Effect::Tell`] could not be delivered: the other shard's ring is full.
+    pub fn on_undelivered(&mut self, message: ShardMessage) {
+        if let ShardMessage::Request { conn, request } = message {
+            self.refuse_undelivered(conn, &request);
+        }
+    }
+
+    /// A connection took only part of what was sent.
+    pub fn on_blocked(&mut self, conn: ConnId, now: Instant) {
+        if let Some(entry) = self.conns.get_mut(conn) {
+            self.counters.count(Counter::Blocked);
+            entry.blocked_since = Some(now); // the connection's timer will see it
+        }
+    }
+
+    /// A blocked connection takes more.
+    pub fn on_writable(&mut self, conn: ConnId, _now: Instant) {
+        if let Some(entry) = self.conns.get_mut(conn) {
+            entry.blocked_since = None;
+            self.conns.make_ready(conn, &mut self.ready);
+        }
+    }
+
+    /// A connection is gone. Its session waits for the client to come back.
+    pub fn on_closed(&mut self, conn: ConnId, now: Instant) {
+        if let Some(entry) = self.conns.remove(conn) {
+            self.lost_connection(entry, now);
+        }
+    }
+
+    /// Time has passed.
+    pub fn on_timers(&mut self, now: Instant) {
+        let mut due = std::mem::take(&mut self.due);
+        self.timers.expire(now, &mut due);
+        for timer in due.drain(..) {
+            match timer {
+                Timer::Connection(conn, version) => self.on_watch(conn, version, now),
+                Timer::SessionExpiry(session, version) => self.on_expiry(session, version, now),
+                Timer::Due(sub_item, version) => self.on_due(sub_item, version),
+                Timer::Bandwidth(session) => self.on_bandwidth(session),
+                Timer::Question(question) => self.on_question_timeout(question, now),
+            }
+        }
+        self.due = due;
+    }
+
+    /// When [`Shard::on_timers`] should be called at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next_deadline()
+    }
+
+    /// Whether [`Shard::pump`] has something to write.
+    pub fn has_output(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// What the driver has to do next.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// What has been counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Number of sessions alive.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Number of items that sessions of this shard look at.
+    pub fn items(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Number of open connections.
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Appends an answer to what waits for the connection that the request came on.
+    fn reply(&mut self, to: Origin, write: impl FnOnce(&mut Vec<u8>)) {
+        match to {
+            Origin::Here(conn) => {
+                let Some(entry) = self.conns.get_mut(conn) else { return };
+                write(&mut entry.replies);
+                if entry.replies.len() > self.config.limits.lines_bytes_max {
+                    entry.overrun = true; // and no now at hand: the next tick's look closes it
+                    self.watch(conn, Instant::ZERO);
+                } else {
+                    self.conns.make_ready(conn, &mut self.ready);
+                }
+            }
+            Origin::There(shard, conn) => {
+                let mut lines = Vec::new();
+                write(&mut lines);
+                self.tell(shard, ShardMessage::Reply { conn, lines: lines.into() });
+            }
+        }
+    }
+
+    fn tell(&mut self, shard: ShardId, message: ShardMessage) {
+        self.effects.push_back(Effect::Tell { shard, message });
+    }
+}

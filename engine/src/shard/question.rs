@@ -1,0 +1,65 @@
+//! Questions to the metadata adapter: what was asked, and what goes on when the answer is there.
+//!
+//! The table is the waiting room. A request whose fate hangs on an adapter leaves here what it needs to go on; the
+//! shard serves others meanwhile. Who has lost interest (a client that left, a subscription removed) is found out when
+//! the answer comes: keys of the dead find nothing.
+
+use super::session::Opening;
+use super::subscription::Subscribing;
+use super::timer::Timer;
+use super::{Effect, QuestionKey, Shard};
+use crate::metadata::{Ask, Granted, Question, Token};
+use crate::time::Instant;
+use crate::tlcp::cause::Refusal;
+use slotmap::{Key, KeyData};
+
+/// A request that waits for an answer.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// `create_session`
+    Opening(Box<Opening>),
+    /// `add`
+    Subscribing(Subscribing),
+}
+
+/// The question that a token names.
+pub(super) fn key(token: Token) -> QuestionKey {
+    KeyData::from_ffi(token.0).into()
+}
+
+impl Shard {
+    /// Asks, and lets the request wait. If too many wait already, the answer is no.
+    pub(super) fn ask(&mut self, waiting: Waiting, question: Question, now: Instant) {
+        if self.questions.len() >= self.config.limits.questions_max {
+            let refusal = unanswered(&waiting);
+            return self.resume(waiting, Err(refusal), now);
+        }
+        let key = self.questions.insert(waiting);
+        self.timers.insert(now + self.config.question_timeout, Timer::Question(key));
+        self.effects.push_back(Effect::Ask(Ask { token: Token(key.data().as_ffi()), question }));
+    }
+
+    /// The adapter has not answered in time.
+    pub(super) fn on_question_timeout(&mut self, question: QuestionKey, now: Instant) {
+        if let Some(waiting) = self.questions.remove(question) {
+            let refusal = unanswered(&waiting);
+            self.resume(waiting, Err(refusal), now);
+        }
+    }
+
+    /// Goes on with a request that waited.
+    pub(super) fn resume(&mut self, waiting: Waiting, result: Result<Granted, Refusal>, now: Instant) {
+        match waiting {
+            Waiting::Opening(opening) => self.opened(*opening, result, now),
+            Waiting::Subscribing(subscribing) => self.subscribed(subscribing, result, now),
+        }
+    }
+}
+
+/// What a client is told whose question found no answer: something that makes it try again.
+fn unanswered(waiting: &Waiting) -> Refusal {
+    match waiting {
+        Waiting::Opening(_) => Refusal::authentication_unavailable(),
+        Waiting::Subscribing(_) => Refusal::request_failed().with_text("The Metadata Adapter does not answer"),
+    }
+}

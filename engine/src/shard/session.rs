@@ -1,0 +1,287 @@
+//! Sessions: their states, their creation, their end.
+
+use super::bandwidth::Bucket;
+use super::conn::Conn;
+use super::question::Waiting;
+use super::session_id::{self, Owner};
+use super::timer::Timer;
+use super::{Origin, SessionKey, Shard, ShardMessage, SubItem, SubItemKey, SubKey};
+use crate::counters::Counter;
+use crate::ids::ConnId;
+use crate::metadata::{AdapterSetId, DEFAULT_NAME, Granted, Question};
+use crate::time::{Duration, Instant};
+use crate::tlcp::Version;
+use crate::tlcp::cause::{Cause, Refusal};
+use crate::tlcp::notify::GrantedBandwidth;
+use crate::tlcp::request::{Bandwidth, Create, StreamOptions, Verb};
+use crate::tlcp::response;
+use slotmap::SlotMap;
+use std::collections::VecDeque;
+
+/// One client's session.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub id: Box<str>,
+    pub version: Version,
+    pub user: Option<Box<str>>,
+    pub adapter_set: AdapterSetId,
+    pub state: State,
+    /// By `LS_subId`, ascending.
+    pub subscriptions: Vec<(u32, SubKey)>,
+    /// Lines of the stream other than updates, in order, and how many of them count as data lines.
+    pub lines: Vec<u8>,
+    pub data_lines: u32,
+    /// Items that may be sent now, oldest first. May name items that are gone.
+    pub owed: VecDeque<SubItemKey>,
+    /// How many of them are gone.
+    owed_gone: usize,
+    /// Data lines ever written to a connection: what `PROG` counts.
+    pub sent: u64,
+    pub bandwidth: Option<Bucket>,
+    pub bandwidth_kbps_max: Option<f64>,
+    /// A timer will resume the session when its bandwidth allows.
+    pub waits_for_bandwidth: bool,
+    /// `CONS` is not wanted, for the whole session.
+    pub reduce_head: bool,
+    /// `SYNC` is wanted on this connection; since when the connection streams and when it had the last.
+    pub send_sync: bool,
+    pub bound_at: Instant,
+    pub last_sync: Instant,
+    expiry_version: u32,
+}
+
+/// Where a session stands. A session whose creation waits for the metadata adapter is not here yet, but in the table
+/// of questions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Writes to this connection.
+    Bound(ConnId),
+    /// Waits for a connection.
+    Unbound,
+}
+
+impl Session {
+    #[inline]
+    pub fn conn(&self) -> Option<ConnId> {
+        match self.state {
+            State::Bound(conn) => Some(conn),
+            State::Unbound => None,
+        }
+    }
+
+    /// One more item of the queue is gone. They are swept out when they make up half of it, so that a client which
+    /// subscribes and unsubscribes without reading cannot make the queue grow.
+    pub fn forget_owed(&mut self, alive: &SlotMap<SubItemKey, SubItem>) {
+        self.owed_gone += 1;
+        if self.owed_gone * 2 > self.owed.len() {
+            self.owed.retain(|key| alive.contains_key(*key));
+            self.owed_gone = 0;
+        }
+    }
+
+    /// What the client is told of its bandwidth.
+    pub fn granted_bandwidth(&self) -> GrantedBandwidth {
+        match &self.bandwidth {
+            Some(bucket) => GrantedBandwidth::Limited(bucket.kbps()),
+            None => GrantedBandwidth::Unlimited,
+        }
+    }
+
+    /// Applies what the client asks for, within what the metadata adapter allows.
+    pub fn set_bandwidth(&mut self, requested: Bandwidth, now: Instant) {
+        let requested = match requested {
+            Bandwidth::Limited(kbps) => Some(kbps),
+            Bandwidth::Unlimited => None,
+        };
+        let granted = match (requested, self.bandwidth_kbps_max) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        match (granted, &mut self.bandwidth) {
+            (Some(kbps), Some(bucket)) => bucket.set_rate(kbps, now),
+            (Some(kbps), None) => self.bandwidth = Some(Bucket::new(kbps, now)),
+            (None, _) => self.bandwidth = None,
+        }
+    }
+}
+
+/// A creation that waits for the metadata adapter.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub conn: ConnId,
+    id: Box<str>,
+    user: Option<Box<str>>,
+    bandwidth: Bandwidth,
+    stream: StreamOptions,
+}
+
+impl Shard {
+    /// `create_session`
+    pub(super) fn create(&mut self, origin: Origin, create: Create<'_>, now: Instant) {
+        let Origin::Here(conn) = origin else { return }; // creations are never forwarded
+        let Some(entry) = self.conns.get(conn) else { return };
+        let refusal = if entry.stream.is_some() || entry.opening {
+            Some(Refusal::stream_in_place())
+        } else if self.sessions.len() >= self.config.limits.sessions_max {
+            Some(Refusal::session_limit_reached())
+        } else if create.stream.polling.is_some() {
+            Some(Refusal::request_failed().with_text("Polling is not available on this server"))
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            return self.refuse_session(conn, &refusal);
+        }
+        if let Some(old) = &create.old_session {
+            self.replace(old, now);
+        }
+        let user: Option<Box<str>> = create.user.map(Into::into);
+        self.serial = self.serial.wrapping_add(1);
+        let owner = Owner { instance: self.config.instance, shard: self.config.shard };
+        let id = session_id::make(owner, (self.random)(), self.serial);
+        let question = Question::OpenSession {
+            session: id.clone(),
+            adapter_set: create.adapter_set.as_deref().unwrap_or(DEFAULT_NAME).into(),
+            user: user.clone(),
+            password: create.password.map(Into::into),
+        };
+        let opening = Opening { conn, id, user, bandwidth: create.bandwidth.unwrap_or(Bandwidth::Unlimited), stream: create.stream };
+        if let Some(entry) = self.conns.get_mut(conn) {
+            entry.opening = true;
+        }
+        self.ask(Waiting::Opening(Box::new(opening)), question, now);
+    }
+
+    /// The metadata adapter has decided about a creation.
+    pub(super) fn opened(&mut self, opening: Opening, result: Result<Granted, Refusal>, now: Instant) {
+        let conn = opening.conn;
+        let Some(entry) = self.conns.get_mut(conn) else { return }; // the client is gone
+        entry.opening = false;
+        match result {
+            Ok(Granted::Session { adapter_set, bandwidth_kbps_max }) => {
+                let mut session = Session {
+                    id: opening.id,
+                    version: entry.peer.version,
+                    user: opening.user,
+                    adapter_set,
+                    state: State::Unbound,
+                    subscriptions: Vec::new(),
+                    lines: Vec::new(),
+                    data_lines: 0,
+                    owed: VecDeque::new(),
+                    owed_gone: 0,
+                    sent: 0,
+                    bandwidth: None,
+                    bandwidth_kbps_max,
+                    waits_for_bandwidth: false,
+                    reduce_head: opening.stream.reduce_head,
+                    send_sync: false,
+                    bound_at: now,
+                    last_sync: now,
+                    expiry_version: 0,
+                };
+                session.set_bandwidth(opening.bandwidth, now);
+                let id = session.id.clone();
+                let key = self.sessions.insert(session);
+                self.by_id.insert(id, key);
+                self.counters.count(Counter::SessionsOpened);
+                self.attach(key, conn, &opening.stream, None, now);
+            }
+            Ok(_) => self.refuse_session(conn, &Refusal::request_failed()),
+            Err(refusal) => self.refuse_session(conn, &refusal),
+        }
+        // What came behind the creation can be told now to which session it belongs.
+        let waiting = self.conns.get_mut(conn).map(|entry| {
+            entry.waiting_bytes = 0;
+            std::mem::take(&mut entry.waiting)
+        });
+        for message in waiting.into_iter().flatten() {
+            self.take_message(Origin::Here(conn), &message, now);
+        }
+    }
+
+    fn refuse_session(&mut self, conn: ConnId, refusal: &Refusal) {
+        self.counters.count(Counter::SessionsRefused);
+        self.counters.count(Counter::RequestsRefused);
+        self.reply(Origin::Here(conn), |out| response::refuse(out, Some(Verb::CreateSession), refusal));
+    }
+
+    /// `LS_old_session`: the client has given this session up for a new one. Never an error.
+    fn replace(&mut self, old: &str, now: Instant) {
+        match session_id::owner(old) {
+            Some(owner) if owner.instance == self.config.instance && owner.shard.0 < self.config.shards => {
+                if owner.shard == self.config.shard {
+                    self.replaced(old, now);
+                } else {
+                    self.tell(owner.shard, ShardMessage::Replaced { session: old.into() });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends a session whose client has opened another; its connection is dropped without a word.
+    pub(super) fn replaced(&mut self, id: &str, now: Instant) {
+        if let Some(&key) = self.by_id.get(id) {
+            if let Some(conn) = self.sessions[key].conn() {
+                self.drop_connection(conn, now);
+            }
+            self.end_session(key, None, now);
+        }
+    }
+
+    /// A connection is gone: what was bound to it waits for another one.
+    pub(super) fn lost_connection(&mut self, conn: Box<Conn>, now: Instant) {
+        let Some(key) = conn.stream else { return };
+        let Some(session) = self.sessions.get(key) else { return };
+        if session.version.has_recovery() {
+            self.unbind(key, self.config.recovery_timeout, now);
+        } else {
+            self.end_session(key, None, now);
+        }
+    }
+
+    /// The session has no connection any more, and so much time to get one.
+    pub(super) fn unbind(&mut self, key: SessionKey, wait: Duration, now: Instant) {
+        let session = &mut self.sessions[key];
+        session.state = State::Unbound;
+        session.expiry_version += 1;
+        self.timers.insert(now + wait, Timer::SessionExpiry(key, session.expiry_version));
+    }
+
+    /// The session has a connection: no expiry is pending.
+    pub(super) fn bound(&mut self, key: SessionKey, conn: ConnId) {
+        let session = &mut self.sessions[key];
+        session.state = State::Bound(conn);
+        session.expiry_version += 1;
+    }
+
+    /// Nobody came back in time.
+    pub(super) fn on_expiry(&mut self, key: SessionKey, version: u32, now: Instant) {
+        if self.sessions.get(key).is_some_and(|session| session.expiry_version == version && session.state == State::Unbound) {
+            self.counters.count(Counter::SessionsExpired);
+            self.end_session(key, None, now);
+        }
+    }
+
+    /// Ends a session. With a cause, its client is told (if it is there) behind all lines that wait, and its
+    /// connection closed.
+    pub(super) fn end_session(&mut self, key: SessionKey, cause: Option<&Cause>, now: Instant) {
+        let Some(session) = self.sessions.remove(key) else { return };
+        self.by_id.remove(&session.id);
+        self.counters.count(Counter::SessionsClosed);
+        for &(_, sub) in &session.subscriptions {
+            self.remove_subscription(sub);
+        }
+        if let State::Bound(conn) = session.state
+            && let Some(entry) = self.conns.get_mut(conn)
+        {
+            entry.stream = None;
+            if let Some(cause) = cause {
+                entry.replies.extend_from_slice(&session.lines);
+                response::end(&mut entry.replies, cause);
+                self.close_after_write(conn, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Subscriptions: from `add` to `UNSUB`, and how often an item may be sent.
+
+use super::items::Schema;
+use super::question::Waiting;
+use super::timer::Timer;
+use super::{Effect, Origin, SessionKey, Shard, SubItemKey, SubKey};
+use crate::counters::Counter;
+use crate::item::ItemNameRef;
+use crate::item::row::Row;
+use crate::metadata::{Granted, Question};
+use crate::time::{Duration, Instant};
+use crate::tlcp::cause::Refusal;
+use crate::tlcp::notify;
+use crate::tlcp::request::{Add, Frequency, Mode, Snapshot, Verb};
+
+/// One subscription of a session.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub session: SessionKey,
+    pub sub_id: u32,
+    /// What was asked for: a repeated `add` must equal it.
+    asked: Asked,
+    mode: Mode,
+    snapshot: bool,
+    unfiltered: bool,
+    /// Updates per second that the client wants at most.
+    frequency: Option<f64>,
+    /// Items by position; empty until the metadata adapter has answered.
+    items: Vec<SubItemKey>,
+    active: bool,
+    /// `delete` came before the answer.
+    delete_on_active: bool,
+}
+
+#[derive(Debug, PartialEq)]
+struct Asked {
+    group: Box<str>,
+    schema: Box<str>,
+    data_adapter: Option<Box<str>>,
+    selector: Option<Box<str>>,
+    mode: Mode,
+}
+
+/// One item of a subscription: what this client has of it, and what it is owed.
+///
+/// For MERGE what is owed needs no store: the item's current row *is* the result of merging all that was not sent.
+#[derive(Debug)]
+pub(super) struct SubItem {
+    pub session: SessionKey,
+    pub sub_id: u32,
+    /// Position in the subscription, from 1.
+    pub position: u32,
+    /// Where the local item's list of listeners has it.
+    listener_at: u32,
+    /// Index of the local item, and number of the view through this subscription's schema.
+    pub item: u32,
+    pub view: u32,
+    /// The row that the client has: what the next delta refers to. All clients in step share one.
+    pub base: Option<Row>,
+    /// The current state is to be sent.
+    pub owed: bool,
+    /// The client wants a snapshot and has had nothing yet.
+    pub awaits_snapshot: bool,
+    /// A timer will queue the item when its frequency allows.
+    pub waits_for_due: bool,
+    /// No update before this, by the frequency.
+    pub due: Instant,
+    /// The least time between two updates.
+    pub interval: Duration,
+    frequency_max: Option<f64>,
+    due_version: u32,
+}
+
+/// An `add` that waits for the metadata adapter.
+#[derive(Debug)]
+pub(super) struct Subscribing {
+    sub: SubKey,
+    origin: Origin,
+    req_id: Box<str>,
+    ack: bool,
+}
+
+impl Subscription {
+    pub fn is_unfiltered(&self) -> bool {
+        self.unfiltered || self.mode == Mode::Raw
+    }
+}
+
+/// A requested frequency as a number; `None` is no limit.
+pub(super) fn frequency_hz(frequency: Frequency) -> Option<f64> {
+    match frequency {
+        Frequency::Limited(hz) => Some(hz),
+        Frequency::Unlimited | Frequency::Unfiltered => None,
+    }
+}
+
+fn lower(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+fn interval(hz: Option<f64>) -> Duration {
+    hz.map_or(Duration::ZERO, |hz| Duration::try_from_secs_f64(1.0 / hz).unwrap_or(Duration::MAX))
+}
+
+impl Shard {
+    /// A session's subscription by its number.
+    pub(super) fn subscription(&self, key: SessionKey, sub_id: u32) -> Option<SubKey> {
+        let subscriptions = &self.sessions[key].subscriptions;
+        subscriptions.binary_search_by_key(&sub_id, |(id, _)| *id).ok().map(|index| subscriptions[index].1)
+    }
+
+    /// `add`. Clients repeat it when they are not sure that it arrived: the same one again is a success that does
+    /// nothing.
+    pub(super) fn add(&mut self, origin: Origin, key: SessionKey, req_id: &str, add: Add<'_>, now: Instant) {
+        let asked = Asked {
+            group: (&*add.group).into(),
+            schema: (&*add.schema).into(),
+            data_adapter: add.data_adapter.map(Into::into),
+            selector: add.selector.map(Into::into),
+            mode: add.mode,
+        };
+        let refusal = match self.subscription(key, add.sub_id) {
+            Some(sub) if self.subscriptions[sub].asked == asked => {
+                if add.ack {
+                    self.accept(origin, req_id);
+                }
+                return;
+            }
+            Some(_) => Some(Refusal::subscription_exists()),
+            None if self.sessions[key].subscriptions.len() >= self.config.limits.subscriptions_per_session_max => {
+                Some(Refusal::request_failed().with_text("Too many subscriptions"))
+            }
+            None => None,
+        };
+        if let Some(refusal) = refusal {
+            return self.refuse(origin, Some(Verb::Control), &refusal.for_request(req_id));
+        }
+        let session = &mut self.sessions[key];
+        let question = Question::Subscribe {
+            adapter_set: session.adapter_set,
+            user: session.user.clone(),
+            data_adapter: asked.data_adapter.clone(),
+            group: asked.group.clone(),
+            schema: asked.schema.clone(),
+            selector: asked.selector.clone(),
+            mode: asked.mode,
+        };
+        let sub = self.subscriptions.insert(Subscription {
+            session: key,
+            sub_id: add.sub_id,
+            mode: add.mode,
+            asked,
+            snapshot: add.snapshot != Snapshot::No && add.mode != Mode::Raw,
+            unfiltered: add.frequency == Frequency::Unfiltered,
+            frequency: frequency_hz(add.frequency),
+            items: Vec::new(),
+            active: false,
+            delete_on_active: false,
+        });
+        let at = session.subscriptions.partition_point(|(id, _)| *id < add.sub_id);
+        session.subscriptions.insert(at, (add.sub_id, sub));
+        self.ask(Waiting::Subscribing(Subscribing { sub, origin, req_id: req_id.into(), ack: add.ack }), question, now);
+    }
+
+    /// The metadata adapter has decided about an `add`.
+    pub(super) fn subscribed(&mut self, subscribing: Subscribing, result: Result<Granted, Refusal>, _now: Instant) {
+        let Subscribing { sub, origin, req_id, ack } = subscribing;
+        let Some(subscription) = self.subscriptions.get(sub) else { return }; // its session has ended
+        let result = match result {
+            Ok(Granted::Subscription { items, .. }) if items.len() > self.config.limits.items_per_subscription_max => {
+                Err(Refusal::bad_group().with_text("Too many items"))
+            }
+            Ok(Granted::Subscription { items, .. }) if subscription.unfiltered && items.iter().any(|item| item.frequency_max.is_some()) => {
+                Err(Refusal::unfiltered_but_limited())
+            }
+            Ok(Granted::Subscription { data_adapter, items, fields }) => Ok((data_adapter, items, fields)),
+            Ok(_) => Err(Refusal::request_failed()),
+            Err(refusal) => Err(refusal),
+        };
+        let (data_adapter, items, fields) = match result {
+            Ok(granted) => granted,
+            Err(refusal) => {
+                let subscription = self.subscriptions.remove(sub).expect("checked above");
+                self.forget(subscription.session, subscription.sub_id);
+                return self.refuse(origin, Some(Verb::Control), &refusal.for_request(&*req_id));
+            }
+        };
+        if ack {
+            self.accept(origin, &req_id);
+        }
+        self.counters.count(Counter::SubscriptionsOpened);
+        let subscription = &mut self.subscriptions[sub];
+        let (session, sub_id, snapshot) = (subscription.session, subscription.sub_id, subscription.snapshot);
+        let (deleted, hz) = (subscription.delete_on_active, subscription.frequency);
+        subscription.active = true;
+
+        let entry = &mut self.sessions[session];
+        notify::subok(&mut entry.lines, sub_id, count(items.len()), count(fields.len()));
+        entry.data_lines += 1;
+        let schema = self.intern(fields);
+        for (index, granted) in items.iter().enumerate() {
+            let name = ItemNameRef { adapter: data_adapter, name: &granted.name };
+            let (item, demand) = self.items.open(name);
+            self.effects.extend(demand.map(Effect::Demand));
+            let local = self.items.get_mut(item);
+            let view = local.open_view(&schema);
+            let there = local.row.is_some();
+            let listener_at = count(local.listeners.len());
+            let key = self.sub_items.insert(SubItem {
+                session,
+                sub_id,
+                position: count(index + 1),
+                listener_at,
+                item,
+                view,
+                base: None,
+                owed: snapshot && there,
+                awaits_snapshot: snapshot && !there,
+                waits_for_due: false,
+                due: Instant::ZERO,
+                interval: interval(lower(hz, granted.frequency_max)),
+                frequency_max: granted.frequency_max,
+                due_version: 0,
+            });
+            self.items.get_mut(item).listeners.push(key);
+            self.subscriptions[sub].items.push(key);
+            if snapshot && there {
+                self.sessions[session].owed.push_back(key);
+            }
+        }
+        self.say_conf(sub);
+        if deleted {
+            self.unsubscribe(session, sub_id, sub);
+        }
+    }
+
+    /// `delete`. One that overtakes its `add`'s answer is carried out behind it.
+    pub(super) fn delete(&mut self, origin: Origin, key: SessionKey, req_id: &str, sub_id: u32, ack: bool) -> Result<(), Refusal> {
+        let sub = self.subscription(key, sub_id).ok_or_else(Refusal::subscription_not_found)?;
+        if ack {
+            self.accept(origin, req_id);
+        }
+        if self.subscriptions[sub].active {
+            self.unsubscribe(key, sub_id, sub);
+        } else {
+            self.subscriptions[sub].delete_on_active = true;
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, key: SessionKey, sub_id: u32, sub: SubKey) {
+        self.forget(key, sub_id);
+        self.remove_subscription(sub);
+        let session = &mut self.sessions[key];
+        notify::unsub(&mut session.lines, sub_id);
+        session.data_lines += 1;
+        self.wake(key);
+    }
+
+    fn forget(&mut self, key: SessionKey, sub_id: u32) {
+        self.sessions[key].subscriptions.retain(|(id, _)| *id != sub_id);
+    }
+
+    /// Takes a subscription out of all tables but its session's. Updates that were owed are dropped.
+    pub(super) fn remove_subscription(&mut self, sub: SubKey) {
+        let Some(subscription) = self.subscriptions.remove(sub) else { return };
+        if subscription.active {
+            self.counters.count(Counter::SubscriptionsClosed);
+        }
+        for key in subscription.items {
+            let Some(sub_item) = self.sub_items.remove(key) else { continue };
+            let item = self.items.get_mut(sub_item.item);
+            item.close_view(sub_item.view);
+            item.listeners.swap_remove(sub_item.listener_at as usize);
+            if let Some(moved) = item.listeners.get(sub_item.listener_at as usize) {
+                self.sub_items[*moved].listener_at = sub_item.listener_at;
+            }
+            if sub_item.owed
+                && !sub_item.waits_for_due
+                && let Some(session) = self.sessions.get_mut(sub_item.session)
+            {
+                session.forget_owed(&self.sub_items);
+            }
+            self.effects.extend(self.items.close_if_unused(sub_item.item).map(Effect::Demand));
+        }
+    }
+
+    /// Changes how often the items of a subscription may be sent. What waits for the old pace is looked at anew.
+    pub(super) fn set_frequency(&mut self, sub: SubKey, hz: Option<f64>) {
+        let subscription = &mut self.subscriptions[sub];
+        subscription.frequency = hz;
+        let session = subscription.session;
+        for &key in &subscription.items {
+            let sub_item = &mut self.sub_items[key];
+            let was_sent = sub_item.due > Instant::ZERO;
+            let last = sub_item.due.as_nanos().saturating_sub(u64::try_from(sub_item.interval.as_nanos()).unwrap_or(u64::MAX));
+            sub_item.interval = interval(lower(hz, sub_item.frequency_max));
+            if was_sent {
+                sub_item.due = Instant::from_nanos(last) + sub_item.interval;
+            }
+            if sub_item.waits_for_due {
+                sub_item.waits_for_due = false;
+                self.sessions[session].owed.push_back(key);
+            }
+        }
+    }
+
+    /// `CONF`: the highest frequency granted to any item of the subscription.
+    pub(super) fn say_conf(&mut self, sub: SubKey) {
+        let subscription = &self.subscriptions[sub];
+        let limit = |key: &SubItemKey| lower(subscription.frequency, self.sub_items[*key].frequency_max);
+        let granted = subscription.items.iter().map(limit).reduce(|a, b| Some(a?.max(b?)));
+        let granted = granted.unwrap_or(subscription.frequency);
+        let session = &mut self.sessions[subscription.session];
+        notify::conf(&mut session.lines, subscription.sub_id, granted, subscription.is_unfiltered());
+        session.data_lines += 1;
+        let key = subscription.session;
+        self.wake(key);
+    }
+
+    /// An item may be sent again as far as its frequency goes.
+    pub(super) fn on_due(&mut self, key: SubItemKey, version: u32) {
+        let Some(sub_item) = self.sub_items.get_mut(key) else { return };
+        if !sub_item.waits_for_due || sub_item.due_version != version {
+            return;
+        }
+        sub_item.waits_for_due = false;
+        let session = sub_item.session;
+        self.sessions[session].owed.push_back(key);
+        self.wake(session);
+    }
+
+    /// The shared copy of a field list.
+    fn intern(&mut self, fields: Vec<Box<str>>) -> Schema {
+        let fields: Schema = fields.into();
+        if let Some(known) = self.schemas.get(&fields) {
+            return known.clone();
+        }
+        if self.schemas.len() >= self.schemas.capacity() {
+            // Before the table grows, those go that nobody uses: the table is bounded by the live subscriptions.
+            self.schemas.retain(|schema| std::rc::Rc::strong_count(schema) > 1);
+        }
+        self.schemas.insert(fields.clone());
+        fields
+    }
+}
+
+impl SubItem {
+    /// The item cannot be sent before [`SubItem::due`]: returns the timer that will queue it.
+    pub fn wait_for_due(&mut self, key: SubItemKey) -> (Instant, Timer) {
+        self.waits_for_due = true;
+        self.due_version = self.due_version.wrapping_add(1);
+        (self.due, Timer::Due(key, self.due_version))
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).expect("items and fields are bounded")
+}
