@@ -1,6 +1,29 @@
 //! What a client asks for, parsed out of one request line.
+//!
+//! A request arrives as a name (the first line of a WebSocket message, or an HTTP path) and a body of lines, each of
+//! them a request of its own: [`split_message`], then [`lines`], then [`parse_line`] for each. `create_session` is the
+//! exception: its further lines are requests to be carried out in the new session ([`parse_combo_line`]).
+//!
+//! What is refused here is what no session needs to be asked for: values that cannot be (code 65) and requests that
+//! cannot be read or lack something mandatory (code 67).
+
+mod lines;
+mod params;
+mod parse;
 
 use std::borrow::Cow;
+
+pub use lines::{RequestLines, lines, split_message};
+pub use parse::{fuzz_entry, has_combo, parse_combo_line, parse_line, too_long};
+
+/// What carries a request. Some parameters exist on one of the two only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// A WebSocket message: the session may be left to the socket, and answers may be waived (`LS_ack`).
+    WebSocket,
+    /// An HTTP request: the session must be named, and every request is answered.
+    Http,
+}
 
 /// The name of a request: the first line of a WebSocket message, or the file name of an HTTP path without `.txt`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +42,36 @@ pub enum Verb {
     Wsok,
     /// `send_log`, the remote log of web clients of generation 8: acknowledged and dropped
     SendLog,
+}
+
+impl Verb {
+    /// The verb of a request name; names are exact.
+    pub fn from_name(name: &str) -> Option<Verb> {
+        Verb::ALL.into_iter().find(|verb| verb.name() == name)
+    }
+
+    /// The request name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verb::CreateSession => "create_session",
+            Verb::BindSession => "bind_session",
+            Verb::Control => "control",
+            Verb::Msg => "msg",
+            Verb::Heartbeat => "heartbeat",
+            Verb::Wsok => "wsok",
+            Verb::SendLog => "send_log",
+        }
+    }
+
+    const ALL: [Verb; 7] = [
+        Verb::CreateSession,
+        Verb::BindSession,
+        Verb::Control,
+        Verb::Msg,
+        Verb::Heartbeat,
+        Verb::Wsok,
+        Verb::SendLog,
+    ];
 }
 
 /// One request line, parsed.
@@ -41,6 +94,21 @@ pub enum Request<'a> {
     Wsok,
     /// Remote log line, to be acknowledged with a bare `REQOK`.
     SendLog,
+}
+
+impl Request<'_> {
+    /// The name that the request goes by.
+    pub fn verb(&self) -> Verb {
+        match self {
+            Request::Create(_) => Verb::CreateSession,
+            Request::Bind(_) => Verb::BindSession,
+            Request::Control(_) => Verb::Control,
+            Request::Message(_) => Verb::Msg,
+            Request::Heartbeat { .. } => Verb::Heartbeat,
+            Request::Wsok => Verb::Wsok,
+            Request::SendLog => Verb::SendLog,
+        }
+    }
 }
 
 /// How a stream or poll response shall behave: the parameters that `create_session` and `bind_session` share.
