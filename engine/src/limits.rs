@@ -73,5 +73,7 @@ const _: () = {
     assert!(limits.field_name_bytes_max <= u16::MAX as usize);
     assert!(limits.item_bytes_max < 1 << 30);
     assert!(limits.items_max < 1 << 24);
-    assert!(limits.fields_per_item_max * (limits.field_name_bytes_max + 2) <= 2 * limits.item_bytes_max);
+    assert!(
+        limits.fields_per_item_max * (limits.field_name_bytes_max + 2) <= 2 * limits.item_bytes_max
+    );
 };

@@ -40,7 +40,10 @@ pub struct Linger {
 impl Linger {
     /// Items linger for `wait`.
     pub fn new(wait: Duration) -> Self {
-        Self { wait, queue: VecDeque::new() }
+        Self {
+            wait,
+            queue: VecDeque::new(),
+        }
     }
 
     /// The item has lost its last listener. Returns until when it is kept.

@@ -50,8 +50,17 @@ pub struct Fanout {
 impl Listeners {
     /// A shard wants the item from now on.
     pub fn add(&mut self, shard: ShardId, local: u32, epoch: u32) {
-        debug_assert!(!self.0.iter().any(|l| l.shard == shard), "a shard wants an item once");
-        self.0.push(Listener { shard, local, epoch, names_sent: 0, owed: None });
+        debug_assert!(
+            !self.0.iter().any(|l| l.shard == shard),
+            "a shard wants an item once"
+        );
+        self.0.push(Listener {
+            shard,
+            local,
+            epoch,
+            names_sent: 0,
+            owed: None,
+        });
     }
 
     /// A shard wants the item no more.
@@ -68,14 +77,25 @@ impl Listeners {
 impl Fanout {
     /// For this many shards.
     pub fn new(shards: usize) -> Self {
-        Self { owed: vec![VecDeque::new(); shards], ..Self::default() }
+        Self {
+            owed: vec![VecDeque::new(); shards],
+            ..Self::default()
+        }
     }
 
     /// Sends the item's whole state to one shard.
     #[expect(clippy::too_many_arguments)]
     pub fn send_state(
-        &mut self, item: ItemId, state: &MergeState, seq: u64, stamp: Instant, kind: Kind, listeners: &mut Listeners, to: Option<ShardId>,
-        rings: &mut impl Rings, counters: &mut Counters,
+        &mut self,
+        item: ItemId,
+        state: &MergeState,
+        seq: u64,
+        stamp: Instant,
+        kind: Kind,
+        listeners: &mut Listeners,
+        to: Option<ShardId>,
+        rings: &mut impl Rings,
+        counters: &mut Counters,
     ) {
         encode_state(&mut self.scratch, kind, state, seq, stamp);
         self.copy(item, state, kind, listeners, to, rings, counters);
@@ -84,7 +104,14 @@ impl Fanout {
     /// Sends what the last event changed to every shard that listens.
     #[expect(clippy::too_many_arguments)]
     pub fn send_changes(
-        &mut self, item: ItemId, state: &MergeState, seq: u64, stamp: Instant, listeners: &mut Listeners, rings: &mut impl Rings, counters: &mut Counters,
+        &mut self,
+        item: ItemId,
+        state: &MergeState,
+        seq: u64,
+        stamp: Instant,
+        listeners: &mut Listeners,
+        rings: &mut impl Rings,
+        counters: &mut Counters,
     ) {
         let mut writer = record::Writer::start(&mut self.scratch, Kind::Update, seq, stamp);
         for &field in state.changed() {
@@ -102,14 +129,27 @@ impl Fanout {
     /// Tries again to send what a shard is owed of an item. False if there still is no room.
     #[expect(clippy::too_many_arguments)]
     pub fn retry(
-        &mut self, shard: ShardId, state: Option<(&MergeState, &mut Listeners)>, seq: u64, stamp: Instant, rings: &mut impl Rings, counters: &mut Counters,
+        &mut self,
+        shard: ShardId,
+        state: Option<(&MergeState, &mut Listeners)>,
+        seq: u64,
+        stamp: Instant,
+        rings: &mut impl Rings,
+        counters: &mut Counters,
     ) -> bool {
         if let Some((state, listeners)) = state
             && let Some(listener) = listeners.0.iter_mut().find(|l| l.shard == shard)
             && let Some(kind) = listener.owed
         {
             encode_state(&mut self.scratch, kind, state, seq, stamp);
-            if !write(&mut self.scratch, &mut self.names, state, listener, rings, counters) {
+            if !write(
+                &mut self.scratch,
+                &mut self.names,
+                state,
+                listener,
+                rings,
+                counters,
+            ) {
                 return false;
             }
             listener.owed = None;
@@ -121,10 +161,20 @@ impl Fanout {
     /// Copies the record in `scratch` to the listeners; `else_owed` is what one gets later whose ring is full.
     #[expect(clippy::too_many_arguments)]
     fn copy(
-        &mut self, item: ItemId, state: &MergeState, else_owed: Kind, listeners: &mut Listeners, to: Option<ShardId>, rings: &mut impl Rings,
+        &mut self,
+        item: ItemId,
+        state: &MergeState,
+        else_owed: Kind,
+        listeners: &mut Listeners,
+        to: Option<ShardId>,
+        rings: &mut impl Rings,
         counters: &mut Counters,
     ) {
-        for listener in listeners.0.iter_mut().filter(|l| to.is_none_or(|to| to == l.shard)) {
+        for listener in listeners
+            .0
+            .iter_mut()
+            .filter(|l| to.is_none_or(|to| to == l.shard))
+        {
             if let Some(owed) = &mut listener.owed {
                 // It will get the state as it then is: as an event if one is among what was skipped.
                 if else_owed == Kind::State {
@@ -132,7 +182,14 @@ impl Fanout {
                 }
                 continue;
             }
-            if !write(&mut self.scratch, &mut self.names, state, listener, rings, counters) {
+            if !write(
+                &mut self.scratch,
+                &mut self.names,
+                state,
+                listener,
+                rings,
+                counters,
+            ) {
                 counters.count(Counter::RingFull);
                 listener.owed = Some(else_owed);
                 self.owed[usize::from(listener.shard.0)].push_back(item);
@@ -144,13 +201,23 @@ impl Fanout {
 fn encode_state(scratch: &mut Vec<u8>, kind: Kind, state: &MergeState, seq: u64, stamp: Instant) {
     let mut writer = record::Writer::start(scratch, kind, seq, stamp);
     for field in 0..state.len() {
-        writer.value(u16::try_from(field).expect("fields are bounded"), state.value(field));
+        writer.value(
+            u16::try_from(field).expect("fields are bounded"),
+            state.value(field),
+        );
     }
     writer.finish();
 }
 
 /// Writes a record, behind the names of fields that are new to the shard. All or nothing.
-fn write(record: &mut [u8], names: &mut Vec<u8>, state: &MergeState, listener: &mut Listener, rings: &mut impl Rings, counters: &mut Counters) -> bool {
+fn write(
+    record: &mut [u8],
+    names: &mut Vec<u8>,
+    state: &MergeState,
+    listener: &mut Listener,
+    rings: &mut impl Rings,
+    counters: &mut Counters,
+) -> bool {
     let known = usize::from(listener.names_sent);
     let new_names = known < state.len();
     if new_names {

@@ -110,14 +110,41 @@ impl Ingest {
     ///
     /// A live item's snapshot is written before the shard is listed as a listener, in the same step: no update can
     /// come between, since nobody else writes.
-    pub fn on_demand(&mut self, shard: ShardId, demand: Demand, now: Instant, rings: &mut impl Rings) {
+    pub fn on_demand(
+        &mut self,
+        shard: ShardId,
+        demand: Demand,
+        now: Instant,
+        rings: &mut impl Rings,
+    ) {
         match demand {
-            Demand::Want { local, epoch, adapter, name } => self.on_want(shard, local, epoch, ItemNameRef { adapter, name: &name }, rings),
+            Demand::Want {
+                local,
+                epoch,
+                adapter,
+                name,
+            } => self.on_want(
+                shard,
+                local,
+                epoch,
+                ItemNameRef {
+                    adapter,
+                    name: &name,
+                },
+                rings,
+            ),
             Demand::Drop { local, .. } => self.on_drop(shard, local, now),
         }
     }
 
-    fn on_want(&mut self, shard: ShardId, local: u32, epoch: u32, name: ItemNameRef<'_>, rings: &mut impl Rings) {
+    fn on_want(
+        &mut self,
+        shard: ShardId,
+        local: u32,
+        epoch: u32,
+        name: ItemNameRef<'_>,
+        rings: &mut impl Rings,
+    ) {
         let Some(id) = self.by_name.get(&name).copied().or_else(|| self.open(name)) else {
             self.counters.count(Counter::ItemsRefused);
             return; // the subscription stays without data, as one that its adapter refuses
@@ -137,12 +164,25 @@ impl Ingest {
         };
         if ready {
             let (seq, stamp) = (item.seq, item.stamp);
-            self.fanout.send_state(id, &item.state, seq, stamp, Kind::Snapshot, &mut item.listeners, Some(shard), rings, &mut self.counters);
+            self.fanout.send_state(
+                id,
+                &item.state,
+                seq,
+                stamp,
+                Kind::Snapshot,
+                &mut item.listeners,
+                Some(shard),
+                rings,
+                &mut self.counters,
+            );
         }
     }
 
     fn on_drop(&mut self, shard: ShardId, local: u32, now: Instant) {
-        let Some(id) = self.wanted[usize::from(shard.0)].get_mut(local as usize).and_then(Option::take) else {
+        let Some(id) = self.wanted[usize::from(shard.0)]
+            .get_mut(local as usize)
+            .and_then(Option::take)
+        else {
             return; // an item that was refused
         };
         let item = item_mut(&mut self.items, id).expect("wanted items are alive");
@@ -157,14 +197,20 @@ impl Ingest {
         if let Some(item) = item_mut(&mut self.items, item)
             && item.snapshot == SnapshotPhase::Unknown
         {
-            item.snapshot = if snapshot_available { SnapshotPhase::Awaited } else { SnapshotPhase::None };
+            item.snapshot = if snapshot_available {
+                SnapshotPhase::Awaited
+            } else {
+                SnapshotPhase::None
+            };
         }
     }
 
     /// A data adapter says something.
     #[inline]
     pub fn on_adapter(&mut self, event: AdapterEvent<'_>, now: Instant, rings: &mut impl Rings) {
-        let (AdapterEvent::Update { item: id, .. } | AdapterEvent::EndOfSnapshot { item: id } | AdapterEvent::ClearSnapshot { item: id }) = event;
+        let (AdapterEvent::Update { item: id, .. }
+        | AdapterEvent::EndOfSnapshot { item: id }
+        | AdapterEvent::ClearSnapshot { item: id }) = event;
         self.counters.count(Counter::AdapterEvents);
         let Some(item) = item_mut(&mut self.items, id) else {
             self.counters.count(Counter::AdapterEventsStale);
@@ -172,14 +218,37 @@ impl Ingest {
         };
         let completes = item.snapshot == SnapshotPhase::Awaited;
         match event {
-            AdapterEvent::Update { snapshot, fields, .. } => {
+            AdapterEvent::Update {
+                snapshot, fields, ..
+            } => {
                 if completes && !snapshot {
                     // Live events without a snapshot: the snapshot is empty, and comes first.
                     item.snapshot = SnapshotPhase::Complete;
-                    self.fanout.send_state(id, &item.state, item.seq, now, Kind::Snapshot, &mut item.listeners, None, rings, &mut self.counters);
+                    self.fanout.send_state(
+                        id,
+                        &item.state,
+                        item.seq,
+                        now,
+                        Kind::Snapshot,
+                        &mut item.listeners,
+                        None,
+                        rings,
+                        &mut self.counters,
+                    );
                 }
-                let fits = fields.iter().all(|(name, _)| name.len() <= self.limits.field_name_bytes_max);
-                if !fits || item.state.merge(fields, self.limits.fields_per_item_max, self.limits.item_bytes_max).is_err() {
+                let fits = fields
+                    .iter()
+                    .all(|(name, _)| name.len() <= self.limits.field_name_bytes_max);
+                if !fits
+                    || item
+                        .state
+                        .merge(
+                            fields,
+                            self.limits.fields_per_item_max,
+                            self.limits.item_bytes_max,
+                        )
+                        .is_err()
+                {
                     self.counters.count(Counter::AdapterEventsTooLarge);
                     return;
                 }
@@ -189,25 +258,67 @@ impl Ingest {
                 if completes && snapshot {
                     // MERGE has one snapshot event at most, so the first one completes it.
                     item.snapshot = SnapshotPhase::Complete;
-                    self.fanout.send_state(id, &item.state, seq, now, Kind::Snapshot, listeners, None, rings, &mut self.counters);
+                    self.fanout.send_state(
+                        id,
+                        &item.state,
+                        seq,
+                        now,
+                        Kind::Snapshot,
+                        listeners,
+                        None,
+                        rings,
+                        &mut self.counters,
+                    );
                 } else {
-                    self.fanout.send_changes(id, &item.state, seq, now, listeners, rings, &mut self.counters);
+                    self.fanout.send_changes(
+                        id,
+                        &item.state,
+                        seq,
+                        now,
+                        listeners,
+                        rings,
+                        &mut self.counters,
+                    );
                 }
             }
             AdapterEvent::EndOfSnapshot { .. } if completes => {
                 item.snapshot = SnapshotPhase::Complete;
-                self.fanout.send_state(id, &item.state, item.seq, now, Kind::Snapshot, &mut item.listeners, None, rings, &mut self.counters);
+                self.fanout.send_state(
+                    id,
+                    &item.state,
+                    item.seq,
+                    now,
+                    Kind::Snapshot,
+                    &mut item.listeners,
+                    None,
+                    rings,
+                    &mut self.counters,
+                );
             }
             AdapterEvent::EndOfSnapshot { .. } => {} // unexpected: ignored
             AdapterEvent::ClearSnapshot { .. } => {
                 item.state.clear();
                 item.seq += 1;
                 item.stamp = now;
-                let kind = if completes { Kind::Snapshot } else { Kind::State };
+                let kind = if completes {
+                    Kind::Snapshot
+                } else {
+                    Kind::State
+                };
                 if completes {
                     item.snapshot = SnapshotPhase::Complete;
                 }
-                self.fanout.send_state(id, &item.state, item.seq, now, kind, &mut item.listeners, None, rings, &mut self.counters);
+                self.fanout.send_state(
+                    id,
+                    &item.state,
+                    item.seq,
+                    now,
+                    kind,
+                    &mut item.listeners,
+                    None,
+                    rings,
+                    &mut self.counters,
+                );
             }
         }
     }
@@ -228,12 +339,19 @@ impl Ingest {
 
     /// Sends what rings had no room for, as far as there is room now. To be called once per turn.
     pub fn flush(&mut self, rings: &mut impl Rings) {
-        for shard in (0..self.wanted.len()).map(|n| ShardId(u16::try_from(n).expect("shards are few"))) {
+        for shard in
+            (0..self.wanted.len()).map(|n| ShardId(u16::try_from(n).expect("shards are few")))
+        {
             while let Some(id) = self.fanout.next_owed(shard) {
                 let item = item_mut(&mut self.items, id);
-                let (seq, stamp) = item.as_ref().map_or((0, Instant::ZERO), |item| (item.seq, item.stamp));
+                let (seq, stamp) = item
+                    .as_ref()
+                    .map_or((0, Instant::ZERO), |item| (item.seq, item.stamp));
                 let state = item.map(|item| (&item.state, &mut item.listeners));
-                if !self.fanout.retry(shard, state, seq, stamp, rings, &mut self.counters) {
+                if !self
+                    .fanout
+                    .retry(shard, state, seq, stamp, rings, &mut self.counters)
+                {
                     break;
                 }
             }
@@ -260,7 +378,10 @@ impl Ingest {
             return None;
         }
         let slot = self.free.pop_front().unwrap_or_else(|| {
-            self.items.push(Slot { generation: 0, item: None });
+            self.items.push(Slot {
+                generation: 0,
+                item: None,
+            });
             u32::try_from(self.items.len() - 1).expect("items_max fits")
         });
         let entry = &mut self.items[slot as usize];
@@ -276,7 +397,11 @@ impl Ingest {
         });
         self.by_name.insert(name.to_owned(), id);
         self.counters.count(Counter::ItemsOpened);
-        self.effects.push_back(IngestEffect::Subscribe { adapter: name.adapter, item: id, name: name.name.into() });
+        self.effects.push_back(IngestEffect::Subscribe {
+            adapter: name.adapter,
+            item: id,
+            name: name.name.into(),
+        });
         Some(id)
     }
 
@@ -287,9 +412,13 @@ impl Ingest {
         entry.generation = entry.generation.wrapping_add(1);
         self.by_name.remove(&item.name.as_ref());
         // The oldest free slot is used next, so that a number is long forgotten when it comes back.
-        self.free.push_back(u32::try_from(slot).expect("items_max fits"));
+        self.free
+            .push_back(u32::try_from(slot).expect("items_max fits"));
         self.counters.count(Counter::ItemsClosed);
-        self.effects.push_back(IngestEffect::Unsubscribe { adapter: item.name.adapter, item: id });
+        self.effects.push_back(IngestEffect::Unsubscribe {
+            adapter: item.name.adapter,
+            item: id,
+        });
     }
 }
 
@@ -307,5 +436,9 @@ fn parts(id: ItemId) -> (usize, u8) {
 /// A live item by its number; `None` if the number is of an earlier tenant.
 fn item_mut(items: &mut [Slot], id: ItemId) -> Option<&mut Item> {
     let (slot, generation) = parts(id);
-    items.get_mut(slot).filter(|entry| entry.generation == generation)?.item.as_mut()
+    items
+        .get_mut(slot)
+        .filter(|entry| entry.generation == generation)?
+        .item
+        .as_mut()
 }

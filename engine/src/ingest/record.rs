@@ -37,7 +37,9 @@ pub enum Kind {
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Fields, Self::Snapshot, Self::State, Self::Update].into_iter().find(|kind| *kind as u8 == byte)
+        [Self::Fields, Self::Snapshot, Self::State, Self::Update]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -72,7 +74,9 @@ impl<'a> Writer<'a> {
     #[inline]
     pub fn value(&mut self, field: u16, value: Option<&[u8]>) {
         self.out.extend_from_slice(&field.to_le_bytes());
-        let len = value.map_or(NULL, |value| u32::try_from(value.len()).expect("values are bounded"));
+        let len = value.map_or(NULL, |value| {
+            u32::try_from(value.len()).expect("values are bounded")
+        });
         self.out.extend_from_slice(&len.to_le_bytes());
         self.out.extend_from_slice(value.unwrap_or_default());
         self.count += 1;
@@ -127,7 +131,11 @@ impl<'a> Record<'a> {
             let head = take(&mut rest, 6)?;
             let field = u16::from_le_bytes([head[0], head[1]]);
             let len = u32::from_le_bytes([head[2], head[3], head[4], head[5]]);
-            let value = if len == NULL { None } else { Some(take(&mut rest, len as usize)?) };
+            let value = if len == NULL {
+                None
+            } else {
+                Some(take(&mut rest, len as usize)?)
+            };
             Some((usize::from(field), value))
         })
     }
@@ -138,8 +146,10 @@ pub fn read(mut records: &[u8]) -> impl Iterator<Item = Record<'_>> {
     std::iter::from_fn(move || {
         let len = whole(records)?;
         let record = take(&mut records, len)?;
-        let word = |at: usize| u32::from_le_bytes(record[at..at + 4].try_into().expect("four bytes"));
-        let long = |at: usize| u64::from_le_bytes(record[at..at + 8].try_into().expect("eight bytes"));
+        let word =
+            |at: usize| u32::from_le_bytes(record[at..at + 4].try_into().expect("four bytes"));
+        let long =
+            |at: usize| u64::from_le_bytes(record[at..at + 8].try_into().expect("eight bytes"));
         Some(Record {
             kind: Kind::from_byte(record[4])?,
             count: u16::from_le_bytes([record[6], record[7]]),
@@ -198,10 +208,16 @@ mod tests {
     fn reads_what_was_written() {
         let bytes = update();
         let record = read(&bytes).next().unwrap();
-        assert_eq!((record.kind, record.local, record.epoch, record.seq), (Kind::Update, 3, 2, 9));
+        assert_eq!(
+            (record.kind, record.local, record.epoch, record.seq),
+            (Kind::Update, 3, 2, 9)
+        );
         assert_eq!(record.stamp, Instant::from_nanos(5));
         let values: Vec<_> = record.values().collect();
-        assert_eq!(values, [(1, Some(&b"x"[..])), (4, None), (7, Some(&b""[..]))]);
+        assert_eq!(
+            values,
+            [(1, Some(&b"x"[..])), (4, None), (7, Some(&b""[..]))]
+        );
     }
 
     #[test]

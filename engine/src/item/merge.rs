@@ -31,12 +31,24 @@ impl MergeState {
     /// what is different. A field name that is new gets the next number.
     ///
     /// On error nothing has changed but the numbers of new fields.
-    pub fn merge(&mut self, event: &[(&str, Option<&str>)], fields_max: usize, bytes_max: usize) -> Result<(), TooLarge> {
+    pub fn merge(
+        &mut self,
+        event: &[(&str, Option<&str>)],
+        fields_max: usize,
+        bytes_max: usize,
+    ) -> Result<(), TooLarge> {
         self.forget_changes();
         // What the values would come to if nothing were replaced: an upper bound that is cheap to keep.
-        let added: usize = event.iter().map(|(_, value)| value.map_or(0, str::len)).sum();
+        let added: usize = event
+            .iter()
+            .map(|(_, value)| value.map_or(0, str::len))
+            .sum();
         if self.value_bytes + added > bytes_max {
-            self.value_bytes = self.fields.iter().map(|f| f.value.as_ref().map_or(0, |v| v.len())).sum();
+            self.value_bytes = self
+                .fields
+                .iter()
+                .map(|f| f.value.as_ref().map_or(0, |v| v.len()))
+                .sum();
             if self.value_bytes + added > bytes_max {
                 return Err(TooLarge);
             }
@@ -59,7 +71,8 @@ impl MergeState {
             }
             if !field.changed {
                 field.changed = true;
-                self.changed.push(u16::try_from(index).expect("fields_max fits"));
+                self.changed
+                    .push(u16::try_from(index).expect("fields_max fits"));
             }
         }
         self.value_bytes += added;
@@ -73,7 +86,8 @@ impl MergeState {
         for (index, field) in self.fields.iter_mut().enumerate() {
             if field.value.take().is_some() {
                 field.changed = true;
-                self.changed.push(u16::try_from(index).expect("fields_max fits"));
+                self.changed
+                    .push(u16::try_from(index).expect("fields_max fits"));
             }
         }
         self.value_bytes = 0;
@@ -119,7 +133,11 @@ impl MergeState {
     /// the last one found is nearly always right.
     #[inline]
     fn number(&mut self, name: &str, guess: usize, fields_max: usize) -> Result<usize, TooLarge> {
-        if self.fields.get(guess).is_some_and(|field| &*field.name == name) {
+        if self
+            .fields
+            .get(guess)
+            .is_some_and(|field| &*field.name == name)
+        {
             return Ok(guess);
         }
         if let Some(index) = self.fields.iter().position(|field| &*field.name == name) {
@@ -128,7 +146,11 @@ impl MergeState {
         if self.fields.len() >= fields_max {
             return Err(TooLarge);
         }
-        self.fields.push(Field { name: name.into(), value: None, changed: false });
+        self.fields.push(Field {
+            name: name.into(),
+            value: None,
+            changed: false,
+        });
         Ok(self.fields.len() - 1)
     }
 }
@@ -156,7 +178,9 @@ mod tests {
     #[test]
     fn an_equal_value_is_no_change_and_null_is_not_empty() {
         let mut state = merged(&[&[("a", Some("1")), ("b", None)]]);
-        state.merge(&[("b", None), ("a", Some("1"))], 100, 1000).unwrap();
+        state
+            .merge(&[("b", None), ("a", Some("1"))], 100, 1000)
+            .unwrap();
         assert_eq!(state.changed(), &[] as &[u16]);
         state.merge(&[("b", Some(""))], 100, 1000).unwrap();
         assert_eq!(state.changed(), &[1]);
@@ -164,7 +188,10 @@ mod tests {
 
     #[test]
     fn changes_come_in_the_order_of_the_fields() {
-        let state = merged(&[&[("a", Some("1")), ("b", Some("1"))], &[("b", Some("2")), ("a", Some("2")), ("b", Some("3"))]]);
+        let state = merged(&[
+            &[("a", Some("1")), ("b", Some("1"))],
+            &[("b", Some("2")), ("a", Some("2")), ("b", Some("3"))],
+        ]);
         assert_eq!(state.changed(), &[0, 1]);
         assert_eq!(state.value(1), Some(&b"3"[..]));
     }
@@ -180,11 +207,23 @@ mod tests {
     #[test]
     fn bounds_hold_and_replaced_values_do_not_count() {
         let mut state = MergeState::default();
-        assert_eq!(state.merge(&[("a", None), ("b", None)], 1, 10), Err(TooLarge));
+        assert_eq!(
+            state.merge(&[("a", None), ("b", None)], 1, 10),
+            Err(TooLarge)
+        );
         for n in 0..100 {
-            state.merge(&[("a", Some(if n % 2 == 0 { "12345" } else { "54321" }))], 1, 10).unwrap();
+            state
+                .merge(
+                    &[("a", Some(if n % 2 == 0 { "12345" } else { "54321" }))],
+                    1,
+                    10,
+                )
+                .unwrap();
         }
-        assert_eq!(state.merge(&[("a", Some("12345678901"))], 1, 10), Err(TooLarge));
+        assert_eq!(
+            state.merge(&[("a", Some("12345678901"))], 1, 10),
+            Err(TooLarge)
+        );
         assert_eq!(state.value(0), Some(&b"54321"[..]));
     }
 }

@@ -31,14 +31,20 @@ pub struct ItemNameRef<'a> {
 impl ItemName {
     /// The same name, borrowed.
     pub fn as_ref(&self) -> ItemNameRef<'_> {
-        ItemNameRef { adapter: self.adapter, name: &self.name }
+        ItemNameRef {
+            adapter: self.adapter,
+            name: &self.name,
+        }
     }
 }
 
 impl ItemNameRef<'_> {
     /// The same name, owned.
     pub fn to_owned(self) -> ItemName {
-        ItemName { adapter: self.adapter, name: self.name.into() }
+        ItemName {
+            adapter: self.adapter,
+            name: self.name.into(),
+        }
     }
 }
 

@@ -47,7 +47,11 @@ impl Row {
         if end & NULL != 0 {
             return None;
         }
-        let start = if index == 0 { 0 } else { self.word(HEAD_BYTES + END_BYTES * (index - 1)) & !NULL };
+        let start = if index == 0 {
+            0
+        } else {
+            self.word(HEAD_BYTES + END_BYTES * (index - 1)) & !NULL
+        };
         let values = HEAD_BYTES + END_BYTES * count;
         Some(&self.0[values + start as usize..values + end as usize])
     }
@@ -87,7 +91,11 @@ impl RowBuilder {
         self.filled = 0;
         self.scratch.clear();
         self.scratch.extend_from_slice(&seq.to_le_bytes());
-        self.scratch.extend_from_slice(&u32::try_from(count).expect("field count is bounded").to_le_bytes());
+        self.scratch.extend_from_slice(
+            &u32::try_from(count)
+                .expect("field count is bounded")
+                .to_le_bytes(),
+        );
         self.scratch.resize(HEAD_BYTES + END_BYTES * count, 0);
     }
 

@@ -18,16 +18,28 @@ pub struct Literal {
 
 impl Default for Literal {
     fn default() -> Self {
-        Self { modes: vec![Mode::Merge], frequency_max: None, users: None }
+        Self {
+            modes: vec![Mode::Merge],
+            frequency_max: None,
+            users: None,
+        }
     }
 }
 
 impl Literal {
     /// Lets a user in, or not.
     pub fn open_session(&self, user: Option<&str>, password: Option<&str>) -> Result<(), Refusal> {
-        let Some(users) = &self.users else { return Ok(()) };
-        let known = |(name, secret): &(Box<str>, Box<str>)| Some(&**name) == user && equal_in_constant_time(secret, password.unwrap_or_default());
-        if users.iter().any(known) { Ok(()) } else { Err(Refusal::authentication_failed()) }
+        let Some(users) = &self.users else {
+            return Ok(());
+        };
+        let known = |(name, secret): &(Box<str>, Box<str>)| {
+            Some(&**name) == user && equal_in_constant_time(secret, password.unwrap_or_default())
+        };
+        if users.iter().any(known) {
+            Ok(())
+        } else {
+            Err(Refusal::authentication_failed())
+        }
     }
 
     /// The items of a group: names with blanks between. A group without items is legal.
@@ -35,18 +47,29 @@ impl Literal {
         if !self.modes.contains(&mode) {
             return Err(Refusal::mode_not_allowed());
         }
-        let item = |name: &str| GrantedItem { name: name.into(), frequency_max: self.frequency_max };
+        let item = |name: &str| GrantedItem {
+            name: name.into(),
+            frequency_max: self.frequency_max,
+        };
         Ok(group.split_ascii_whitespace().map(item).collect())
     }
 
     /// The fields of a schema: names with blanks between, at least one.
     pub fn fields(&self, schema: &str) -> Result<Vec<Box<str>>, Refusal> {
         let fields: Vec<Box<str>> = schema.split_ascii_whitespace().map(Into::into).collect();
-        if fields.is_empty() { Err(Refusal::bad_schema()) } else { Ok(fields) }
+        if fields.is_empty() {
+            Err(Refusal::bad_schema())
+        } else {
+            Ok(fields)
+        }
     }
 }
 
 /// Compares secrets without telling by its duration where they differ.
 fn equal_in_constant_time(a: &str, b: &str) -> bool {
-    a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |differences, (x, y)| differences | (x ^ y)) == 0
+    a.len() == b.len()
+        && a.bytes()
+            .zip(b.bytes())
+            .fold(0, |differences, (x, y)| differences | (x ^ y))
+            == 0
 }

@@ -120,31 +120,67 @@ pub const DEFAULT_NAME: &str = "DEFAULT";
 
 impl AdapterSets {
     /// Adds a set with its data adapters, and returns the numbers of these in the same order.
-    pub fn add(&mut self, name: &str, metadata: Literal, data_adapters: &[&str]) -> Vec<DataAdapterId> {
-        let ids: Vec<_> = (self.adapters..).map(DataAdapterId).take(data_adapters.len()).collect();
+    pub fn add(
+        &mut self,
+        name: &str,
+        metadata: Literal,
+        data_adapters: &[&str],
+    ) -> Vec<DataAdapterId> {
+        let ids: Vec<_> = (self.adapters..)
+            .map(DataAdapterId)
+            .take(data_adapters.len())
+            .collect();
         self.adapters += u16::try_from(ids.len()).expect("a configuration has few adapters");
-        let data = data_adapters.iter().map(|&name| name.into()).zip(ids.iter().copied()).collect();
-        self.sets.push(AdapterSet { name: name.into(), metadata, data });
+        let data = data_adapters
+            .iter()
+            .map(|&name| name.into())
+            .zip(ids.iter().copied())
+            .collect();
+        self.sets.push(AdapterSet {
+            name: name.into(),
+            metadata,
+            data,
+        });
         ids
     }
 
     /// Answers a question at once, as the built-in metadata adapter can. `from` is the shard that asks.
     pub fn answer(&self, _from: ShardId, ask: &Ask) -> Answer {
-        Answer { token: ask.token, result: self.decide(&ask.question) }
+        Answer {
+            token: ask.token,
+            result: self.decide(&ask.question),
+        }
     }
 
     fn decide(&self, question: &Question) -> Result<Granted, Refusal> {
         match question {
-            Question::OpenSession { adapter_set, user, password, .. } => {
+            Question::OpenSession {
+                adapter_set,
+                user,
+                password,
+                ..
+            } => {
                 let index = self.sets.iter().position(|set| set.name == *adapter_set);
                 let index = index.ok_or_else(Refusal::adapter_set_unavailable)?;
-                self.sets[index].metadata.open_session(user.as_deref(), password.as_deref())?;
+                self.sets[index]
+                    .metadata
+                    .open_session(user.as_deref(), password.as_deref())?;
                 Ok(Granted::Session {
-                    adapter_set: AdapterSetId(u16::try_from(index).expect("a configuration has few sets")),
+                    adapter_set: AdapterSetId(
+                        u16::try_from(index).expect("a configuration has few sets"),
+                    ),
                     bandwidth_kbps_max: None,
                 })
             }
-            Question::Subscribe { adapter_set, data_adapter, group, schema, selector, mode, .. } => {
+            Question::Subscribe {
+                adapter_set,
+                data_adapter,
+                group,
+                schema,
+                selector,
+                mode,
+                ..
+            } => {
                 let set = &self.sets[usize::from(adapter_set.0)];
                 let name = data_adapter.as_deref().unwrap_or(DEFAULT_NAME);
                 let adapter = set.data.iter().find(|(known, _)| &**known == name);

@@ -20,7 +20,12 @@ impl Bucket {
     /// `kbps` kilobits of 1,000 bits per second.
     pub fn new(kbps: f64, now: Instant) -> Self {
         let bytes_per_s = kbps * 1000.0 / 8.0;
-        Self { kbps, bytes_per_s, tokens: bytes_per_s * BURST.as_secs_f64(), refilled: now }
+        Self {
+            kbps,
+            bytes_per_s,
+            tokens: bytes_per_s * BURST.as_secs_f64(),
+            refilled: now,
+        }
     }
 
     /// Changes the rate; what was saved up or overdrawn stays, within the new burst.

@@ -32,19 +32,30 @@ impl Shard {
                 Origin::Here(conn) => self.conns.get(conn).and_then(|entry| entry.last_session),
                 Origin::There(..) => None,
             };
-            return implied.filter(|key| self.sessions.contains_key(*key)).map_or(Target::Nowhere, Target::Here);
+            return implied
+                .filter(|key| self.sessions.contains_key(*key))
+                .map_or(Target::Nowhere, Target::Here);
         };
         match session_id::owner(id) {
             Some(owner) if owner.instance != self.config.instance => Target::Elsewhere,
-            Some(owner) if owner.shard != self.config.shard && owner.shard.0 < self.config.shards => Target::Shard(owner.shard),
-            _ => self.by_id.get(id).map_or(Target::Nowhere, |key| Target::Here(*key)),
+            Some(owner)
+                if owner.shard != self.config.shard && owner.shard.0 < self.config.shards =>
+            {
+                Target::Shard(owner.shard)
+            }
+            _ => self
+                .by_id
+                .get(id)
+                .map_or(Target::Nowhere, |key| Target::Here(*key)),
         }
     }
 
     /// `bind_session`. A session of another shard makes the connection move there, with this request.
     pub(super) fn bind(&mut self, origin: Origin, bind: Bind<'_>, message: &str, now: Instant) {
         let Origin::Here(conn) = origin else { return }; // binds move connections instead of being forwarded
-        let Some(entry) = self.conns.get(conn) else { return };
+        let Some(entry) = self.conns.get(conn) else {
+            return;
+        };
         let target = self.target(origin, bind.session.as_deref());
         let busy = entry.stream.is_some() || entry.opening;
         let refusal = match target {
@@ -61,16 +72,22 @@ impl Shard {
             },
         };
         self.counters.count(Counter::RequestsRefused);
-        self.reply(origin, |out| response::refuse(out, Some(Verb::BindSession), &refusal));
+        self.reply(origin, |out| {
+            response::refuse(out, Some(Verb::BindSession), &refusal)
+        });
     }
 
     /// What has been written is not kept for recovery (yet): a client that has received all of it may go on.
     fn check_bind(&self, key: SessionKey, bind: &Bind<'_>) -> Result<(), Refusal> {
         if bind.stream.polling.is_some() {
-            return Err(Refusal::request_failed().with_text("Polling is not available on this server"));
+            return Err(
+                Refusal::request_failed().with_text("Polling is not available on this server")
+            );
         }
         match bind.recovery_from {
-            Some(received) if received != self.sessions[key].sent => Err(Refusal::recovery_impossible()),
+            Some(received) if received != self.sessions[key].sent => {
+                Err(Refusal::recovery_impossible())
+            }
             _ => Ok(()),
         }
     }
@@ -78,7 +95,9 @@ impl Shard {
     /// Frees a session from the connection it still writes to. A client that recovers has given the old one up; any
     /// other is told there that somebody else took the session.
     fn take_over(&mut self, key: SessionKey, bind: &Bind<'_>, now: Instant) {
-        let State::Bound(old) = self.sessions[key].state else { return };
+        let State::Bound(old) = self.sessions[key].state else {
+            return;
+        };
         if let Some(entry) = self.conns.get_mut(old) {
             entry.stream = None;
             if bind.recovery_from.is_some() {
@@ -94,15 +113,30 @@ impl Shard {
     fn move_connection(&mut self, conn: ConnId, shard: ShardId, message: &str) {
         self.conns.remove(conn);
         self.counters.count(Counter::Moved);
-        self.effects.push_back(super::Effect::Move { conn, shard, request: message.into() });
+        self.effects.push_back(super::Effect::Move {
+            conn,
+            shard,
+            request: message.into(),
+        });
     }
 
     /// Makes a connection the session's stream and writes the head of the response: `CONOK`, who we are, who the
     /// client is, its bandwidth, and for a recovery the count of data lines before the next one.
-    pub(super) fn attach(&mut self, key: SessionKey, conn: ConnId, options: &StreamOptions, recovery_from: Option<u64>, now: Instant) {
-        let Some(entry) = self.conns.get_mut(conn) else { return };
+    pub(super) fn attach(
+        &mut self,
+        key: SessionKey,
+        conn: ConnId,
+        options: &StreamOptions,
+        recovery_from: Option<u64>,
+        now: Instant,
+    ) {
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return;
+        };
         let config = &self.config;
-        let keepalive = options.keepalive_millis.map_or(config.keepalive_default, Duration::from_millis);
+        let keepalive = options
+            .keepalive_millis
+            .map_or(config.keepalive_default, Duration::from_millis);
         let keepalive = keepalive.clamp(config.keepalive_min, config.keepalive_max);
         entry.stream = Some(key);
         entry.last_session = Some(key);
@@ -117,7 +151,13 @@ impl Shard {
         let out = &mut entry.replies;
         let creation = session.sent == 0 && recovery_from.is_none();
         if !options.reduce_head || creation {
-            response::conok(out, &session.id, config.limits.request_bytes_max as u64, keepalive.as_millis() as u64, None);
+            response::conok(
+                out,
+                &session.id,
+                config.limits.request_bytes_max as u64,
+                keepalive.as_millis() as u64,
+                None,
+            );
         }
         if !options.reduce_head {
             notify::servname(out, &config.server_name);

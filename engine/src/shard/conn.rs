@@ -51,7 +51,10 @@ impl Conns {
         if self.slots.len() <= slot {
             self.slots.resize_with(slot + 1, || None);
         }
-        debug_assert!(self.slots[slot].is_none(), "the driver reports the end of a connection before its slot is reused");
+        debug_assert!(
+            self.slots[slot].is_none(),
+            "the driver reports the end of a connection before its slot is reused"
+        );
         self.len += 1;
         self.slots[slot] = Some(Box::new(Conn {
             id,
@@ -75,15 +78,24 @@ impl Conns {
 
     #[inline]
     pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
-        self.slots.get_mut(id.slot as usize)?.as_deref_mut().filter(|conn| conn.id == id)
+        self.slots
+            .get_mut(id.slot as usize)?
+            .as_deref_mut()
+            .filter(|conn| conn.id == id)
     }
 
     pub fn get(&self, id: ConnId) -> Option<&Conn> {
-        self.slots.get(id.slot as usize)?.as_deref().filter(|conn| conn.id == id)
+        self.slots
+            .get(id.slot as usize)?
+            .as_deref()
+            .filter(|conn| conn.id == id)
     }
 
     pub fn remove(&mut self, id: ConnId) -> Option<Box<Conn>> {
-        let conn = self.slots.get_mut(id.slot as usize)?.take_if(|conn| conn.id == id)?;
+        let conn = self
+            .slots
+            .get_mut(id.slot as usize)?
+            .take_if(|conn| conn.id == id)?;
         self.len -= 1;
         Some(conn)
     }
@@ -108,15 +120,24 @@ impl Conns {
 impl Shard {
     /// Arranges for the connection to be looked at when something may be due; an earlier arrangement is void.
     pub(super) fn watch(&mut self, conn: ConnId, now: Instant) {
-        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return;
+        };
         entry.watch_version += 1;
         let (_, at) = due(entry, &self.config);
-        self.timers.insert(at.max(now), Timer::Connection(conn, entry.watch_version));
+        self.timers
+            .insert(at.max(now), Timer::Connection(conn, entry.watch_version));
     }
 
     /// Looks at a connection: has it been blocked, or silent, for too long?
     pub(super) fn on_watch(&mut self, conn: ConnId, version: u32, now: Instant) {
-        let Some(entry) = self.conns.get_mut(conn).filter(|entry| entry.watch_version == version) else { return };
+        let Some(entry) = self
+            .conns
+            .get_mut(conn)
+            .filter(|entry| entry.watch_version == version)
+        else {
+            return;
+        };
         let (what, at) = due(entry, &self.config);
         if at <= now {
             match what {
@@ -152,7 +173,9 @@ impl Shard {
 
     /// Closes a connection once everything has been written to it; at once if it takes nothing.
     pub(super) fn close_after_write(&mut self, conn: ConnId, now: Instant) {
-        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return;
+        };
         entry.closing = true;
         if entry.blocked_since.is_some() {
             self.drop_connection(conn, now);
@@ -178,6 +201,9 @@ fn due(conn: &Conn, config: &super::Config) -> (Due, Instant) {
     } else if conn.stream.is_some() {
         (Due::Probe, conn.last_write + conn.keepalive)
     } else {
-        (Due::IdleTimeout, conn.last_read.max(conn.last_write) + config.idle_timeout)
+        (
+            Due::IdleTimeout,
+            conn.last_read.max(conn.last_write) + config.idle_timeout,
+        )
     }
 }

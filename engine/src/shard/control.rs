@@ -8,7 +8,9 @@ use crate::counters::Counter;
 use crate::ids::{ConnId, ShardId};
 use crate::time::{Duration, Instant};
 use crate::tlcp::cause::{Cause, Refusal};
-use crate::tlcp::request::{self, Bandwidth, Carrier, Control, Frequency, Message, Op, Request, Verb};
+use crate::tlcp::request::{
+    self, Bandwidth, Carrier, Control, Frequency, Message, Op, Request, Verb,
+};
 use crate::tlcp::{notify, response};
 
 impl Shard {
@@ -30,7 +32,14 @@ impl Shard {
         }
     }
 
-    fn take_request(&mut self, origin: Origin, request: Request<'_>, verb: Verb, line: &str, now: Instant) {
+    fn take_request(
+        &mut self,
+        origin: Origin,
+        request: Request<'_>,
+        verb: Verb,
+        line: &str,
+        now: Instant,
+    ) {
         match request {
             Request::Wsok => self.reply(origin, response::wsok),
             Request::SendLog => self.reply(origin, response::reqok_bare),
@@ -41,12 +50,24 @@ impl Shard {
                 self.bind(origin, bind, &message, now);
             }
             Request::Control(control) => {
-                if let Some(key) = self.find(origin, control.session.as_deref(), &control.req_id, verb, line) {
+                if let Some(key) = self.find(
+                    origin,
+                    control.session.as_deref(),
+                    &control.req_id,
+                    verb,
+                    line,
+                ) {
                     self.control(origin, key, control, now);
                 }
             }
             Request::Message(message) => {
-                if let Some(key) = self.find(origin, message.session.as_deref(), &message.req_id, verb, line) {
+                if let Some(key) = self.find(
+                    origin,
+                    message.session.as_deref(),
+                    &message.req_id,
+                    verb,
+                    line,
+                ) {
                     self.message(origin, key, &message);
                 }
             }
@@ -56,8 +77,12 @@ impl Shard {
     /// Keeps a message back that came behind a creation the metadata adapter has not decided about: it may mean that
     /// very session.
     fn waits_for_session(&mut self, origin: Origin, message: &str, now: Instant) -> bool {
-        let Origin::Here(conn) = origin else { return false };
-        let Some(entry) = self.conns.get_mut(conn).filter(|entry| entry.opening) else { return false };
+        let Origin::Here(conn) = origin else {
+            return false;
+        };
+        let Some(entry) = self.conns.get_mut(conn).filter(|entry| entry.opening) else {
+            return false;
+        };
         if message.starts_with(Verb::Wsok.name()) {
             return false;
         }
@@ -73,7 +98,14 @@ impl Shard {
 
     /// The session of a request on this shard. A request for another shard's session is passed on; one for no session
     /// is refused.
-    fn find(&mut self, origin: Origin, session: Option<&str>, req_id: &str, verb: Verb, line: &str) -> Option<SessionKey> {
+    fn find(
+        &mut self,
+        origin: Origin,
+        session: Option<&str>,
+        req_id: &str,
+        verb: Verb,
+        line: &str,
+    ) -> Option<SessionKey> {
         let refusal = match self.target(origin, session) {
             Target::Here(key) => return Some(key),
             Target::Shard(shard) => {
@@ -92,12 +124,20 @@ impl Shard {
         let Origin::Here(conn) = origin else { return };
         self.counters.count(Counter::Forwarded);
         let request = format!("{}\r\n{line}", verb.name());
-        self.tell(shard, ShardMessage::Request { conn, request: request.into() });
+        self.tell(
+            shard,
+            ShardMessage::Request {
+                conn,
+                request: request.into(),
+            },
+        );
     }
 
     /// A request could not be passed on. The refusal is one that stays local to the request.
     pub(super) fn refuse_undelivered(&mut self, conn: ConnId, message: &str) {
-        let Ok((verb, body)) = request::split_message(message) else { return };
+        let Ok((verb, body)) = request::split_message(message) else {
+            return;
+        };
         for line in request::lines(verb, body) {
             let req_id = match request::parse_line(verb, Carrier::WebSocket, "", line) {
                 Ok(Request::Control(control)) => control.req_id,
@@ -118,7 +158,9 @@ impl Shard {
         let req_id = &*control.req_id;
         let destroys = matches!(control.op, Op::Destroy { .. });
         if !destroys && self.sessions[key].lines.len() > self.config.limits.lines_bytes_max {
-            let refusal = Refusal::request_failed().with_text("Too much waits for this client").for_request(req_id);
+            let refusal = Refusal::request_failed()
+                .with_text("Too much waits for this client")
+                .for_request(req_id);
             return self.refuse(origin, Some(Verb::Control), &refusal);
         }
         let done = match control.op {
@@ -126,14 +168,25 @@ impl Shard {
             Op::Delete { sub_id, ack } => self.delete(origin, key, req_id, sub_id, ack),
             Op::Reconf { sub_id, frequency } => self.reconf(origin, key, req_id, sub_id, frequency),
             Op::Constrain { bandwidth } => self.constrain(origin, key, req_id, bandwidth, now),
-            Op::ForceRebind { polling_millis, close_socket } => {
+            Op::ForceRebind {
+                polling_millis,
+                close_socket,
+            } => {
                 self.accept(origin, req_id);
                 self.force_rebind(key, polling_millis.unwrap_or(0), close_socket, now);
                 Ok(())
             }
-            Op::Destroy { cause_code, cause_message, .. } => {
+            Op::Destroy {
+                cause_code,
+                cause_message,
+                ..
+            } => {
                 self.accept(origin, req_id);
-                self.end_session(key, Some(&Cause::destroyed(cause_code, cause_message.as_deref())), now);
+                self.end_session(
+                    key,
+                    Some(&Cause::destroyed(cause_code, cause_message.as_deref())),
+                    now,
+                );
                 Ok(())
             }
             Op::Mpn(_) => Err(Refusal::mpn_disabled()),
@@ -148,8 +201,17 @@ impl Shard {
     }
 
     /// `reconf`: `CONF` goes before the first update at the new pace, and is sent even if nothing changes.
-    fn reconf(&mut self, origin: Origin, key: SessionKey, req_id: &str, sub_id: u32, frequency: Option<Frequency>) -> Result<(), Refusal> {
-        let sub = self.subscription(key, sub_id).ok_or_else(Refusal::subscription_not_found)?;
+    fn reconf(
+        &mut self,
+        origin: Origin,
+        key: SessionKey,
+        req_id: &str,
+        sub_id: u32,
+        frequency: Option<Frequency>,
+    ) -> Result<(), Refusal> {
+        let sub = self
+            .subscription(key, sub_id)
+            .ok_or_else(Refusal::subscription_not_found)?;
         if let Some(frequency) = frequency {
             if frequency == Frequency::Unfiltered || self.subscriptions[sub].is_unfiltered() {
                 return Err(Refusal::frequency_fixed());
@@ -161,7 +223,14 @@ impl Shard {
         Ok(())
     }
 
-    fn constrain(&mut self, origin: Origin, key: SessionKey, req_id: &str, bandwidth: Bandwidth, now: Instant) -> Result<(), Refusal> {
+    fn constrain(
+        &mut self,
+        origin: Origin,
+        key: SessionKey,
+        req_id: &str,
+        bandwidth: Bandwidth,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         let session = &mut self.sessions[key];
         session.set_bandwidth(bandwidth, now);
         if !session.reduce_head {
@@ -174,8 +243,16 @@ impl Shard {
     }
 
     /// `force_rebind`: the stream ends with `LOOP`, the session waits for the client's next bind.
-    fn force_rebind(&mut self, key: SessionKey, polling_millis: u64, close_socket: bool, now: Instant) {
-        let State::Bound(conn) = self.sessions[key].state else { return };
+    fn force_rebind(
+        &mut self,
+        key: SessionKey,
+        polling_millis: u64,
+        close_socket: bool,
+        now: Instant,
+    ) {
+        let State::Bound(conn) = self.sessions[key].state else {
+            return;
+        };
         let wait = self.config.session_timeout + Duration::from_millis(polling_millis);
         self.unbind(key, wait, now);
         if let Some(entry) = self.conns.get_mut(conn) {
@@ -193,7 +270,11 @@ impl Shard {
     /// `msg`: the built-in metadata adapter has no use for messages.
     fn message(&mut self, origin: Origin, _key: SessionKey, message: &Message<'_>) {
         let refusal = Refusal::message_failed().with_text("This adapter set takes no messages");
-        self.refuse(origin, Some(Verb::Msg), &refusal.for_request(&*message.req_id));
+        self.refuse(
+            origin,
+            Some(Verb::Msg),
+            &refusal.for_request(&*message.req_id),
+        );
     }
 
     /// Puts the session's connection on the ready list, if it has one.

@@ -80,9 +80,23 @@ impl Items {
         });
         let slot = &mut self.slots[index as usize];
         slot.epoch = slot.epoch.wrapping_add(1);
-        slot.item = Some(LocalItem { name: name.to_owned(), fields: Vec::new(), row: None, listeners: Vec::new(), views: Vec::new() });
+        slot.item = Some(LocalItem {
+            name: name.to_owned(),
+            fields: Vec::new(),
+            row: None,
+            listeners: Vec::new(),
+            views: Vec::new(),
+        });
         self.by_name.insert(name.to_owned(), index);
-        (index, Some(Demand::Want { local: index, epoch: slot.epoch, adapter: name.adapter, name: name.name.into() }))
+        (
+            index,
+            Some(Demand::Want {
+                local: index,
+                epoch: slot.epoch,
+                adapter: name.adapter,
+                name: name.name.into(),
+            }),
+        )
     }
 
     /// Forgets an item that has no listener, if so; the demand tells ingest.
@@ -91,23 +105,34 @@ impl Items {
         let item = slot.item.take_if(|item| item.listeners.is_empty())?;
         self.by_name.remove(&item.name.as_ref());
         self.free.push(index);
-        Some(Demand::Drop { local: index, epoch: slot.epoch })
+        Some(Demand::Drop {
+            local: index,
+            epoch: slot.epoch,
+        })
     }
 
     /// A live item.
     pub fn get_mut(&mut self, index: u32) -> &mut LocalItem {
-        self.slots[index as usize].item.as_mut().expect("listeners keep their item alive")
+        self.slots[index as usize]
+            .item
+            .as_mut()
+            .expect("listeners keep their item alive")
     }
 
     /// Takes one record; returns the item's index with what changed, or `None` for a record of an earlier tenant.
     #[inline]
     pub fn apply(&mut self, record: &Record<'_>) -> Option<(u32, Change)> {
-        let slot = self.slots.get_mut(record.local as usize).filter(|slot| slot.epoch == record.epoch)?;
+        let slot = self
+            .slots
+            .get_mut(record.local as usize)
+            .filter(|slot| slot.epoch == record.epoch)?;
         let item = slot.item.as_mut()?;
         let change = match record.kind {
             Kind::Fields => {
                 item.fields.extend(record.names().map(Into::into));
-                item.views.iter_mut().for_each(|view| view.resolve(&item.fields));
+                item.views
+                    .iter_mut()
+                    .for_each(|view| view.resolve(&item.fields));
                 Change::None
             }
             Kind::Snapshot => {
@@ -119,7 +144,12 @@ impl Items {
                 Change::Event
             }
             Kind::Update => {
-                let row = build(&mut self.builder, item.fields.len(), item.row.as_ref(), record);
+                let row = build(
+                    &mut self.builder,
+                    item.fields.len(),
+                    item.row.as_ref(),
+                    record,
+                );
                 item.row = Some(row);
                 Change::Event
             }
@@ -131,15 +161,15 @@ impl Items {
     pub fn len(&self) -> usize {
         self.by_name.len()
     }
-
-    /// Whether nobody here looks at anything.
-    pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
-    }
 }
 
 /// The row after a record: the previous row's values but for those that the record brings.
-fn build(builder: &mut RowBuilder, fields: usize, previous: Option<&Row>, record: &Record<'_>) -> Row {
+fn build(
+    builder: &mut RowBuilder,
+    fields: usize,
+    previous: Option<&Row>,
+    record: &Record<'_>,
+) -> Row {
     builder.start(record.seq, fields);
     let mut filled = 0;
     let keep = |builder: &mut RowBuilder, range: std::ops::Range<usize>| {
@@ -148,7 +178,10 @@ fn build(builder: &mut RowBuilder, fields: usize, previous: Option<&Row>, record
         }
     };
     for (field, value) in record.values() {
-        debug_assert!((filled..fields).contains(&field), "ascending, and named before");
+        debug_assert!(
+            (filled..fields).contains(&field),
+            "ascending, and named before"
+        );
         keep(builder, filled..field);
         builder.push(value);
         filled = field + 1;
@@ -160,9 +193,17 @@ fn build(builder: &mut RowBuilder, fields: usize, previous: Option<&Row>, record
 impl LocalItem {
     /// The number of the view for `schema`, which is counted as used once more.
     pub fn open_view(&mut self, schema: &Schema) -> u32 {
-        let same = self.views.iter().position(|view| view.users > 0 && Rc::ptr_eq(&view.schema, schema));
+        let same = self
+            .views
+            .iter()
+            .position(|view| view.users > 0 && Rc::ptr_eq(&view.schema, schema));
         let index = same.unwrap_or_else(|| {
-            let mut view = View { schema: Rc::clone(schema), map: vec![NO_FIELD; schema.len()], users: 0, tails: Tails::default() };
+            let mut view = View {
+                schema: Rc::clone(schema),
+                map: vec![NO_FIELD; schema.len()],
+                users: 0,
+                tails: Tails::default(),
+            };
             view.resolve(&self.fields);
             match self.views.iter().position(|view| view.users == 0) {
                 Some(unused) => {
@@ -188,7 +229,10 @@ impl LocalItem {
     #[inline]
     pub fn tail(&mut self, view: u32, base: Option<&Row>) -> (&[u8], bool) {
         let view = &mut self.views[view as usize];
-        let row = self.row.as_ref().expect("nothing is owed before there is a state");
+        let row = self
+            .row
+            .as_ref()
+            .expect("nothing is owed before there is a state");
         view.tails.get(&view.map, base, row)
     }
 }
@@ -196,7 +240,12 @@ impl LocalItem {
 impl View {
     /// Finds the numbers of fields that the item has got meanwhile.
     fn resolve(&mut self, fields: &[Box<str>]) {
-        for (number, name) in self.map.iter_mut().zip(self.schema.iter()).filter(|(number, _)| **number == NO_FIELD) {
+        for (number, name) in self
+            .map
+            .iter_mut()
+            .zip(self.schema.iter())
+            .filter(|(number, _)| **number == NO_FIELD)
+        {
             if let Some(found) = fields.iter().position(|field| field == name) {
                 *number = u16::try_from(found).expect("fields are bounded");
             }

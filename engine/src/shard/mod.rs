@@ -207,7 +207,10 @@ pub struct Shard {
 
 impl Shard {
     /// A shard without connections. `random` must not be guessable: session ids are made of it.
-    pub fn new(config: Config, random: impl FnMut() -> [u8; session_id::RANDOM_BYTES] + 'static) -> Self {
+    pub fn new(
+        config: Config,
+        random: impl FnMut() -> [u8; session_id::RANDOM_BYTES] + 'static,
+    ) -> Self {
         Self {
             config,
             conns: Conns::default(),
@@ -245,7 +248,9 @@ impl Shard {
     /// A client has sent one message. Returns false if its connection is not known here (any more), so that the
     /// driver keeps what else it has read.
     pub fn on_request(&mut self, conn: ConnId, message: &str, now: Instant) -> bool {
-        let Some(entry) = self.conns.get_mut(conn) else { return false };
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return false;
+        };
         entry.last_read = now;
         self.take_message(Origin::Here(conn), message, now);
         self.conns.get(conn).is_some()
@@ -254,7 +259,9 @@ impl Shard {
     /// Ingest has written records, whole ones.
     pub fn on_records(&mut self, records: &[u8], _now: Instant) {
         for record in record::read(records) {
-            let Some((index, change)) = self.items.apply(&record) else { continue };
+            let Some((index, change)) = self.items.apply(&record) else {
+                continue;
+            };
             if change == Change::None {
                 continue;
             }
@@ -292,8 +299,12 @@ impl Shard {
     /// Another shard has something to say.
     pub fn on_message(&mut self, from: ShardId, message: ShardMessage, now: Instant) {
         match message {
-            ShardMessage::Request { conn, request } => self.take_message(Origin::There(from, conn), &request, now),
-            ShardMessage::Reply { conn, lines } => self.reply(Origin::Here(conn), |out| out.extend_from_slice(&lines)),
+            ShardMessage::Request { conn, request } => {
+                self.take_message(Origin::There(from, conn), &request, now)
+            }
+            ShardMessage::Reply { conn, lines } => {
+                self.reply(Origin::Here(conn), |out| out.extend_from_slice(&lines))
+            }
             ShardMessage::Replaced { session } => self.replaced(&session, now),
         }
     }
@@ -383,7 +394,9 @@ impl Shard {
     fn reply(&mut self, to: Origin, write: impl FnOnce(&mut Vec<u8>)) {
         match to {
             Origin::Here(conn) => {
-                let Some(entry) = self.conns.get_mut(conn) else { return };
+                let Some(entry) = self.conns.get_mut(conn) else {
+                    return;
+                };
                 write(&mut entry.replies);
                 if entry.replies.len() > self.config.limits.lines_bytes_max {
                     entry.overrun = true; // and no now at hand: the next tick's look closes it
@@ -395,7 +408,13 @@ impl Shard {
             Origin::There(shard, conn) => {
                 let mut lines = Vec::new();
                 write(&mut lines);
-                self.tell(shard, ShardMessage::Reply { conn, lines: lines.into() });
+                self.tell(
+                    shard,
+                    ShardMessage::Reply {
+                        conn,
+                        lines: lines.into(),
+                    },
+                );
             }
         }
     }

@@ -46,7 +46,9 @@ impl Shard {
 
     /// Writes one connection's message.
     fn write(&mut self, id: ConnId, now: Instant, out: &mut impl Outbox) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
         conn.ready = false;
         if conn.blocked_since.is_some() {
             return;
@@ -78,7 +80,9 @@ impl Shard {
     }
 
     fn write_session(&mut self, key: SessionKey, now: Instant, buffer: &mut Vec<u8>) -> Rest {
-        let Some(session) = self.sessions.get_mut(key) else { return Rest::Nothing };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Rest::Nothing;
+        };
         let start = buffer.len();
         let end_of_turn = start + self.config.limits.turn_bytes_max;
         let has_data = !session.lines.is_empty() || !session.owed.is_empty();
@@ -96,7 +100,9 @@ impl Shard {
         }
 
         while let Some(item) = session.owed.pop_front() {
-            let Some(sub_item) = self.sub_items.get_mut(item) else { continue };
+            let Some(sub_item) = self.sub_items.get_mut(item) else {
+                continue;
+            };
             if !sub_item.owed {
                 continue;
             }
@@ -125,7 +131,11 @@ impl Shard {
             if let Some(bucket) = &mut session.bandwidth {
                 bucket.take(buffer.len() - before);
             }
-            self.counters.count(if hit { Counter::TailHits } else { Counter::TailMisses });
+            self.counters.count(if hit {
+                Counter::TailHits
+            } else {
+                Counter::TailMisses
+            });
             self.counters.count(Counter::UpdatesSent);
         }
         session.owed.shrink_to(OWED_CAPACITY_KEPT);
@@ -143,7 +153,12 @@ impl Shard {
 
 /// Writes one `U` line: the prefix is the client's own, the rest is shared with all clients in step.
 #[inline]
-fn write_update(sub_item: &mut SubItem, item: &mut super::items::LocalItem, now: Instant, buffer: &mut Vec<u8>) -> bool {
+fn write_update(
+    sub_item: &mut SubItem,
+    item: &mut super::items::LocalItem,
+    now: Instant,
+    buffer: &mut Vec<u8>,
+) -> bool {
     notify::update_prefix(buffer, sub_item.sub_id, sub_item.position);
     let (tail, hit) = item.tail(sub_item.view, sub_item.base.as_ref());
     debug_assert!(tail.ends_with(CRLF));

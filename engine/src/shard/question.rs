@@ -35,8 +35,12 @@ impl Shard {
             return self.resume(waiting, Err(refusal), now);
         }
         let key = self.questions.insert(waiting);
-        self.timers.insert(now + self.config.question_timeout, Timer::Question(key));
-        self.effects.push_back(Effect::Ask(Ask { token: Token(key.data().as_ffi()), question }));
+        self.timers
+            .insert(now + self.config.question_timeout, Timer::Question(key));
+        self.effects.push_back(Effect::Ask(Ask {
+            token: Token(key.data().as_ffi()),
+            question,
+        }));
     }
 
     /// The adapter has not answered in time.
@@ -48,7 +52,12 @@ impl Shard {
     }
 
     /// Goes on with a request that waited.
-    pub(super) fn resume(&mut self, waiting: Waiting, result: Result<Granted, Refusal>, now: Instant) {
+    pub(super) fn resume(
+        &mut self,
+        waiting: Waiting,
+        result: Result<Granted, Refusal>,
+        now: Instant,
+    ) {
         match waiting {
             Waiting::Opening(opening) => self.opened(*opening, result, now),
             Waiting::Subscribing(subscribing) => self.subscribed(subscribing, result, now),
@@ -60,6 +69,8 @@ impl Shard {
 fn unanswered(waiting: &Waiting) -> Refusal {
     match waiting {
         Waiting::Opening(_) => Refusal::authentication_unavailable(),
-        Waiting::Subscribing(_) => Refusal::request_failed().with_text("The Metadata Adapter does not answer"),
+        Waiting::Subscribing(_) => {
+            Refusal::request_failed().with_text("The Metadata Adapter does not answer")
+        }
     }
 }

@@ -119,7 +119,9 @@ impl Shard {
     /// `create_session`
     pub(super) fn create(&mut self, origin: Origin, create: Create<'_>, now: Instant) {
         let Origin::Here(conn) = origin else { return }; // creations are never forwarded
-        let Some(entry) = self.conns.get(conn) else { return };
+        let Some(entry) = self.conns.get(conn) else {
+            return;
+        };
         let refusal = if entry.stream.is_some() || entry.opening {
             Some(Refusal::stream_in_place())
         } else if self.sessions.len() >= self.config.limits.sessions_max {
@@ -137,7 +139,10 @@ impl Shard {
         }
         let user: Option<Box<str>> = create.user.map(Into::into);
         self.serial = self.serial.wrapping_add(1);
-        let owner = Owner { instance: self.config.instance, shard: self.config.shard };
+        let owner = Owner {
+            instance: self.config.instance,
+            shard: self.config.shard,
+        };
         let id = session_id::make(owner, (self.random)(), self.serial);
         let question = Question::OpenSession {
             session: id.clone(),
@@ -145,7 +150,13 @@ impl Shard {
             user: user.clone(),
             password: create.password.map(Into::into),
         };
-        let opening = Opening { conn, id, user, bandwidth: create.bandwidth.unwrap_or(Bandwidth::Unlimited), stream: create.stream };
+        let opening = Opening {
+            conn,
+            id,
+            user,
+            bandwidth: create.bandwidth.unwrap_or(Bandwidth::Unlimited),
+            stream: create.stream,
+        };
         if let Some(entry) = self.conns.get_mut(conn) {
             entry.opening = true;
         }
@@ -153,12 +164,22 @@ impl Shard {
     }
 
     /// The metadata adapter has decided about a creation.
-    pub(super) fn opened(&mut self, opening: Opening, result: Result<Granted, Refusal>, now: Instant) {
+    pub(super) fn opened(
+        &mut self,
+        opening: Opening,
+        result: Result<Granted, Refusal>,
+        now: Instant,
+    ) {
         let conn = opening.conn;
-        let Some(entry) = self.conns.get_mut(conn) else { return }; // the client is gone
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return;
+        }; // the client is gone
         entry.opening = false;
         match result {
-            Ok(Granted::Session { adapter_set, bandwidth_kbps_max }) => {
+            Ok(Granted::Session {
+                adapter_set,
+                bandwidth_kbps_max,
+            }) => {
                 let mut session = Session {
                     id: opening.id,
                     version: entry.peer.version,
@@ -203,17 +224,26 @@ impl Shard {
     fn refuse_session(&mut self, conn: ConnId, refusal: &Refusal) {
         self.counters.count(Counter::SessionsRefused);
         self.counters.count(Counter::RequestsRefused);
-        self.reply(Origin::Here(conn), |out| response::refuse(out, Some(Verb::CreateSession), refusal));
+        self.reply(Origin::Here(conn), |out| {
+            response::refuse(out, Some(Verb::CreateSession), refusal)
+        });
     }
 
     /// `LS_old_session`: the client has given this session up for a new one. Never an error.
     fn replace(&mut self, old: &str, now: Instant) {
         match session_id::owner(old) {
-            Some(owner) if owner.instance == self.config.instance && owner.shard.0 < self.config.shards => {
+            Some(owner)
+                if owner.instance == self.config.instance && owner.shard.0 < self.config.shards =>
+            {
                 if owner.shard == self.config.shard {
                     self.replaced(old, now);
                 } else {
-                    self.tell(owner.shard, ShardMessage::Replaced { session: old.into() });
+                    self.tell(
+                        owner.shard,
+                        ShardMessage::Replaced {
+                            session: old.into(),
+                        },
+                    );
                 }
             }
             _ => {}
@@ -233,7 +263,9 @@ impl Shard {
     /// A connection is gone: what was bound to it waits for another one.
     pub(super) fn lost_connection(&mut self, conn: Box<Conn>, now: Instant) {
         let Some(key) = conn.stream else { return };
-        let Some(session) = self.sessions.get(key) else { return };
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
         if session.version.has_recovery() {
             self.unbind(key, self.config.recovery_timeout, now);
         } else {
@@ -246,7 +278,10 @@ impl Shard {
         let session = &mut self.sessions[key];
         session.state = State::Unbound;
         session.expiry_version += 1;
-        self.timers.insert(now + wait, Timer::SessionExpiry(key, session.expiry_version));
+        self.timers.insert(
+            now + wait,
+            Timer::SessionExpiry(key, session.expiry_version),
+        );
     }
 
     /// The session has a connection: no expiry is pending.
@@ -258,7 +293,9 @@ impl Shard {
 
     /// Nobody came back in time.
     pub(super) fn on_expiry(&mut self, key: SessionKey, version: u32, now: Instant) {
-        if self.sessions.get(key).is_some_and(|session| session.expiry_version == version && session.state == State::Unbound) {
+        if self.sessions.get(key).is_some_and(|session| {
+            session.expiry_version == version && session.state == State::Unbound
+        }) {
             self.counters.count(Counter::SessionsExpired);
             self.end_session(key, None, now);
         }
@@ -267,7 +304,9 @@ impl Shard {
     /// Ends a session. With a cause, its client is told (if it is there) behind all lines that wait, and its
     /// connection closed.
     pub(super) fn end_session(&mut self, key: SessionKey, cause: Option<&Cause>, now: Instant) {
-        let Some(session) = self.sessions.remove(key) else { return };
+        let Some(session) = self.sessions.remove(key) else {
+            return;
+        };
         self.by_id.remove(&session.id);
         self.counters.count(Counter::SessionsClosed);
         for &(_, sub) in &session.subscriptions {

@@ -26,20 +26,37 @@ pub struct Owner {
 
 /// Makes an id.
 pub fn make(owner: Owner, random: [u8; RANDOM_BYTES], serial: u32) -> Box<str> {
-    let random = u128::from_be_bytes([[0; 4].as_slice(), &random].concat().try_into().expect("16 bytes"));
-    let Owner { instance, shard: ShardId(shard) } = owner;
-    format!("S{instance:04x}{shard:03x}{random:024x}T{:07}", serial % SERIAL_MAX).into()
+    let random = u128::from_be_bytes(
+        [[0; 4].as_slice(), &random]
+            .concat()
+            .try_into()
+            .expect("16 bytes"),
+    );
+    let Owner {
+        instance,
+        shard: ShardId(shard),
+    } = owner;
+    format!(
+        "S{instance:04x}{shard:03x}{random:024x}T{:07}",
+        serial % SERIAL_MAX
+    )
+    .into()
 }
 
 /// Reads an id's address; `None` if it is none of ours.
 pub fn owner(id: &str) -> Option<Owner> {
-    let digits = id.strip_prefix('S')?.get(..INSTANCE_DIGITS + SHARD_DIGITS + RANDOM_DIGITS)?;
+    let digits = id
+        .strip_prefix('S')?
+        .get(..INSTANCE_DIGITS + SHARD_DIGITS + RANDOM_DIGITS)?;
     if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
     let instance = u16::from_str_radix(&digits[..INSTANCE_DIGITS], 16).ok()?;
     let shard = u16::from_str_radix(&digits[INSTANCE_DIGITS..][..SHARD_DIGITS], 16).ok()?;
-    Some(Owner { instance, shard: ShardId(shard) })
+    Some(Owner {
+        instance,
+        shard: ShardId(shard),
+    })
 }
 
 #[cfg(test)]
@@ -48,7 +65,10 @@ mod tests {
 
     #[test]
     fn an_id_tells_its_owner_and_is_plain() {
-        let here = Owner { instance: 0xbeef, shard: ShardId(17) };
+        let here = Owner {
+            instance: 0xbeef,
+            shard: ShardId(17),
+        };
         let id = make(here, [0xa5; RANDOM_BYTES], 123);
         assert_eq!(&*id, "Sbeef011a5a5a5a5a5a5a5a5a5a5a5a5T0000123");
         assert!(id.len() <= 40);
@@ -57,7 +77,14 @@ mod tests {
 
     #[test]
     fn what_is_no_id_has_no_owner() {
-        for text in ["", "S", "Sdead", "X0000000", "S00000é0a5a5a5a5a5a5a5a5a5a5a5a5T1", "Szzzzzzza5a5a5a5a5a5a5a5a5a5a5a5T1"] {
+        for text in [
+            "",
+            "S",
+            "Sdead",
+            "X0000000",
+            "S00000é0a5a5a5a5a5a5a5a5a5a5a5a5T1",
+            "Szzzzzzza5a5a5a5a5a5a5a5a5a5a5a5T1",
+        ] {
             assert_eq!(owner(text), None, "{text}");
         }
     }

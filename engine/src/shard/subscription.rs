@@ -102,19 +102,31 @@ fn lower(a: Option<f64>, b: Option<f64>) -> Option<f64> {
 }
 
 fn interval(hz: Option<f64>) -> Duration {
-    hz.map_or(Duration::ZERO, |hz| Duration::try_from_secs_f64(1.0 / hz).unwrap_or(Duration::MAX))
+    hz.map_or(Duration::ZERO, |hz| {
+        Duration::try_from_secs_f64(1.0 / hz).unwrap_or(Duration::MAX)
+    })
 }
 
 impl Shard {
     /// A session's subscription by its number.
     pub(super) fn subscription(&self, key: SessionKey, sub_id: u32) -> Option<SubKey> {
         let subscriptions = &self.sessions[key].subscriptions;
-        subscriptions.binary_search_by_key(&sub_id, |(id, _)| *id).ok().map(|index| subscriptions[index].1)
+        subscriptions
+            .binary_search_by_key(&sub_id, |(id, _)| *id)
+            .ok()
+            .map(|index| subscriptions[index].1)
     }
 
     /// `add`. Clients repeat it when they are not sure that it arrived: the same one again is a success that does
     /// nothing.
-    pub(super) fn add(&mut self, origin: Origin, key: SessionKey, req_id: &str, add: Add<'_>, now: Instant) {
+    pub(super) fn add(
+        &mut self,
+        origin: Origin,
+        key: SessionKey,
+        req_id: &str,
+        add: Add<'_>,
+        now: Instant,
+    ) {
         let asked = Asked {
             group: (&*add.group).into(),
             schema: (&*add.schema).into(),
@@ -130,7 +142,9 @@ impl Shard {
                 return;
             }
             Some(_) => Some(Refusal::subscription_exists()),
-            None if self.sessions[key].subscriptions.len() >= self.config.limits.subscriptions_per_session_max => {
+            None if self.sessions[key].subscriptions.len()
+                >= self.config.limits.subscriptions_per_session_max =>
+            {
                 Some(Refusal::request_failed().with_text("Too many subscriptions"))
             }
             None => None,
@@ -160,23 +174,55 @@ impl Shard {
             active: false,
             delete_on_active: false,
         });
-        let at = session.subscriptions.partition_point(|(id, _)| *id < add.sub_id);
+        let at = session
+            .subscriptions
+            .partition_point(|(id, _)| *id < add.sub_id);
         session.subscriptions.insert(at, (add.sub_id, sub));
-        self.ask(Waiting::Subscribing(Subscribing { sub, origin, req_id: req_id.into(), ack: add.ack }), question, now);
+        self.ask(
+            Waiting::Subscribing(Subscribing {
+                sub,
+                origin,
+                req_id: req_id.into(),
+                ack: add.ack,
+            }),
+            question,
+            now,
+        );
     }
 
     /// The metadata adapter has decided about an `add`.
-    pub(super) fn subscribed(&mut self, subscribing: Subscribing, result: Result<Granted, Refusal>, _now: Instant) {
-        let Subscribing { sub, origin, req_id, ack } = subscribing;
-        let Some(subscription) = self.subscriptions.get(sub) else { return }; // its session has ended
+    pub(super) fn subscribed(
+        &mut self,
+        subscribing: Subscribing,
+        result: Result<Granted, Refusal>,
+        _now: Instant,
+    ) {
+        let Subscribing {
+            sub,
+            origin,
+            req_id,
+            ack,
+        } = subscribing;
+        let Some(subscription) = self.subscriptions.get(sub) else {
+            return;
+        }; // its session has ended
         let result = match result {
-            Ok(Granted::Subscription { items, .. }) if items.len() > self.config.limits.items_per_subscription_max => {
+            Ok(Granted::Subscription { items, .. })
+                if items.len() > self.config.limits.items_per_subscription_max =>
+            {
                 Err(Refusal::bad_group().with_text("Too many items"))
             }
-            Ok(Granted::Subscription { items, .. }) if subscription.unfiltered && items.iter().any(|item| item.frequency_max.is_some()) => {
+            Ok(Granted::Subscription { items, .. })
+                if subscription.unfiltered
+                    && items.iter().any(|item| item.frequency_max.is_some()) =>
+            {
                 Err(Refusal::unfiltered_but_limited())
             }
-            Ok(Granted::Subscription { data_adapter, items, fields }) => Ok((data_adapter, items, fields)),
+            Ok(Granted::Subscription {
+                data_adapter,
+                items,
+                fields,
+            }) => Ok((data_adapter, items, fields)),
             Ok(_) => Err(Refusal::request_failed()),
             Err(refusal) => Err(refusal),
         };
@@ -193,16 +239,28 @@ impl Shard {
         }
         self.counters.count(Counter::SubscriptionsOpened);
         let subscription = &mut self.subscriptions[sub];
-        let (session, sub_id, snapshot) = (subscription.session, subscription.sub_id, subscription.snapshot);
+        let (session, sub_id, snapshot) = (
+            subscription.session,
+            subscription.sub_id,
+            subscription.snapshot,
+        );
         let (deleted, hz) = (subscription.delete_on_active, subscription.frequency);
         subscription.active = true;
 
         let entry = &mut self.sessions[session];
-        notify::subok(&mut entry.lines, sub_id, count(items.len()), count(fields.len()));
+        notify::subok(
+            &mut entry.lines,
+            sub_id,
+            count(items.len()),
+            count(fields.len()),
+        );
         entry.data_lines += 1;
         let schema = self.intern(fields);
         for (index, granted) in items.iter().enumerate() {
-            let name = ItemNameRef { adapter: data_adapter, name: &granted.name };
+            let name = ItemNameRef {
+                adapter: data_adapter,
+                name: &granted.name,
+            };
             let (item, demand) = self.items.open(name);
             self.effects.extend(demand.map(Effect::Demand));
             let local = self.items.get_mut(item);
@@ -238,8 +296,17 @@ impl Shard {
     }
 
     /// `delete`. One that overtakes its `add`'s answer is carried out behind it.
-    pub(super) fn delete(&mut self, origin: Origin, key: SessionKey, req_id: &str, sub_id: u32, ack: bool) -> Result<(), Refusal> {
-        let sub = self.subscription(key, sub_id).ok_or_else(Refusal::subscription_not_found)?;
+    pub(super) fn delete(
+        &mut self,
+        origin: Origin,
+        key: SessionKey,
+        req_id: &str,
+        sub_id: u32,
+        ack: bool,
+    ) -> Result<(), Refusal> {
+        let sub = self
+            .subscription(key, sub_id)
+            .ok_or_else(Refusal::subscription_not_found)?;
         if ack {
             self.accept(origin, req_id);
         }
@@ -261,17 +328,23 @@ impl Shard {
     }
 
     fn forget(&mut self, key: SessionKey, sub_id: u32) {
-        self.sessions[key].subscriptions.retain(|(id, _)| *id != sub_id);
+        self.sessions[key]
+            .subscriptions
+            .retain(|(id, _)| *id != sub_id);
     }
 
     /// Takes a subscription out of all tables but its session's. Updates that were owed are dropped.
     pub(super) fn remove_subscription(&mut self, sub: SubKey) {
-        let Some(subscription) = self.subscriptions.remove(sub) else { return };
+        let Some(subscription) = self.subscriptions.remove(sub) else {
+            return;
+        };
         if subscription.active {
             self.counters.count(Counter::SubscriptionsClosed);
         }
         for key in subscription.items {
-            let Some(sub_item) = self.sub_items.remove(key) else { continue };
+            let Some(sub_item) = self.sub_items.remove(key) else {
+                continue;
+            };
             let item = self.items.get_mut(sub_item.item);
             item.close_view(sub_item.view);
             item.listeners.swap_remove(sub_item.listener_at as usize);
@@ -284,7 +357,11 @@ impl Shard {
             {
                 session.forget_owed(&self.sub_items);
             }
-            self.effects.extend(self.items.close_if_unused(sub_item.item).map(Effect::Demand));
+            self.effects.extend(
+                self.items
+                    .close_if_unused(sub_item.item)
+                    .map(Effect::Demand),
+            );
         }
     }
 
@@ -296,7 +373,10 @@ impl Shard {
         for &key in &subscription.items {
             let sub_item = &mut self.sub_items[key];
             let was_sent = sub_item.due > Instant::ZERO;
-            let last = sub_item.due.as_nanos().saturating_sub(u64::try_from(sub_item.interval.as_nanos()).unwrap_or(u64::MAX));
+            let last = sub_item
+                .due
+                .as_nanos()
+                .saturating_sub(u64::try_from(sub_item.interval.as_nanos()).unwrap_or(u64::MAX));
             sub_item.interval = interval(lower(hz, sub_item.frequency_max));
             if was_sent {
                 sub_item.due = Instant::from_nanos(last) + sub_item.interval;
@@ -311,11 +391,21 @@ impl Shard {
     /// `CONF`: the highest frequency granted to any item of the subscription.
     pub(super) fn say_conf(&mut self, sub: SubKey) {
         let subscription = &self.subscriptions[sub];
-        let limit = |key: &SubItemKey| lower(subscription.frequency, self.sub_items[*key].frequency_max);
-        let granted = subscription.items.iter().map(limit).reduce(|a, b| Some(a?.max(b?)));
+        let limit =
+            |key: &SubItemKey| lower(subscription.frequency, self.sub_items[*key].frequency_max);
+        let granted = subscription
+            .items
+            .iter()
+            .map(limit)
+            .reduce(|a, b| Some(a?.max(b?)));
         let granted = granted.unwrap_or(subscription.frequency);
         let session = &mut self.sessions[subscription.session];
-        notify::conf(&mut session.lines, subscription.sub_id, granted, subscription.is_unfiltered());
+        notify::conf(
+            &mut session.lines,
+            subscription.sub_id,
+            granted,
+            subscription.is_unfiltered(),
+        );
         session.data_lines += 1;
         let key = subscription.session;
         self.wake(key);
@@ -323,7 +413,9 @@ impl Shard {
 
     /// An item may be sent again as far as its frequency goes.
     pub(super) fn on_due(&mut self, key: SubItemKey, version: u32) {
-        let Some(sub_item) = self.sub_items.get_mut(key) else { return };
+        let Some(sub_item) = self.sub_items.get_mut(key) else {
+            return;
+        };
         if !sub_item.waits_for_due || sub_item.due_version != version {
             return;
         }
@@ -341,7 +433,8 @@ impl Shard {
         }
         if self.schemas.len() >= self.schemas.capacity() {
             // Before the table grows, those go that nobody uses: the table is bounded by the live subscriptions.
-            self.schemas.retain(|schema| std::rc::Rc::strong_count(schema) > 1);
+            self.schemas
+                .retain(|schema| std::rc::Rc::strong_count(schema) > 1);
         }
         self.schemas.insert(fields.clone());
         fields

@@ -35,14 +35,21 @@ impl Tails {
     pub fn get(&mut self, fields: &[u16], base: Option<&Row>, row: &Row) -> (&[u8], bool) {
         let base_seq = base.map_or(NO_BASE, Row::seq);
         let row_seq = row.seq();
-        let found = self.entries.iter().position(|entry| entry.row == row_seq && entry.base == base_seq);
+        let found = self
+            .entries
+            .iter()
+            .position(|entry| entry.row == row_seq && entry.base == base_seq);
         if let Some(index) = found {
             return (&self.entries[index].bytes, true);
         }
         let index = self.next;
         self.next = (self.next + 1) % ENTRIES;
         if self.entries.len() <= index {
-            self.entries.push(Entry { base: 0, row: 0, bytes: Vec::new() });
+            self.entries.push(Entry {
+                base: 0,
+                row: 0,
+                bytes: Vec::new(),
+            });
         }
         let entry = &mut self.entries[index];
         entry.base = base_seq;
@@ -59,7 +66,9 @@ pub fn encode(out: &mut Vec<u8>, fields: &[u16], base: Option<&Row>, row: &Row) 
     let current = |position: usize| row.get(usize::from(fields[position]));
     match base {
         None => values::encode_full(out, fields.len(), current),
-        Some(base) => values::encode_delta(out, fields.len(), current, |position| base.get(usize::from(fields[position]))),
+        Some(base) => values::encode_delta(out, fields.len(), current, |position| {
+            base.get(usize::from(fields[position]))
+        }),
     }
     out.extend_from_slice(CRLF);
 }

@@ -41,14 +41,22 @@ const TICK: Duration = Duration::from_millis(1);
 
 impl<T> Default for Wheel<T> {
     fn default() -> Self {
-        Self { slots: std::iter::repeat_with(Vec::new).take(SLOTS).collect(), occupied: [0; SLOTS / 64], tick: 0, len: 0 }
+        Self {
+            slots: std::iter::repeat_with(Vec::new).take(SLOTS).collect(),
+            occupied: [0; SLOTS / 64],
+            tick: 0,
+            len: 0,
+        }
     }
 }
 
 impl<T> Wheel<T> {
     /// Fires `timer` at `deadline` or up to a tick later, never before; in the next tick if that is past.
     pub fn insert(&mut self, deadline: Instant, timer: T) {
-        let tick = deadline.as_nanos().div_ceil(TICK.as_nanos() as u64).max(self.tick + 1);
+        let tick = deadline
+            .as_nanos()
+            .div_ceil(TICK.as_nanos() as u64)
+            .max(self.tick + 1);
         let slot = (tick % SLOTS as u64) as usize;
         self.slots[slot].push((tick, timer));
         self.occupied[slot / 64] |= 1 << (slot % 64);
@@ -95,7 +103,9 @@ impl<T> Wheel<T> {
             let slot = ((start + offset) % SLOTS as u64) as usize;
             let word = self.occupied[slot / 64] >> (slot % 64);
             if word != 0 {
-                return Some(Instant::from_millis(start + offset + u64::from(word.trailing_zeros())));
+                return Some(Instant::from_millis(
+                    start + offset + u64::from(word.trailing_zeros()),
+                ));
             }
             offset += 64 - (slot % 64) as u64;
         }
