@@ -111,12 +111,15 @@ impl Shard {
     }
 
     fn move_connection(&mut self, conn: ConnId, shard: ShardId, message: &str) {
-        self.conns.remove(conn);
+        let Some(entry) = self.conns.remove(conn) else {
+            return;
+        };
         self.counters.count(Counter::Moved);
         self.effects.push_back(super::Effect::Move {
             conn,
             shard,
             request: message.into(),
+            lines: entry.replies.into(),
         });
     }
 

@@ -143,6 +143,8 @@ pub enum Effect {
         shard: ShardId,
         /// The request that made it move.
         request: Box<str>,
+        /// Answers that have not been written yet.
+        lines: Box<[u8]>,
     },
     /// Close a connection, after what has been sent on it. It is forgotten here.
     Close(ConnId),
@@ -240,8 +242,16 @@ impl Shard {
     }
 
     /// A connection was moved here by another shard's [`Effect::Move`].
-    pub fn on_moved(&mut self, conn: ConnId, peer: Peer, request: &str, now: Instant) {
+    pub fn on_moved(
+        &mut self,
+        conn: ConnId,
+        peer: Peer,
+        lines: &[u8],
+        request: &str,
+        now: Instant,
+    ) {
         self.on_accept(conn, peer, now);
+        self.reply(Origin::Here(conn), |out| out.extend_from_slice(lines));
         self.on_request(conn, request, now);
     }
 
