@@ -121,6 +121,11 @@ impl Fanout {
         self.copy(item, state, Kind::State, listeners, None, rings, counters);
     }
 
+    /// Whether any shard is owed anything.
+    pub fn owes(&self) -> bool {
+        self.owed.iter().any(|items| !items.is_empty())
+    }
+
     /// The items that a shard is owed, oldest first; the caller answers each with [`Fanout::retry`].
     pub fn next_owed(&mut self, shard: ShardId) -> Option<ItemId> {
         self.owed[usize::from(shard.0)].front().copied()

@@ -358,6 +358,11 @@ impl Ingest {
         }
     }
 
+    /// Whether [`Ingest::flush`] has something to send as soon as there is room.
+    pub fn owes(&self) -> bool {
+        self.fanout.owes()
+    }
+
     /// What the driver has to do next.
     pub fn poll_effect(&mut self) -> Option<IngestEffect> {
         self.effects.pop_front()

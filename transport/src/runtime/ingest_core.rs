@@ -1,0 +1,205 @@
+//! The duty cycle of the ingest core: what shards want, what adapters say, what shards are sent.
+
+use super::clock::Clock;
+use super::host::{Host, Waiter};
+use super::park::Park;
+use super::rings::{Command, IngestRings};
+use crate::adapter::RunningAdapter;
+use crate::adapter::feed::FeedCommand;
+use engine::counters::Counters;
+use engine::ids::ShardId;
+use engine::ingest::{Ingest, IngestEffect};
+use engine::metadata::{AdapterSets, Answer};
+use engine::time::{Duration, Instant};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+/// Events that one turn takes from each data adapter: what one commit publishes. Their records fit a data ring of the
+/// default size many times. (guess)
+const EVENTS_PER_TURN: usize = 4096;
+/// Demands and questions that one turn takes from each shard. (guess)
+const REQUESTS_PER_TURN: usize = 1024;
+
+/// Ingest with its ends of the rings and its data adapters.
+pub struct IngestCore {
+    ingest: Ingest,
+    sets: AdapterSets,
+    /// By [`engine::ids::DataAdapterId`].
+    adapters: Vec<Adapter>,
+    rings: IngestRings,
+    /// By shard: answers that did not fit the ring.
+    answers: Vec<VecDeque<Answer>>,
+    clock: Clock,
+    stopped: bool,
+}
+
+struct Adapter {
+    running: RunningAdapter,
+    /// Commands that did not fit the ring: at most two per item.
+    commands: VecDeque<FeedCommand>,
+    reported_dead: bool,
+}
+
+impl IngestCore {
+    /// `adapters` are in the order of their numbers in `sets`.
+    pub fn new(ingest: Ingest, sets: AdapterSets, adapters: Vec<RunningAdapter>, rings: IngestRings, clock: Clock) -> Self {
+        let adapter = |running| Adapter { running, commands: VecDeque::new(), reported_dead: false };
+        let answers = rings.answer.iter().map(|_| VecDeque::new()).collect();
+        Self { ingest, sets, adapters: adapters.into_iter().map(adapter).collect(), rings, answers, clock, stopped: false }
+    }
+
+    /// Takes turns on a host until the control core says stop, sleeping when there is nothing to do.
+    pub async fn run(mut self, host: Host, mut waiter: Waiter, spin: Duration) -> io::Result<Counters> {
+        let park = Arc::clone(self.park());
+        let mut idle_since = None;
+        while !self.stopped {
+            if self.turn() || !self.is_idle() {
+                idle_since = None;
+                host.yield_now().await;
+                continue;
+            }
+            let now = self.clock.now();
+            if now.since(*idle_since.get_or_insert(now)) < spin {
+                std::hint::spin_loop();
+                host.yield_now().await;
+                continue;
+            }
+            park.going_to_sleep();
+            if self.is_idle() {
+                waiter.wait(self.next_deadline().map(|at| at.since(now))).await?;
+            }
+            park.awake();
+        }
+        Ok(self.finish())
+    }
+
+    /// Ends the data adapters.
+    pub fn finish(self) -> Counters {
+        for adapter in self.adapters {
+            if let Err(panic) = adapter.running.stop() {
+                tracing::error!("{panic}");
+            }
+        }
+        self.ingest.counters().clone()
+    }
+
+    /// Ingest's sleep.
+    pub fn park(&self) -> &Arc<Park> {
+        &self.rings.park
+    }
+
+    /// Whether there is nothing to do but wait for others and for time.
+    pub fn is_idle(&self) -> bool {
+        self.rings.demand.iter().all(rtrb::Consumer::is_empty)
+            && self.rings.ask.iter().all(rtrb::Consumer::is_empty)
+            && self.rings.command.is_empty()
+            && self.adapters.iter().all(|adapter| adapter.running.inbox.is_empty() && adapter.commands.is_empty())
+            && self.answers.iter().all(VecDeque::is_empty)
+            && !self.ingest.owes()
+    }
+
+    /// When [`IngestCore::turn`] has something to do though nothing comes.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.ingest.next_deadline()
+    }
+
+    /// One turn; whether it did anything.
+    pub fn turn(&mut self) -> bool {
+        let now = self.clock.now();
+        self.rings.data.refresh();
+        let mut worked = self.take_demands(now);
+        worked |= self.take_questions();
+        self.ingest.on_timers(now);
+        worked |= self.tell_adapters();
+        worked |= self.take_events(now);
+        self.ingest.flush(&mut self.rings.data);
+        self.rings.data.commit();
+        while let Ok(command) = self.rings.command.pop() {
+            match command {
+                Command::Stop => self.stopped = true,
+            }
+        }
+        worked
+    }
+
+    fn take_demands(&mut self, now: Instant) -> bool {
+        let mut worked = false;
+        for (shard, ring) in self.rings.demand.iter_mut().enumerate() {
+            for _ in 0..REQUESTS_PER_TURN {
+                let Ok(demand) = ring.pop() else { break };
+                self.ingest.on_demand(shard_id(shard), demand, now, &mut self.rings.data);
+                worked = true;
+            }
+        }
+        worked
+    }
+
+    fn take_questions(&mut self) -> bool {
+        let mut worked = false;
+        for (shard, answers) in self.answers.iter_mut().enumerate() {
+            for _ in 0..REQUESTS_PER_TURN {
+                let Ok(ask) = self.rings.ask[shard].pop() else { break };
+                answers.push_back(self.sets.answer(shard_id(shard), &ask));
+            }
+            while let Some(answer) = answers.pop_front() {
+                if let Err(rtrb::PushError::Full(answer)) = self.rings.answer[shard].push(answer) {
+                    answers.push_front(answer);
+                    break;
+                }
+                worked = true;
+            }
+            if worked {
+                self.rings.data.wake(shard_id(shard));
+            }
+        }
+        worked
+    }
+
+    /// Passes on which items are wanted.
+    fn tell_adapters(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(effect) = self.ingest.poll_effect() {
+            worked = true;
+            match effect {
+                IngestEffect::Subscribe { adapter, item, name } => {
+                    let adapter = &mut self.adapters[usize::from(adapter.0)];
+                    self.ingest.on_subscribed(item, adapter.running.is_snapshot_available(&name));
+                    adapter.commands.push_back(FeedCommand::Subscribe { item, name: name.into() });
+                }
+                IngestEffect::Unsubscribe { adapter, item } => {
+                    self.adapters[usize::from(adapter.0)].commands.push_back(FeedCommand::Unsubscribe { item });
+                }
+            }
+        }
+        for adapter in &mut self.adapters {
+            if adapter.running.inbox.is_dead() {
+                adapter.commands.clear();
+            }
+            while let Some(command) = adapter.commands.pop_front() {
+                if let Err(command) = adapter.running.inbox.command(command) {
+                    adapter.commands.push_front(command);
+                    break;
+                }
+            }
+        }
+        worked
+    }
+
+    fn take_events(&mut self, now: Instant) -> bool {
+        let Self { ingest, adapters, rings, .. } = self;
+        let mut events = 0;
+        for adapter in adapters {
+            events += adapter.running.inbox.drain(EVENTS_PER_TURN, |event| ingest.on_adapter(event, now, &mut rings.data));
+            if adapter.running.inbox.is_dead() && !adapter.reported_dead {
+                adapter.reported_dead = true;
+                tracing::error!(adapter = adapter.running.name(), "a data adapter has ended; its items stay as they are");
+            }
+        }
+        events > 0
+    }
+}
+
+fn shard_id(index: usize) -> ShardId {
+    ShardId(u16::try_from(index).expect("shards are few"))
+}

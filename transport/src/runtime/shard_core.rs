@@ -1,0 +1,561 @@
+//! The duty cycle of a shard: wait, read, think, write, and nothing else.
+//!
+//! One thread runs one [`ShardCore`]: the engine's [`Shard`], the reactor with the sockets, and the shard's ends of the
+//! rings. [`ShardCore::turn`] is the whole of it. Each step of a turn is bounded, so that no source starves another, and
+//! all that a turn has to say to a client goes out in one send.
+
+use super::clock::Clock;
+use super::ingest_core::IngestCore;
+use super::rings::{Command, MovedConnection, ShardPost, ShardRings};
+use crate::net::connection::{Connection, Flow, Host, Phase, Progress, Settings};
+use crate::net::outbox;
+use crate::reactor::{ConnId, Event, EventSink, Reactor};
+use crate::wire::ws::{CloseCode, Upgrade};
+use engine::counters::Counters;
+use engine::ingest::demand::Demand;
+use engine::metadata::Ask;
+use engine::shard::{Effect, Outbox, Peer, Shard};
+use engine::time::{Duration, Instant};
+use engine::tlcp::Version;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Bytes of records that one turn takes from ingest. More than the largest record; small enough that sockets are
+/// looked at every millisecond or so. (guess)
+const RECORD_BYTES_PER_TURN: usize = 1 << 20;
+/// Messages of other shards, and answers, that one turn takes from each ring. (guess)
+const MESSAGES_PER_TURN: usize = 256;
+/// How long a peer may take for its part of a WebSocket's closing handshake.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a shard core is told at its start.
+pub struct Setup {
+    /// The engine's half.
+    pub shard: Shard,
+    /// The shard's ends of the rings.
+    pub rings: ShardRings,
+    /// What all connections have in common.
+    pub connections: Arc<Settings>,
+    /// How long a request's head may take to arrive, and a connection stay idle between requests.
+    pub head_timeout: Duration,
+    /// How long to look for work before going to sleep.
+    pub spin: Duration,
+    /// The server's clock.
+    pub clock: Clock,
+}
+
+/// One shard with its sockets and rings.
+pub struct ShardCore<R> {
+    reactor: R,
+    desk: Desk,
+    rings: ShardRings,
+    /// What did not fit the rings to ingest; goes first next time.
+    demands: VecDeque<Demand>,
+    asks: VecDeque<Ask>,
+    spin: Duration,
+    idle_since: Option<Instant>,
+    stopped: bool,
+}
+
+/// Everything but the reactor, so that the reactor can report to it.
+struct Desk {
+    shard: Shard,
+    links: Vec<Option<Link>>,
+    settings: Arc<Settings>,
+    clock: Clock,
+    now: Instant,
+    /// Connections with something of their own to say (answers to HTTP requests, pongs), in the order of asking.
+    speakers: Vec<ConnId>,
+    /// Connections that answered much and read on when that is sent.
+    answered: Vec<ConnId>,
+    /// Connections to be closed once all is sent.
+    finished: Vec<ConnId>,
+    /// Connections whose request may take only so long; the same time for all, so in the order of the deadlines.
+    heads: Deadlines,
+    /// Connections in the closing handshake.
+    closings: Deadlines,
+    events: usize,
+}
+
+/// One client connection: its protocol and what it has to say by itself.
+struct Link {
+    connection: Connection,
+    line: Line,
+}
+
+struct Line {
+    id: ConnId,
+    peer: SocketAddr,
+    version: Option<Version>,
+    reply: Vec<u8>,
+    blocked: bool,
+    finished: bool,
+    last_read: Instant,
+}
+
+struct Deadlines {
+    after: Duration,
+    queue: VecDeque<(Instant, ConnId)>,
+}
+
+impl<R: Reactor> ShardCore<R> {
+    /// A shard on a reactor that already listens.
+    pub fn new(reactor: R, setup: Setup) -> Self {
+        let waker = reactor.waker();
+        setup.rings.park.set_wake(move || waker.wake());
+        let now = setup.clock.now();
+        Self {
+            reactor,
+            desk: Desk {
+                shard: setup.shard,
+                links: Vec::new(),
+                settings: setup.connections,
+                clock: setup.clock,
+                now,
+                speakers: Vec::new(),
+                answered: Vec::new(),
+                finished: Vec::new(),
+                heads: Deadlines { after: setup.head_timeout, queue: VecDeque::new() },
+                closings: Deadlines { after: CLOSING_TIMEOUT, queue: VecDeque::new() },
+                events: 0,
+            },
+            rings: setup.rings,
+            demands: VecDeque::new(),
+            asks: VecDeque::new(),
+            spin: setup.spin,
+            idle_since: None,
+            stopped: false,
+        }
+    }
+
+    /// Takes turns until the control core says stop.
+    pub fn run(mut self) -> io::Result<Counters> {
+        while !self.stopped {
+            let wait = self.wait(None);
+            self.turn(wait)?;
+        }
+        Ok(self.desk.shard.counters().clone())
+    }
+
+    /// The same with ingest on this thread: `threading = "shared"`.
+    pub fn run_with(mut self, mut ingest: IngestCore) -> io::Result<(Counters, Counters)> {
+        let waker = self.reactor.waker();
+        ingest.park().set_wake(move || waker.wake());
+        while !self.stopped {
+            let wait = self.wait(Some(&ingest));
+            self.turn(wait)?;
+            ingest.park().awake();
+            ingest.turn();
+        }
+        Ok((self.desk.shard.counters().clone(), ingest.finish()))
+    }
+
+    /// How long the next turn may wait for its first event. Says that the core goes to sleep, if it does.
+    fn wait(&mut self, ingest: Option<&IngestCore>) -> Option<Duration> {
+        let idle = |core: &Self| core.is_idle() && ingest.is_none_or(IngestCore::is_idle);
+        if !idle(self) || self.desk.events > 0 && !self.spin.is_zero() {
+            self.idle_since = None;
+            return Some(Duration::ZERO);
+        }
+        let now = self.desk.clock.now();
+        if now.since(*self.idle_since.get_or_insert(now)) < self.spin {
+            std::hint::spin_loop();
+            return Some(Duration::ZERO);
+        }
+        self.rings.park.going_to_sleep();
+        if let Some(ingest) = ingest {
+            ingest.park().going_to_sleep();
+        }
+        if !idle(self) {
+            return Some(Duration::ZERO); // something came between looking and saying
+        }
+        let deadlines = [self.desk.shard.next_deadline(), self.desk.heads.next(), self.desk.closings.next(), ingest.and_then(IngestCore::next_deadline)];
+        deadlines.into_iter().flatten().min().map(|at| at.since(now))
+    }
+
+    /// Whether there is nothing to do but wait for sockets, other cores and time.
+    fn is_idle(&self) -> bool {
+        let rings = &self.rings;
+        rings.data.is_empty()
+            && rings.answer.is_empty()
+            && rings.command.is_empty()
+            && rings.from_shards.iter().flatten().all(rtrb::Consumer::is_empty)
+            && self.demands.is_empty()
+            && self.asks.is_empty()
+            && !self.desk.shard.has_output()
+            && self.desk.speakers.is_empty()
+            && self.desk.answered.is_empty()
+    }
+
+    /// One turn.
+    fn turn(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        self.desk.events = 0;
+        self.reactor.poll(wait, &mut self.desk)?;
+        self.rings.park.awake();
+        self.desk.now = self.desk.clock.now();
+        self.take_records();
+        self.take_messages();
+        let now = self.desk.now;
+        self.desk.shard.on_timers(now);
+        self.desk.on_deadlines();
+        self.write()?;
+        self.carry_out()?;
+        self.close_finished();
+        self.desk.read_on();
+        Ok(())
+    }
+
+    fn take_records(&mut self) {
+        let Self { rings, desk, .. } = self;
+        desk.events += rings.data.drain(RECORD_BYTES_PER_TURN, |records| desk.shard.on_records(records, desk.now));
+    }
+
+    fn take_messages(&mut self) {
+        for _ in 0..MESSAGES_PER_TURN {
+            let Ok(answer) = self.rings.answer.pop() else { break };
+            self.desk.shard.on_answer(answer, self.desk.now);
+        }
+        for from in 0..self.rings.from_shards.len() {
+            for _ in 0..MESSAGES_PER_TURN {
+                let Some(Ok(post)) = self.rings.from_shards[from].as_mut().map(rtrb::Consumer::pop) else { break };
+                match post {
+                    ShardPost::Message(message) => {
+                        let from = engine::ids::ShardId(u16::try_from(from).expect("shards are few"));
+                        self.desk.shard.on_message(from, message, self.desk.now);
+                    }
+                    ShardPost::Connection(moved) => self.take_in(*moved),
+                }
+            }
+        }
+        while let Ok(command) = self.rings.command.pop() {
+            match command {
+                Command::Stop => self.stopped = true,
+            }
+        }
+    }
+
+    /// A connection arrives from another shard, in the middle of its conversation.
+    fn take_in(&mut self, moved: MovedConnection) {
+        let MovedConnection { socket, connection, peer, lines, request } = moved;
+        let Ok(address) = socket.peer_addr() else { return };
+        let Ok(id) = self.reactor.adopt(socket) else { return };
+        let desk = &mut self.desk;
+        let mut line = Line::new(id, address, desk.now);
+        line.version = Some(peer.version);
+        desk.insert(Link { connection, line });
+        desk.shard.on_moved(id, peer, &lines, &request, desk.now);
+        desk.resume(id);
+    }
+
+    /// What the engine's clients are owed, and what connections have to say by themselves.
+    fn write(&mut self) -> io::Result<()> {
+        let Self { reactor, desk, .. } = self;
+        let mut out = Out { reactor, links: &mut desk.links, start: 0 };
+        desk.shard.pump(desk.now, &mut out);
+        for id in std::mem::take(&mut desk.speakers) {
+            let Some(line) = line_mut(&mut desk.links, id).filter(|line| !line.blocked && !line.reply.is_empty()) else { continue };
+            let buffer = self.reactor.buffer();
+            let start = buffer.len();
+            buffer.append(&mut line.reply);
+            line.reply = Vec::new();
+            self.reactor.send(id, start);
+        }
+        self.reactor.flush(&mut self.desk)
+    }
+
+    /// What the engine wants of others.
+    fn carry_out(&mut self) -> io::Result<()> {
+        let mut flush = false;
+        while let Some(effect) = self.desk.shard.poll_effect() {
+            match effect {
+                Effect::Demand(demand) => self.demands.push_back(demand),
+                Effect::Ask(ask) => self.asks.push_back(ask),
+                Effect::Tell { shard, message } => {
+                    if let Err(ShardPost::Message(message)) = self.post(shard, ShardPost::Message(message)) {
+                        self.desk.shard.on_undelivered(message);
+                    }
+                }
+                Effect::Move { conn, shard, request, lines } => self.move_to(conn, shard, request, lines),
+                Effect::Close(conn) => {
+                    self.desk.close(conn);
+                    flush = true;
+                }
+            }
+        }
+        let before = self.demands.len() + self.asks.len();
+        while let Some(demand) = self.demands.pop_front() {
+            if let Err(rtrb::PushError::Full(demand)) = self.rings.demand.push(demand) {
+                self.demands.push_front(demand);
+                break;
+            }
+        }
+        while let Some(ask) = self.asks.pop_front() {
+            if let Err(rtrb::PushError::Full(ask)) = self.rings.ask.push(ask) {
+                self.asks.push_front(ask);
+                break;
+            }
+        }
+        if before > 0 {
+            self.rings.ingest.wake_if_parked();
+        }
+        if flush { self.write() } else { Ok(()) }
+    }
+
+    fn post(&mut self, shard: engine::ids::ShardId, post: ShardPost) -> Result<(), ShardPost> {
+        let index = usize::from(shard.0);
+        let Some(ring) = self.rings.to_shards.get_mut(index).and_then(Option::as_mut) else { return Err(post) };
+        ring.push(post).map_err(|rtrb::PushError::Full(post)| post)?;
+        self.rings.shards[index].wake_if_parked();
+        Ok(())
+    }
+
+    /// Hands a connection to the shard that owns its session. If that fails the connection is closed, and the client
+    /// tries again.
+    fn move_to(&mut self, id: ConnId, shard: engine::ids::ShardId, request: Box<str>, lines: Box<[u8]>) {
+        let Some(link) = self.desk.remove(id) else { return };
+        let version = link.line.version.unwrap_or(Version::LATEST);
+        let peer = Peer { ip: ip_text(link.line.peer), version };
+        match self.reactor.release(id) {
+            Some(socket) => {
+                let moved = MovedConnection { socket, connection: link.connection, peer, lines, request };
+                let _closed_if_full = self.post(shard, ShardPost::Connection(Box::new(moved)));
+            }
+            None => self.reactor.close(id),
+        }
+    }
+
+    fn close_finished(&mut self) {
+        for id in std::mem::take(&mut self.desk.finished) {
+            let blocked = line_mut(&mut self.desk.links, id).is_some_and(|line| line.blocked && !line.reply.is_empty());
+            if !blocked {
+                self.desk.remove(id);
+                self.reactor.close(id);
+            }
+        }
+    }
+}
+
+impl EventSink for Desk {
+    fn on_event(&mut self, event: Event<'_>) {
+        self.events += 1;
+        match event {
+            Event::Accepted { conn, peer, .. } => {
+                let now = self.clock.now();
+                self.insert(Link { connection: Connection::new(Arc::clone(&self.settings)), line: Line::new(conn, peer, now) });
+                self.heads.start(conn, now);
+            }
+            Event::Received { conn, bytes } => self.on_bytes(conn, bytes),
+            Event::Blocked { conn } => {
+                if let Some(line) = line_mut(&mut self.links, conn) {
+                    line.blocked = true;
+                }
+                self.shard.on_blocked(conn, self.now);
+            }
+            Event::Writable { conn } => {
+                if let Some(line) = line_mut(&mut self.links, conn) {
+                    line.blocked = false;
+                    if !line.reply.is_empty() {
+                        self.speakers.push(conn);
+                    }
+                    if line.finished {
+                        self.finished.push(conn);
+                    }
+                }
+                self.shard.on_writable(conn, self.now);
+            }
+            Event::Closed { conn, .. } => {
+                self.remove(conn);
+                self.shard.on_closed(conn, self.now);
+            }
+        }
+    }
+}
+
+impl Desk {
+    fn insert(&mut self, link: Link) {
+        let slot = link.line.id.slot as usize;
+        if self.links.len() <= slot {
+            self.links.resize_with(slot + 1, || None);
+        }
+        self.links[slot] = Some(link);
+    }
+
+    fn remove(&mut self, id: ConnId) -> Option<Link> {
+        self.links.get_mut(id.slot as usize)?.take_if(|link| link.line.id == id)
+    }
+
+    fn on_bytes(&mut self, id: ConnId, bytes: &mut [u8]) {
+        self.drive(id, |connection, talk| connection.on_bytes(bytes, talk));
+    }
+
+    fn resume(&mut self, id: ConnId) {
+        self.drive(id, |connection, talk| connection.resume(talk));
+    }
+
+    /// Ends a connection that the engine has done with: with a closing handshake if it still listens.
+    fn close(&mut self, id: ConnId) {
+        let now = self.now;
+        match line_mut(&mut self.links, id) {
+            Some(line) if line.blocked => {
+                line.reply.clear();
+                self.finished.push(id);
+            }
+            Some(_) => {
+                self.drive(id, |connection, talk| connection.close(CloseCode::Normal, talk));
+                self.closings.start(id, now);
+            }
+            None => {}
+        }
+    }
+
+    /// Lets a connection work on its bytes, with the engine at hand.
+    fn drive(&mut self, id: ConnId, work: impl FnOnce(&mut Connection, &mut Talk<'_>) -> Progress) {
+        let Some(Some(link)) = self.links.get_mut(id.slot as usize) else { return };
+        if link.line.id != id {
+            return;
+        }
+        link.line.last_read = self.now;
+        let mut talk = Talk { line: &mut link.line, shard: &mut self.shard, now: self.now };
+        let progress = work(&mut link.connection, &mut talk);
+        if !link.line.reply.is_empty() {
+            self.speakers.push(id);
+        }
+        match progress {
+            Progress::Reading | Progress::Stopped => {} // stopped: it is about to move or to be closed
+            Progress::Answered => self.answered.push(id),
+            Progress::Closed => {
+                link.line.finished = true;
+                self.finished.push(id);
+                if link.line.version.is_some() {
+                    self.shard.on_closed(id, self.now);
+                }
+            }
+        }
+    }
+
+    /// Connections whose answers are out read on.
+    fn read_on(&mut self) {
+        for id in std::mem::take(&mut self.answered) {
+            match line_mut(&mut self.links, id) {
+                Some(line) if line.blocked || !line.reply.is_empty() => self.answered.push(id),
+                Some(_) => self.resume(id),
+                None => {}
+            }
+        }
+    }
+
+    /// Closes connections that let us wait too long for a request or for the end.
+    fn on_deadlines(&mut self) {
+        while let Some(id) = self.heads.expired(self.now) {
+            let Some(Some(link)) = self.links.get(id.slot as usize) else { continue };
+            if link.line.id != id || link.connection.phase() != Phase::Request {
+                continue;
+            }
+            let quiet_since = link.line.last_read;
+            if self.now.since(quiet_since) >= self.heads.after {
+                self.finished.push(id);
+            } else {
+                self.heads.start(id, self.now);
+            }
+        }
+        while let Some(id) = self.closings.expired(self.now) {
+            if line_mut(&mut self.links, id).is_some() {
+                self.finished.push(id);
+            }
+        }
+    }
+}
+
+/// What a connection sees of its shard.
+struct Talk<'a> {
+    line: &'a mut Line,
+    shard: &'a mut Shard,
+    now: Instant,
+}
+
+impl Host for Talk<'_> {
+    fn upgraded(&mut self, upgrade: &Upgrade<'_>) {
+        let version = Version::parse_subprotocol(upgrade.subprotocol).unwrap_or(Version::LATEST);
+        self.line.version = Some(version);
+        self.shard.on_accept(self.line.id, Peer { ip: ip_text(self.line.peer), version }, self.now);
+    }
+
+    fn message(&mut self, text: &str) -> Flow {
+        if self.shard.on_request(self.line.id, text, self.now) { Flow::Continue } else { Flow::Stop }
+    }
+
+    fn reply(&mut self) -> &mut Vec<u8> {
+        &mut self.line.reply
+    }
+
+    fn close(&mut self) {} // told by the progress as well
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+/// Frames what the pump writes, behind what the connection itself has to say.
+struct Out<'a, R> {
+    reactor: &'a mut R,
+    links: &'a mut [Option<Link>],
+    start: usize,
+}
+
+impl<R: Reactor> Outbox for Out<'_, R> {
+    #[inline]
+    fn open(&mut self, _conn: ConnId) -> &mut Vec<u8> {
+        let buffer = self.reactor.buffer();
+        self.start = outbox::begin(buffer);
+        buffer
+    }
+
+    #[inline]
+    fn send(&mut self, conn: ConnId) {
+        let buffer = self.reactor.buffer();
+        if outbox::is_empty(buffer, self.start) {
+            return outbox::cancel(buffer, self.start);
+        }
+        let mut from = outbox::finish(buffer, self.start);
+        if let Some(line) = line_mut(self.links, conn).filter(|line| !line.reply.is_empty()) {
+            // The answer to the upgrade, or a pong: it goes first, in the same send.
+            buffer.splice(from..from, line.reply.drain(..));
+            line.reply = Vec::new();
+        }
+        from = from.min(buffer.len());
+        self.reactor.send(conn, from);
+    }
+}
+
+impl Line {
+    fn new(id: ConnId, peer: SocketAddr, now: Instant) -> Self {
+        Self { id, peer, version: None, reply: Vec::new(), blocked: false, finished: false, last_read: now }
+    }
+}
+
+impl Deadlines {
+    fn start(&mut self, id: ConnId, now: Instant) {
+        self.queue.push_back((now + self.after, id));
+    }
+
+    fn expired(&mut self, now: Instant) -> Option<ConnId> {
+        self.queue.pop_front_if(|(at, _)| *at <= now).map(|(_, id)| id)
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.queue.front().map(|(at, _)| *at)
+    }
+}
+
+#[inline]
+fn line_mut(links: &mut [Option<Link>], id: ConnId) -> Option<&mut Line> {
+    links.get_mut(id.slot as usize)?.as_mut().map(|link| &mut link.line).filter(|line| line.id == id)
+}
+
+/// An address as `CLIENTIP` tells it: an IPv4 client of a dual-stack socket is shown as what it is.
+fn ip_text(peer: SocketAddr) -> Box<str> {
+    peer.ip().to_canonical().to_string().into()
+}
