@@ -33,7 +33,20 @@ pub fn percent_decode(raw: &str, plus: Plus) -> Result<Cow<'_, str>, BadEscape> 
         return Ok(Cow::Borrowed(raw));
     };
     let mut decoded = Vec::with_capacity(bytes.len());
-    percent_decode_tail(bytes, first, plus, &mut decoded)?;
+    decoded.extend_from_slice(&bytes[..first]);
+    let mut at = first;
+    while let Some(&byte) = bytes.get(at) {
+        at += 1;
+        decoded.push(match byte {
+            b'%' => {
+                let (high, low) = (hex_digit(bytes.get(at))?, hex_digit(bytes.get(at + 1))?);
+                at += 2;
+                high << 4 | low
+            }
+            b'+' if plus == Plus::IsSpace => b' ',
+            _ => byte,
+        });
+    }
     String::from_utf8(decoded)
         .map(Cow::Owned)
         .map_err(|_| BadEscape)
@@ -48,45 +61,11 @@ pub fn percent_decode_into(raw: &str, out: &mut String) -> Result<(), BadEscape>
     Ok(())
 }
 
-fn percent_decode_tail(
-    bytes: &[u8],
-    first: usize,
-    plus: Plus,
-    out: &mut Vec<u8>,
-) -> Result<(), BadEscape> {
-    out.extend_from_slice(&bytes[..first]);
-    let mut at = first;
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'%' => {
-                let (Some(high), Some(low)) =
-                    (hex_digit(bytes.get(at + 1)), hex_digit(bytes.get(at + 2)))
-                else {
-                    return Err(BadEscape);
-                };
-                out.push(high << 4 | low);
-                at += 3;
-            }
-            b'+' if plus == Plus::IsSpace => {
-                out.push(b' ');
-                at += 1;
-            }
-            _ => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn hex_digit(byte: Option<&u8>) -> Option<u8> {
-    match *byte? {
-        digit @ b'0'..=b'9' => Some(digit - b'0'),
-        digit @ b'a'..=b'f' => Some(digit - b'a' + 10),
-        digit @ b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+fn hex_digit(byte: Option<&u8>) -> Result<u8, BadEscape> {
+    let digit = byte
+        .and_then(|&byte| char::from(byte).to_digit(16))
+        .ok_or(BadEscape)?;
+    Ok(digit as u8)
 }
 
 /// Appends `bytes` with `%XX` for each byte that `special` picks. `special` sees single bytes of UTF-8, so it must
@@ -133,6 +112,11 @@ fn find(bytes: &[u8], special: impl Fn(u8) -> bool + Copy) -> Option<usize> {
 #[inline]
 pub fn is_control(byte: u8) -> bool {
     byte < 0x20 || byte == 0x7F
+}
+
+/// Whether there is a control character anywhere.
+pub fn has_control(bytes: &[u8]) -> bool {
+    find(bytes, is_control).is_some()
 }
 
 /// Appends an integer in decimal.
