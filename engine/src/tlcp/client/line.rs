@@ -9,8 +9,12 @@ use crate::tlcp::notify::GrantedBandwidth;
 /// One line of the server. The writers of [`response`](crate::tlcp::response) and [`notify`](crate::tlcp::notify)
 /// tell what each means.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, reason = "named for the arguments of the writers")]
+#[allow(
+    missing_docs,
+    reason = "fields are named for the arguments of the writers"
+)]
 pub enum Line<'a> {
+    /// The session is created or bound.
     Conok {
         session_id: &'a str,
         request_limit_bytes: u64,
@@ -18,47 +22,48 @@ pub enum Line<'a> {
         /// `None` if it is `*`.
         control_link: Option<&'a str>,
     },
-    Conerr {
-        code: i64,
-        text: Cow<'a, str>,
-    },
-    End {
-        code: i64,
-        text: Cow<'a, str>,
-    },
+    /// It is not.
+    Conerr { code: i64, text: Cow<'a, str> },
+    /// The session is over.
+    End { code: i64, text: Cow<'a, str> },
+    /// A request is accepted.
     Reqok {
         /// `None` in the answer to a heartbeat over HTTP.
         req_id: Option<Cow<'a, str>>,
     },
+    /// A request is refused.
     Reqerr {
         req_id: Cow<'a, str>,
         code: i64,
         text: Cow<'a, str>,
     },
-    Error {
-        code: i64,
-        text: Cow<'a, str>,
-    },
+    /// Something unreadable is refused.
+    Error { code: i64, text: Cow<'a, str> },
+    /// The WebSocket works.
     Wsok,
+    /// The listening socket.
     Servname(&'a str),
+    /// The client's address.
     Clientip(&'a str),
+    /// The session's bandwidth.
     Cons(GrantedBandwidth),
+    /// Padding.
     Noop(Cow<'a, str>),
+    /// Nothing else to say.
     Probe,
-    Sync {
-        seconds: u64,
-    },
-    Loop {
-        millis: u64,
-    },
-    Prog {
-        data_lines: u64,
-    },
+    /// The server's clock since the bind.
+    Sync { seconds: u64 },
+    /// Bind again.
+    Loop { millis: u64 },
+    /// Data lines before the next one.
+    Prog { data_lines: u64 },
+    /// A subscription is active.
     Subok {
         sub_id: u32,
         items: u32,
         fields: u32,
     },
+    /// A COMMAND subscription is active.
     Subcmd {
         sub_id: u32,
         items: u32,
@@ -66,28 +71,22 @@ pub enum Line<'a> {
         key_position: u32,
         command_position: u32,
     },
-    Unsub {
-        sub_id: u32,
-    },
-    Eos {
-        sub_id: u32,
-        item: u32,
-    },
-    Cs {
-        sub_id: u32,
-        item: u32,
-    },
-    Ov {
-        sub_id: u32,
-        item: u32,
-        lost: u32,
-    },
+    /// A subscription is gone.
+    Unsub { sub_id: u32 },
+    /// The snapshot is complete.
+    Eos { sub_id: u32, item: u32 },
+    /// What is known of the item is void.
+    Cs { sub_id: u32, item: u32 },
+    /// Events were lost.
+    Ov { sub_id: u32, item: u32, lost: u32 },
+    /// The subscription's frequency.
     Conf {
         sub_id: u32,
         /// `None` if it is `unlimited`.
         frequency_hz: Option<f64>,
         unfiltered: bool,
     },
+    /// New values.
     Update {
         sub_id: u32,
         item: u32,
@@ -95,6 +94,7 @@ pub enum Line<'a> {
         /// [`FieldValues`](super::FieldValues).
         values: &'a str,
     },
+    /// A message is dealt with.
     Msgdone {
         /// `None` if it is `*`.
         sequence: Option<Cow<'a, str>>,
@@ -102,6 +102,7 @@ pub enum Line<'a> {
         /// `None` towards versions before 2.5.
         response: Option<Cow<'a, str>>,
     },
+    /// A message failed.
     Msgfail {
         sequence: Option<Cow<'a, str>>,
         prog: u32,
