@@ -62,7 +62,8 @@ pub fn has_combo(query: &str, line: &str) -> bool {
     params.has(Key::Op) || params.has(Key::Message)
 }
 
-/// The refusal of a request that exceeds the limit told in `CONOK`. `beginning` is as much of the line as there is.
+/// The refusal of a request that exceeds the limit told in `CONOK`. `beginning` is as much of the line as there is; an
+/// id that is cut off with it is not recognised as such, but clients put it first.
 pub fn too_long(query: &str, beginning: &str) -> Refusal {
     match take_req_id(&mut Params::read(query, beginning)) {
         Some(req_id) => Refusal::request_too_long().for_request(req_id),
