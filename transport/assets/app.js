@@ -6,26 +6,28 @@
 
 import { TlcpClient } from './tlcp.js';
 
-const FREQUENCIES = ['unlimited', 10, 5, 2, 1, 0.5, 0.2]; // the slider's positions
-const FLASH_MS = 700;          // long enough to notice at a glance, a guess confirmed by looking
+const FREQUENCIES = [0.2, 0.5, 1, 2, 5, 10, 'unlimited']; // the slider's positions, left to right
+const FLASH_MS = 500;          // long enough to notice at a glance, short enough for a busy list; tried by eye
 const RATE_WINDOW_S = 3;       // the sliding window of the update rate
 const SPARK_S = 60;            // the history under it
 const ITEMS_MAX = 200;         // rows a page address may ask for: keeps one page from asking for everything
 
-// Columns of the stock list. `hide` names the widest screen class on which the column is left out (style.css).
+// Columns of the stock list. `hide` names the screen class from which on the column is left out (style.css);
+// `flash`: what a change looks like, by default its direction. A size is neither good nor bad, and the
+// time changes with every update.
 const STOCK_COLUMNS = [
   { field: 'stock_name', title: 'Name', head: true },
   { field: 'last_price', title: 'Last', key: true },
-  { field: 'pct_change', title: 'Change', percent: true },
-  { field: 'bid_quantity', title: 'Bid size', hide: 'middle', quiet: true },
+  { field: 'pct_change', title: 'Change', percent: true, flash: 'none' },
+  { field: 'bid_quantity', title: 'Bid size', hide: 'middle', quiet: true, flash: 'same' },
   { field: 'bid', title: 'Bid', hide: 'narrow' },
   { field: 'ask', title: 'Ask', hide: 'narrow' },
-  { field: 'ask_quantity', title: 'Ask size', hide: 'middle', quiet: true },
+  { field: 'ask_quantity', title: 'Ask size', hide: 'middle', quiet: true, flash: 'same' },
   { field: 'min', title: 'Low', hide: 'wide', quiet: true },
   { field: 'max', title: 'High', hide: 'wide', quiet: true },
   { field: 'open_price', title: 'Open', hide: 'wide', quiet: true },
   { field: 'ref_price', title: 'Reference', hide: 'wide', quiet: true },
-  { field: 'time', title: 'Time', text: true, hide: 'middle', quiet: true },
+  { field: 'time', title: 'Time', text: true, hide: 'middle', quiet: true, flash: 'none' },
   { field: 'item_status', hidden: true },
 ];
 
@@ -40,7 +42,7 @@ function readView(search) {
   const common = {
     adapterSet: parameters.get('adapter_set') ?? 'DEMO',
     mode: parameters.get('mode') ?? 'MERGE',
-    frequencyIndex: Math.max(0, position),
+    frequencyIndex: position < 0 ? FREQUENCIES.length - 1 : position,
   };
   if (parameters.has('items')) {
     const adapter = parameters.get('adapter') ?? 'QUOTE_ADAPTER';
@@ -129,8 +131,8 @@ class Table {
       const cell = row.cells[i];
       cell.textContent = format(value, column);
       if (column.percent) cell.dataset.sign = Number(value) > 0 ? '+' : Number(value) < 0 ? '-' : '';
-      if (column.head || snapshot || before === undefined) return;
-      cell.dataset.move = direction(before, value);
+      if (column.head || column.flash === 'none' || snapshot || before === undefined) return;
+      cell.dataset.move = column.flash ?? direction(before, value);
       this.#flashing.delete(cell); // to the end: the map stays sorted by time
       this.#flashing.set(cell, untilMs);
     });
@@ -167,7 +169,7 @@ function direction(before, after) {
 
 /** Counts per second of the last minute, and the rate over a short sliding window. */
 class RateMeter {
-  #counts = new Array(SPARK_S).fill(0);
+  #counts = []; // of whole seconds, oldest first
   #current = 0;
   #second = Math.floor(performance.now() / 1000);
   total = 0;
@@ -182,8 +184,8 @@ class RateMeter {
     const second = Math.floor(nowMs / 1000);
     const passed = Math.min(second - this.#second, SPARK_S);
     for (let i = 0; i < passed; i++) {
-      this.#counts.shift();
       this.#counts.push(i === 0 ? this.#current : 0); // a sleeping tab skips seconds
+      if (this.#counts.length > SPARK_S) this.#counts.shift();
     }
     if (passed > 0) {
       this.#second = second;
@@ -193,15 +195,17 @@ class RateMeter {
   }
 
   perSecond() {
-    return this.#counts.slice(-RATE_WINDOW_S).reduce((sum, count) => sum + count, 0) / RATE_WINDOW_S;
+    const window = this.#counts.slice(-RATE_WINDOW_S);
+    return window.reduce((sum, count) => sum + count, 0) / Math.max(1, window.length);
   }
 
   /** The history as the `d` of two SVG paths in a box of 240 by 40. */
   paths() {
     const top = Math.max(1, ...this.#counts) * 1.1;
-    const points = this.#counts.map((count, i) => `${((i * 240) / (SPARK_S - 1)).toFixed(1)},${(40 - (count / top) * 38).toFixed(1)}`);
+    const x = (i) => (240 - ((this.#counts.length - 1 - i) * 240) / (SPARK_S - 1)).toFixed(1);
+    const points = this.#counts.map((count, i) => `${x(i)},${(40 - (count / top) * 38).toFixed(1)}`);
     const line = `M${points.join('L')}`;
-    return { line, area: `${line}L240,40L0,40Z` };
+    return { line, area: `${line}L240,40L${x(0)},40Z` };
   }
 }
 
@@ -240,7 +244,7 @@ function start() {
   const view = readView(location.search);
   document.title = `${view.title} – Brightwire`;
   element('heading').textContent = view.title;
-  element('caption').textContent = `${view.title}: live values, newest first shown`;
+  element('caption').textContent = `${view.title}: live values`;
   element('subheading').textContent = `${view.items.length} items of ${view.adapter}, ${view.mode} mode`;
 
   const slider = element('frequency');

@@ -1,0 +1,197 @@
+//! The Rust client `lightstreamer-rs` against the server.
+//!
+//! Run: `brightwire-peer-rust http://HOST:PORT`. Prints one line a case, `ok NAME` or `not ok NAME: reason`,
+//! which `run.mjs` reads. The cases are those of `clients/cases.mjs` as far as this client has the means: it
+//! can neither change a live subscription's frequency nor ask for a bandwidth.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lightstreamer_rs::{
+    AdapterSet, Client, ClientConfig, FieldSchema, ItemGroup, MaxFrequency, ServerAddress, Snapshot,
+    Subscription, SubscriptionEvent, SubscriptionMode, UpdateFrequency, UpdateKind, Updates,
+};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Outcome = Result<(), Failure>;
+
+const ITEMS: [&str; 3] = ["item1", "item2", "item3"];
+const FIELDS: [&str; 4] = ["stock_name", "last_price", "time", "bid"];
+/// A bound, not an expectation.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
+#[tokio::main]
+async fn main() {
+    let Some(address) = std::env::args().nth(1) else {
+        eprintln!("usage: brightwire-peer-rust http://HOST:PORT");
+        std::process::exit(2);
+    };
+    report("connects and disconnects", connects(&address)).await;
+    report("receives a snapshot and live updates", receives(&address)).await;
+    report("adds a second subscription and removes the first", removes(&address)).await;
+    report("is granted the frequency it subscribes with", frequency(&address)).await;
+    report("is told of an unknown adapter set", unknown_set(&address)).await;
+    report("is told of a mode the item does not have", unknown_mode(&address)).await;
+    report("is told of an unknown data adapter", unknown_adapter(&address)).await;
+}
+
+async fn report(name: &str, case: impl Future<Output = Outcome>) {
+    let outcome = match tokio::time::timeout(WAIT_MAX, case).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err("no end within the time allowed".into()),
+    };
+    match outcome {
+        Ok(()) => println!("ok {name}"),
+        Err(error) => println!("not ok {name}: {}", error.to_string().replace('\n', " ")),
+    }
+}
+
+async fn connects(address: &str) -> Outcome {
+    let client = connect(address, "DEMO").await?;
+    Ok(client.disconnect().await?)
+}
+
+async fn receives(address: &str) -> Outcome {
+    let client = connect(address, "DEMO").await?;
+    let mut updates = client.subscribe(quotes(&ITEMS)?).await?;
+    let mut seen = Seen::default();
+    while seen.rows.len() < ITEMS.len() || seen.live < 5 {
+        seen.take(&next(&mut updates).await?)?;
+    }
+    Ok(client.disconnect().await?)
+}
+
+async fn removes(address: &str) -> Outcome {
+    let client = connect(address, "DEMO").await?;
+    let mut first = client.subscribe(quotes(&ITEMS)?).await?;
+    let mut second = client.subscribe(quotes(&["item3", "item30"])?).await?;
+    let mut seen = Seen::default();
+    while seen.rows.len() < 2 {
+        seen.take(&next(&mut second).await?)?;
+    }
+    client.unsubscribe(first.id()).await?;
+    while !matches!(next(&mut first).await?, SubscriptionEvent::Unsubscribed) {}
+    let live = seen.live;
+    while seen.live < live + 3 {
+        seen.take(&next(&mut second).await?)?;
+    }
+    Ok(client.disconnect().await?)
+}
+
+async fn frequency(address: &str) -> Outcome {
+    let client = connect(address, "DEMO").await?;
+    let wanted = quotes(&ITEMS)?.with_max_frequency(MaxFrequency::limited("2.0")?);
+    let mut updates = client.subscribe(wanted).await?;
+    loop {
+        if let SubscriptionEvent::Reconfigured { max_frequency, .. } = next(&mut updates).await? {
+            let UpdateFrequency::Limited { updates_per_second } = &max_frequency else {
+                return Err(format!("granted {max_frequency:?} instead of 2 per second").into());
+            };
+            let granted: f64 = updates_per_second.parse()?;
+            expect(granted == 2.0, || format!("granted {granted} instead of 2 per second"))?;
+            return Ok(client.disconnect().await?);
+        }
+    }
+}
+
+async fn unknown_set(address: &str) -> Outcome {
+    match connect(address, "NO_SUCH_SET").await {
+        Ok(_) => Err("the session was created".into()),
+        Err(error) => {
+            let code = error
+                .downcast_ref::<lightstreamer_rs::Error>()
+                .and_then(|error| error.server_error())
+                .map(|error| error.code());
+            // The code's type is the library's own; its text is the number.
+            let text = code.map(|code| code.to_string());
+            expect(text.as_deref() == Some("2"), || format!("{error} instead of code 2"))
+        }
+    }
+}
+
+async fn unknown_mode(address: &str) -> Outcome {
+    let wanted = Subscription::new(
+        SubscriptionMode::Distinct,
+        ItemGroup::from_items(["item1"])?,
+        FieldSchema::from_fields(FIELDS)?,
+    );
+    refused(address, wanted.with_data_adapter("QUOTE_ADAPTER"), "24").await
+}
+
+async fn unknown_adapter(address: &str) -> Outcome {
+    refused(address, quotes(&ITEMS)?.with_data_adapter("NO_SUCH_ADAPTER"), "17").await
+}
+
+async fn refused(address: &str, wanted: Subscription, code: &str) -> Outcome {
+    let client = connect(address, "DEMO").await?;
+    let mut updates = client.subscribe(wanted).await?;
+    match updates.next().await {
+        Some(SubscriptionEvent::Rejected(error)) => {
+            expect(error.code().to_string() == code, || format!("{error} instead of code {code}"))?;
+        }
+        other => return Err(format!("{other:?} instead of a refusal").into()),
+    }
+    Ok(client.disconnect().await?)
+}
+
+async fn connect(address: &str, adapter_set: &str) -> Result<Client, Failure> {
+    let config = ClientConfig::builder(ServerAddress::try_new(address)?)
+        .with_adapter_set(AdapterSet::try_new(adapter_set)?)
+        .build()?;
+    let (client, mut session_events) = Client::connect(config).await?;
+    tokio::spawn(async move { while session_events.next().await.is_some() {} });
+    Ok(client)
+}
+
+fn quotes(items: &[&str]) -> Result<Subscription, Failure> {
+    Ok(Subscription::new(
+        SubscriptionMode::Merge,
+        ItemGroup::from_items(items.iter().copied())?,
+        FieldSchema::from_fields(FIELDS)?,
+    )
+    .with_data_adapter("QUOTE_ADAPTER")
+    .with_snapshot(Snapshot::On))
+}
+
+/// The next event; a refusal, an end or something undecodable is a failure here.
+async fn next(updates: &mut Updates) -> Result<SubscriptionEvent, Failure> {
+    match updates.next().await {
+        None => Err("the stream of events ended".into()),
+        Some(
+            event @ (SubscriptionEvent::Rejected(_)
+            | SubscriptionEvent::Undecodable { .. }
+            | SubscriptionEvent::Overflow { .. }),
+        ) => Err(format!("unexpected: {event:?}").into()),
+        Some(event) => Ok(event),
+    }
+}
+
+/// What was received, checked as it comes.
+#[derive(Default)]
+struct Seen {
+    rows: HashMap<String, Vec<String>>,
+    live: usize,
+}
+
+impl Seen {
+    fn take(&mut self, event: &SubscriptionEvent) -> Outcome {
+        let SubscriptionEvent::Update(update) = event else { return Ok(()) };
+        let item = update.item_name().to_owned();
+        let snapshot = update.kind() == UpdateKind::Snapshot;
+        let first = !self.rows.contains_key(&item);
+        expect(snapshot == first, || format!("{item}: snapshot is {snapshot}"))?;
+        let values: Vec<String> = FIELDS
+            .iter()
+            .filter_map(|field| update.field_by_name(field)?.text().map(str::to_owned))
+            .collect();
+        expect(values.len() == FIELDS.len(), || format!("{item}: values are missing: {values:?}"))?;
+        self.live += usize::from(!snapshot);
+        self.rows.insert(item, values);
+        Ok(())
+    }
+}
+
+fn expect(condition: bool, what: impl FnOnce() -> String) -> Outcome {
+    if condition { Ok(()) } else { Err(what().into()) }
+}

@@ -1,0 +1,57 @@
+// Headless Chromium, and a page on an origin of its own that runs the official web client.
+
+import { readFileSync } from 'node:fs';
+import http from 'node:http';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { chromium } from 'playwright-core';
+
+const HERE = dirname(fileURLToPath(import.meta.url));
+// The package's own ES module, found by name and not by a path inside node_modules.
+const CLIENT = join(dirname(createRequire(import.meta.url).resolve('lightstreamer-client-web')), 'lightstreamer-core.esm.js');
+
+/** A browser with a fresh profile that talks to nobody but the pages it is given. */
+export function launchBrowser(executablePath) {
+  return chromium.launch({
+    executablePath,
+    args: [
+      '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+      '--disable-background-networking', '--disable-component-update', '--disable-sync',
+    ],
+  });
+}
+
+const HTML = `<!doctype html><meta charset="utf-8"><title>web client</title><script type="module">
+import * as ls from '/client.js';
+import { CASES } from '/cases.mjs';
+window.runCase = (name, options) => CASES[name]({ ls, ...options });
+</script>`;
+
+/** Serves the client from another origin than the server's, as an application's web server would. */
+export async function serveClientPage(browser) {
+  const files = {
+    '/': ['text/html', HTML],
+    '/client.js': ['text/javascript', readFileSync(CLIENT)],
+    '/cases.mjs': ['text/javascript', readFileSync(join(HERE, '../clients/cases.mjs'))],
+  };
+  const web = http.createServer((request, response) => {
+    const [type, body] = files[request.url] ?? [];
+    response.writeHead(body ? 200 : 404, { 'Content-Type': `${type ?? 'text/plain'}; charset=utf-8` });
+    response.end(body);
+  });
+  await new Promise((done) => web.listen(0, '127.0.0.1', done));
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await page.goto(`http://127.0.0.1:${web.address().port}/`);
+  await page.waitForFunction(() => typeof window.runCase === 'function');
+  return {
+    run: (name, options) => page.evaluate(([n, o]) => window.runCase(n, o), [name, options]),
+    async close() {
+      await context.close();
+      web.closeAllConnections();
+      await new Promise((done) => web.close(done));
+    },
+  };
+}
