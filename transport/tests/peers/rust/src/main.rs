@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lightstreamer_rs::{
-    AdapterSet, Client, ClientConfig, FieldSchema, ItemGroup, MaxFrequency, ServerAddress, Snapshot,
-    Subscription, SubscriptionEvent, SubscriptionMode, UpdateFrequency, UpdateKind, Updates,
+    AdapterSet, Client, ClientConfig, FieldSchema, ItemGroup, MaxFrequency, ServerAddress,
+    Snapshot, Subscription, SubscriptionEvent, SubscriptionMode, UpdateFrequency, UpdateKind,
+    Updates,
 };
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -29,11 +30,27 @@ async fn main() {
     };
     report("connects and disconnects", connects(&address)).await;
     report("receives a snapshot and live updates", receives(&address)).await;
-    report("adds a second subscription and removes the first", removes(&address)).await;
-    report("is granted the frequency it subscribes with", frequency(&address)).await;
+    report(
+        "adds a second subscription and removes the first",
+        removes(&address),
+    )
+    .await;
+    report(
+        "is granted the frequency it subscribes with",
+        frequency(&address),
+    )
+    .await;
     report("is told of an unknown adapter set", unknown_set(&address)).await;
-    report("is told of a mode the item does not have", unknown_mode(&address)).await;
-    report("is told of an unknown data adapter", unknown_adapter(&address)).await;
+    report(
+        "is told of a mode the item does not have",
+        unknown_mode(&address),
+    )
+    .await;
+    report(
+        "is told of an unknown data adapter",
+        unknown_adapter(&address),
+    )
+    .await;
 }
 
 async fn report(name: &str, case: impl Future<Output = Outcome>) {
@@ -89,7 +106,9 @@ async fn frequency(address: &str) -> Outcome {
                 return Err(format!("granted {max_frequency:?} instead of 2 per second").into());
             };
             let granted: f64 = updates_per_second.parse()?;
-            expect(granted == 2.0, || format!("granted {granted} instead of 2 per second"))?;
+            expect(granted == 2.0, || {
+                format!("granted {granted} instead of 2 per second")
+            })?;
             return Ok(client.disconnect().await?);
         }
     }
@@ -105,7 +124,9 @@ async fn unknown_set(address: &str) -> Outcome {
                 .map(|error| error.code());
             // The code's type is the library's own; its text is the number.
             let text = code.map(|code| code.to_string());
-            expect(text.as_deref() == Some("2"), || format!("{error} instead of code 2"))
+            expect(text.as_deref() == Some("2"), || {
+                format!("{error} instead of code 2")
+            })
         }
     }
 }
@@ -120,7 +141,12 @@ async fn unknown_mode(address: &str) -> Outcome {
 }
 
 async fn unknown_adapter(address: &str) -> Outcome {
-    refused(address, quotes(&ITEMS)?.with_data_adapter("NO_SUCH_ADAPTER"), "17").await
+    refused(
+        address,
+        quotes(&ITEMS)?.with_data_adapter("NO_SUCH_ADAPTER"),
+        "17",
+    )
+    .await
 }
 
 async fn refused(address: &str, wanted: Subscription, code: &str) -> Outcome {
@@ -128,7 +154,9 @@ async fn refused(address: &str, wanted: Subscription, code: &str) -> Outcome {
     let mut updates = client.subscribe(wanted).await?;
     match updates.next().await {
         Some(SubscriptionEvent::Rejected(error)) => {
-            expect(error.code().to_string() == code, || format!("{error} instead of code {code}"))?;
+            expect(error.code().to_string() == code, || {
+                format!("{error} instead of code {code}")
+            })?;
         }
         other => return Err(format!("{other:?} instead of a refusal").into()),
     }
@@ -176,16 +204,22 @@ struct Seen {
 
 impl Seen {
     fn take(&mut self, event: &SubscriptionEvent) -> Outcome {
-        let SubscriptionEvent::Update(update) = event else { return Ok(()) };
+        let SubscriptionEvent::Update(update) = event else {
+            return Ok(());
+        };
         let item = update.item_name().to_owned();
         let snapshot = update.kind() == UpdateKind::Snapshot;
         let first = !self.rows.contains_key(&item);
-        expect(snapshot == first, || format!("{item}: snapshot is {snapshot}"))?;
+        expect(snapshot == first, || {
+            format!("{item}: snapshot is {snapshot}")
+        })?;
         let values: Vec<String> = FIELDS
             .iter()
             .filter_map(|field| update.field_by_name(field)?.text().map(str::to_owned))
             .collect();
-        expect(values.len() == FIELDS.len(), || format!("{item}: values are missing: {values:?}"))?;
+        expect(values.len() == FIELDS.len(), || {
+            format!("{item}: values are missing: {values:?}")
+        })?;
         self.live += usize::from(!snapshot);
         self.rows.insert(item, values);
         Ok(())
@@ -193,5 +227,9 @@ impl Seen {
 }
 
 fn expect(condition: bool, what: impl FnOnce() -> String) -> Outcome {
-    if condition { Ok(()) } else { Err(what().into()) }
+    if condition {
+        Ok(())
+    } else {
+        Err(what().into())
+    }
 }
