@@ -1,1 +1,5 @@
-//! Placeholder.
+//! Client connections: listening for them, what one of them holds, and the framing of what is sent to it.
+
+pub mod connection;
+pub mod listener;
+pub mod outbox;

@@ -1,0 +1,775 @@
+//! WebSocket (RFC 6455): the upgrade, and frames in both directions, for text messages only and without extensions.
+//!
+//! The decoder lends a message from the caller's own receive buffer whenever the message lies in it as a whole, which
+//! is nearly always; it owns memory only while a frame or a fragmented message is incomplete. Handshake arithmetic and
+//! frame headers come from tungstenite; its `WebSocket` type does not fit here, because it owns a stream and two
+//! buffers per connection.
+
+use std::io::Cursor;
+use std::ops::Range;
+
+use tungstenite::handshake::derive_accept_key;
+use tungstenite::protocol::frame::FrameHeader;
+pub use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+use crate::wire::http::{Context, Request, Response, Status};
+
+/// Longest header of a frame that a server sends: two bytes and a 64-bit length, no mask.
+pub const SERVER_HEADER_BYTES_MAX: usize = 10;
+
+/// Longest header of any frame: a client's has four bytes of mask more.
+pub const HEADER_BYTES_MAX: usize = SERVER_HEADER_BYTES_MAX + 4;
+
+/// Longest payload of a control frame (RFC 6455 section 5.5).
+pub const CONTROL_BYTES_MAX: usize = 125;
+
+// ---- upgrade ----
+
+/// Which pages may open a WebSocket from a browser. Clients that send no `Origin` are not browsers, and always may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OriginPolicy {
+    /// Every page, as the reference product does unless told otherwise.
+    #[default]
+    Any,
+    /// Pages of these origins, written like `https://www.example.com:8443`; compared without regard to case.
+    Listed(Vec<String>),
+}
+
+impl OriginPolicy {
+    /// Whether a page of this origin may connect.
+    pub fn allows(&self, origin: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Listed(origins) => origins
+                .iter()
+                .any(|listed| listed.eq_ignore_ascii_case(origin)),
+        }
+    }
+}
+
+/// An upgrade that is acceptable, and what the client said about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upgrade<'a> {
+    /// The subprotocol that was accepted, as the client wrote it: `TLCP-2.5.0.lightstreamer.com`.
+    pub subprotocol: &'a str,
+    /// `User-Agent`.
+    pub user_agent: Option<&'a str>,
+    /// `Origin`: the page, if the client is a browser.
+    pub origin: Option<&'a str>,
+    key: &'a str,
+}
+
+/// An upgrade that is not acceptable: what to answer before closing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status to answer with.
+    pub status: Status,
+    /// For people.
+    pub reason: &'static str,
+}
+
+impl<'a> Upgrade<'a> {
+    /// Judges a request for the WebSocket path.
+    pub fn read(request: &Request<'a>, origins: &OriginPolicy) -> Result<Self, Refusal> {
+        let refuse = |status, reason| Err(Refusal { status, reason });
+        if !request.has_token("upgrade", "websocket") {
+            return refuse(Status::UPGRADE_REQUIRED, "this path speaks WebSocket");
+        }
+        if request.http_1_0 || request.body_bytes > 0 || !request.has_token("connection", "upgrade")
+        {
+            return refuse(Status::BAD_REQUEST, "not a WebSocket upgrade");
+        }
+        if request.header("sec-websocket-version") != Some("13") {
+            return refuse(Status::UPGRADE_REQUIRED, "WebSocket version 13 is needed");
+        }
+        let Some(key) = request
+            .header("sec-websocket-key")
+            .filter(|key| is_key(key))
+        else {
+            return refuse(Status::BAD_REQUEST, "Sec-WebSocket-Key is missing or wrong");
+        };
+        let origin = request.header("origin");
+        if origin.is_some_and(|origin| !origins.allows(origin)) {
+            return refuse(Status::FORBIDDEN, "the page's origin is not allowed");
+        }
+        let Some(subprotocol) = request
+            .all("sec-websocket-protocol")
+            .find_map(accept_subprotocol)
+        else {
+            return refuse(
+                Status::BAD_REQUEST,
+                "no TLCP subprotocol from 2.0 to 2.5 was offered",
+            );
+        };
+        Ok(Self {
+            subprotocol,
+            user_agent: request.header("user-agent"),
+            origin,
+            key,
+        })
+    }
+
+    /// Writes the answer after which the connection speaks WebSocket.
+    pub fn write_answer(&self, out: &mut Vec<u8>, context: &Context<'_>) {
+        Response::begin(out, Status::SWITCHING_PROTOCOLS, context)
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header(
+                "Sec-WebSocket-Accept",
+                derive_accept_key(self.key.as_bytes()),
+            )
+            // Echoed letter by letter: browsers fail a connection whose subprotocol is not among the offered.
+            .header("Sec-WebSocket-Protocol", self.subprotocol)
+            .no_body();
+    }
+}
+
+/// The first of a comma-separated list of subprotocols that is spoken here: TLCP 2.0 to 2.5, any sub-minor version.
+pub fn accept_subprotocol(offered: &str) -> Option<&str> {
+    offered.split(',').map(str::trim).find(|name| {
+        let version = name
+            .strip_prefix("TLCP-")
+            .and_then(|rest| rest.strip_suffix(".lightstreamer.com"));
+        let Some(sub_minor) = version
+            .and_then(|version| version.strip_prefix("2."))
+            .and_then(|version| version.split_once('.'))
+            .filter(|(minor, _)| matches!(*minor, "0" | "1" | "2" | "3" | "4" | "5"))
+            .map(|(_, sub_minor)| sub_minor)
+        else {
+            return false;
+        };
+        sub_minor.bytes().all(|byte| byte.is_ascii_digit()) && sub_minor.parse::<u8>().is_ok()
+    })
+}
+
+/// Sixteen bytes in base64: 22 letters and the padding.
+fn is_key(key: &str) -> bool {
+    key.len() == 24
+        && key.ends_with("==")
+        && key[..22]
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+}
+
+// ---- decoder ----
+
+/// What a peer sent, complete.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Incoming<'a> {
+    /// A text message.
+    Text(&'a str),
+    /// A ping, to be answered with its payload.
+    Ping(&'a [u8]),
+    /// A pong; nothing depends on it.
+    Pong(&'a [u8]),
+    /// The peer wants to close, and has nothing more to say.
+    Close(Option<CloseCode>),
+}
+
+/// The peer broke the protocol: the code to close with, and a word for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// To be sent in the close frame.
+    pub code: CloseCode,
+    /// For people.
+    pub reason: &'static str,
+}
+
+impl Violation {
+    fn protocol<T>(reason: &'static str) -> Result<T, Self> {
+        Err(Self {
+            code: CloseCode::Protocol,
+            reason,
+        })
+    }
+}
+
+/// Turns bytes, cut anywhere, into messages and control frames.
+#[derive(Debug)]
+pub struct Decoder {
+    /// What came of a frame that is incomplete, still masked: a header of at most [`HEADER_BYTES_MAX`], and no more
+    /// payload than the header declares, which is within the limit.
+    frame: Vec<u8>,
+    /// Payload of the fragments so far: `message.len() <= message_bytes_max`.
+    message: Vec<u8>,
+    message_bytes_max: usize,
+    /// The first fragment of a message came, the last one did not.
+    fragmented: bool,
+    /// Frames must be masked: the peer is a client.
+    masked: bool,
+    /// What [`Decoder::next`] lent last out of the decoder's own memory, to be freed.
+    lent: Lent,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Lent {
+    Nothing,
+    Frame,
+    Message,
+}
+
+/// Where something complete lies.
+enum Place {
+    Input(Range<usize>),
+    Frame(Range<usize>),
+    Message,
+}
+
+/// A header that was found acceptable, and the frame's measures.
+struct Head {
+    opcode: OpCode,
+    is_final: bool,
+    mask: Option<[u8; 4]>,
+    header_bytes: usize,
+    frame_bytes: usize,
+}
+
+impl Decoder {
+    /// Decodes what clients send: every frame masked.
+    pub fn of_clients(message_bytes_max: usize) -> Self {
+        Self {
+            frame: Vec::new(),
+            message: Vec::new(),
+            message_bytes_max,
+            fragmented: false,
+            masked: true,
+            lent: Lent::Nothing,
+        }
+    }
+
+    /// Decodes what a server sends: no frame masked.
+    pub fn of_server(message_bytes_max: usize) -> Self {
+        Self {
+            masked: false,
+            ..Self::of_clients(message_bytes_max)
+        }
+    }
+
+    /// Takes bytes until something is complete. Returns how many were used, and what was completed; without it all
+    /// bytes were used. Payloads are unmasked in place. After a violation nothing more may be decoded.
+    pub fn next<'a>(
+        &'a mut self,
+        bytes: &'a mut [u8],
+    ) -> Result<(usize, Option<Incoming<'a>>), Violation> {
+        let (used, complete) = self.advance(bytes)?;
+        let Some((opcode, place)) = complete else {
+            return Ok((used, None));
+        };
+        let payload = match place {
+            Place::Input(range) => &bytes[range],
+            Place::Frame(range) => &self.frame[range],
+            Place::Message => &self.message,
+        };
+        let incoming = match opcode {
+            OpCode::Control(Control::Ping) => Incoming::Ping(payload),
+            OpCode::Control(Control::Pong) => Incoming::Pong(payload),
+            OpCode::Control(_) => Incoming::Close(close_code(payload)?),
+            OpCode::Data(_) => Incoming::Text(text(payload)?),
+        };
+        Ok((used, Some(incoming)))
+    }
+
+    /// Frees memory of something that [`Decoder::next`] lent and that has been used. The next call does so too.
+    pub fn free_lent(&mut self) {
+        match std::mem::replace(&mut self.lent, Lent::Nothing) {
+            Lent::Nothing => (),
+            Lent::Frame => self.frame = Vec::new(),
+            Lent::Message => self.message = Vec::new(),
+        }
+    }
+
+    /// Bytes of memory held outside this value.
+    pub fn heap_bytes(&self) -> usize {
+        self.frame.capacity() + self.message.capacity()
+    }
+
+    fn advance(&mut self, bytes: &mut [u8]) -> Result<(usize, Option<(OpCode, Place)>), Violation> {
+        self.free_lent();
+        let mut used = 0;
+        loop {
+            // One frame, from where its bytes lie.
+            let kept = !self.frame.is_empty();
+            let head = if kept {
+                let (taken, head) = self.complete_frame(&bytes[used..])?;
+                used += taken;
+                head
+            } else {
+                let rest = &bytes[used..];
+                let head = self
+                    .read_head(rest)?
+                    .filter(|head| head.frame_bytes <= rest.len());
+                if head.is_none() {
+                    self.frame.extend_from_slice(rest);
+                    used = bytes.len();
+                }
+                head
+            };
+            let Some(head) = head else {
+                return Ok((used, None));
+            };
+            let (place, payload) = if kept {
+                let range = head.header_bytes..head.frame_bytes;
+                self.lent = Lent::Frame;
+                (Place::Frame(range.clone()), &mut self.frame[range])
+            } else {
+                let range = used + head.header_bytes..used + head.frame_bytes;
+                used += head.frame_bytes;
+                (Place::Input(range.clone()), &mut bytes[range])
+            };
+            if let Some(mask) = head.mask {
+                apply_mask(payload, mask);
+            }
+            match head.opcode {
+                OpCode::Control(_) => return Ok((used, Some((head.opcode, place)))),
+                OpCode::Data(_) if head.is_final && !self.fragmented => {
+                    return Ok((used, Some((head.opcode, place))));
+                }
+                OpCode::Data(_) => self.message.extend_from_slice(payload),
+            }
+            // A fragment: its bytes are in `message` now.
+            self.free_lent();
+            self.fragmented = !head.is_final;
+            if head.is_final {
+                self.lent = Lent::Message;
+                return Ok((used, Some((head.opcode, Place::Message))));
+            }
+        }
+    }
+
+    /// Adds to the incomplete frame what belongs to it, and no more. Returns the number of bytes taken, and the head
+    /// if the frame is complete now.
+    fn complete_frame(&mut self, bytes: &[u8]) -> Result<(usize, Option<Head>), Violation> {
+        let before = self.frame.len();
+        // First enough for any header; of a short frame this may be too much, and the surplus is given back.
+        let ahead = HEADER_BYTES_MAX.saturating_sub(before).min(bytes.len());
+        self.frame.extend_from_slice(&bytes[..ahead]);
+        let Some(head) = self.read_head(&self.frame)? else {
+            return Ok((ahead, None));
+        };
+        // Not complete before, so at least `before` bytes stay.
+        let missing = head
+            .frame_bytes
+            .saturating_sub(self.frame.len())
+            .min(bytes.len() - ahead);
+        self.frame.extend_from_slice(&bytes[ahead..ahead + missing]);
+        self.frame.truncate(head.frame_bytes);
+        let taken = self.frame.len() - before;
+        let complete = self.frame.len() == head.frame_bytes;
+        Ok((taken, complete.then_some(head)))
+    }
+
+    /// Reads and judges a frame's header; `None` if it is incomplete.
+    fn read_head(&self, bytes: &[u8]) -> Result<Option<Head>, Violation> {
+        let mut cursor = Cursor::new(bytes);
+        let (header, payload_bytes) = match FrameHeader::parse(&mut cursor) {
+            Ok(Some(parsed)) => parsed,
+            Ok(None) => return Ok(None),
+            Err(_) => return Violation::protocol("unknown opcode"),
+        };
+        let header_bytes = header.len(payload_bytes);
+        if cursor.position() != header_bytes as u64 {
+            return Violation::protocol("length not in its shortest form");
+        }
+        if header.rsv1 || header.rsv2 || header.rsv3 {
+            return Violation::protocol("reserved bit set, but no extension was negotiated");
+        }
+        match (header.mask.is_some(), self.masked) {
+            (false, true) => return Violation::protocol("frame of a client not masked"),
+            (true, false) => return Violation::protocol("frame of a server masked"),
+            _ => (),
+        }
+        match header.opcode {
+            OpCode::Control(_) if !header.is_final => {
+                return Violation::protocol("control frame fragmented");
+            }
+            OpCode::Control(_) if payload_bytes > CONTROL_BYTES_MAX as u64 => {
+                return Violation::protocol("control frame too long");
+            }
+            OpCode::Data(Data::Continue) if !self.fragmented => {
+                return Violation::protocol("continuation of nothing");
+            }
+            OpCode::Data(Data::Text | Data::Binary) if self.fragmented => {
+                return Violation::protocol("new message within a fragmented one");
+            }
+            OpCode::Data(Data::Binary) => {
+                return Err(Violation {
+                    code: CloseCode::Unsupported,
+                    reason: "binary message",
+                });
+            }
+            _ => (),
+        }
+        // Compared before the cast: a 64-bit length must not be cut to something harmless.
+        let is_data = matches!(header.opcode, OpCode::Data(_));
+        if is_data && payload_bytes > (self.message_bytes_max - self.message.len()) as u64 {
+            return Err(Violation {
+                code: CloseCode::Size,
+                reason: "message above the limit",
+            });
+        }
+        Ok(Some(Head {
+            opcode: header.opcode,
+            is_final: header.is_final,
+            mask: header.mask,
+            header_bytes,
+            frame_bytes: header_bytes + payload_bytes as usize,
+        }))
+    }
+}
+
+/// Masks or unmasks, which is the same: XOR with four bytes over and over.
+pub fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
+    let [a, b, c, d] = mask;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (words, rest) = payload.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+    }
+    // Eight is a multiple of four, so the rest begins with the mask's first byte again.
+    for (byte, mask) in rest.iter_mut().zip(mask.into_iter().cycle()) {
+        *byte ^= mask;
+    }
+}
+
+fn text(payload: &[u8]) -> Result<&str, Violation> {
+    std::str::from_utf8(payload).map_err(|_| Violation {
+        code: CloseCode::Invalid,
+        reason: "text is not UTF-8",
+    })
+}
+
+fn close_code(payload: &[u8]) -> Result<Option<CloseCode>, Violation> {
+    match payload {
+        [] => Ok(None),
+        [_] => Violation::protocol("half a close code"),
+        [high, low, reason @ ..] => {
+            let code = CloseCode::from(u16::from_be_bytes([*high, *low]));
+            if !code.is_allowed() {
+                return Violation::protocol("close code that may not be sent");
+            }
+            text(reason)?;
+            Ok(Some(code))
+        }
+    }
+}
+
+// ---- encoder ----
+
+/// The header of a text message of `payload_bytes` in one frame: an array in which it is aligned to the right, and
+/// the index of its first byte. So it can be copied, or written, into room that was left before the payload.
+pub fn frame_header(payload_bytes: usize) -> ([u8; SERVER_HEADER_BYTES_MAX], usize) {
+    let mut room = [0; SERVER_HEADER_BYTES_MAX];
+    let header = FrameHeader {
+        opcode: OpCode::Data(Data::Text),
+        ..FrameHeader::default()
+    };
+    let start = SERVER_HEADER_BYTES_MAX - header.len(payload_bytes as u64);
+    // `len` is what `format` writes, so the slice is filled exactly.
+    let written = header.format(payload_bytes as u64, &mut &mut room[start..]);
+    debug_assert!(written.is_ok());
+    (room, start)
+}
+
+/// Writes a pong. `payload` is that of a ping, hence short enough.
+pub fn write_pong(out: &mut Vec<u8>, payload: &[u8]) {
+    write_control(out, Control::Pong, payload);
+}
+
+/// Writes a close frame; without a code only in answer to one without a code.
+pub fn write_close(out: &mut Vec<u8>, code: Option<CloseCode>) {
+    match code {
+        Some(code) => write_control(out, Control::Close, &u16::from(code).to_be_bytes()),
+        None => write_control(out, Control::Close, &[]),
+    }
+}
+
+fn write_control(out: &mut Vec<u8>, opcode: Control, payload: &[u8]) {
+    debug_assert!(payload.len() <= CONTROL_BYTES_MAX);
+    let header = FrameHeader {
+        opcode: OpCode::Control(opcode),
+        ..FrameHeader::default()
+    };
+    // Writing into a vector cannot fail.
+    let _ = header.format(payload.len() as u64, out);
+    out.extend_from_slice(payload);
+}
+
+/// Body of a fuzz target: decodes `data` as a client's frames, once in one piece and once cut in two.
+pub fn fuzz_entry(data: &[u8]) {
+    let (&cut, stream) = data.split_first().unwrap_or((&0, &[]));
+    let cut = usize::from(cut).min(stream.len());
+    let whole = fuzz_decode(&[stream]);
+    let split = fuzz_decode(&[&stream[..cut], &stream[cut..]]);
+    assert_eq!(whole, split, "the position of a cut must not matter");
+}
+
+fn fuzz_decode(pieces: &[&[u8]]) -> Vec<String> {
+    const BYTES_MAX: usize = 300;
+    let mut seen = Vec::new();
+    let mut decoder = Decoder::of_clients(BYTES_MAX);
+    for piece in pieces {
+        let mut piece = piece.to_vec();
+        let mut at = 0;
+        while at < piece.len() {
+            match decoder.next(&mut piece[at..]) {
+                Ok((used, incoming)) => {
+                    at += used;
+                    seen.extend(incoming.map(|incoming| format!("{incoming:?}")));
+                }
+                Err(violation) => {
+                    seen.push(format!("{violation:?}"));
+                    return seen;
+                }
+            }
+            assert!(decoder.heap_bytes() <= 8 * BYTES_MAX, "memory is bounded");
+        }
+    }
+    seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ws_client::write_frame;
+    use proptest::prelude::*;
+
+    const MASK: [u8; 4] = [0x12, 0x00, 0xfe, 0x7a];
+    const TEXT: OpCode = OpCode::Data(Data::Text);
+    const CONTINUE: OpCode = OpCode::Data(Data::Continue);
+
+    fn frame(is_final: bool, opcode: OpCode, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        write_frame(&mut out, is_final, opcode, payload, MASK);
+        out
+    }
+
+    /// Decodes a stream cut into pieces of `step` bytes; a violation is the last entry.
+    fn decode(stream: &[u8], step: usize, bytes_max: usize) -> Vec<String> {
+        let mut decoder = Decoder::of_clients(bytes_max);
+        let mut seen = Vec::new();
+        for piece in stream.to_vec().chunks_mut(step) {
+            let mut at = 0;
+            while at < piece.len() {
+                match decoder.next(&mut piece[at..]) {
+                    Ok((used, incoming)) => {
+                        at += used;
+                        seen.extend(incoming.map(|incoming| format!("{incoming:?}")));
+                    }
+                    Err(violation) => {
+                        seen.push(u16::from(violation.code).to_string());
+                        return seen;
+                    }
+                }
+            }
+        }
+        decoder.free_lent();
+        assert!(decoder.heap_bytes() == 0 || decoder.fragmented || !decoder.frame.is_empty());
+        seen
+    }
+
+    #[track_caller]
+    fn expect(stream: &[u8], expected: &[&str]) {
+        for step in 1..=stream.len() {
+            assert_eq!(decode(stream, step, 1_000), expected, "in pieces of {step}");
+        }
+    }
+
+    #[test]
+    fn messages_control_frames_and_fragments() {
+        let close = frame(
+            true,
+            OpCode::Control(Control::Close),
+            &[0x03, 0xe8, b'b', b'y', b'e'],
+        );
+        let stream = [
+            frame(true, TEXT, b"wsok"),
+            frame(true, TEXT, b""),
+            frame(false, TEXT, b"h\xc3"),
+            frame(true, OpCode::Control(Control::Ping), b"in between"),
+            frame(false, CONTINUE, b""),
+            frame(true, CONTINUE, b"\xa9"),
+            frame(true, OpCode::Control(Control::Pong), b""),
+            frame(true, TEXT, &[b'x'; 200]),
+            close,
+        ];
+        let x = format!("Text(\"{}\")", "x".repeat(200));
+        let expected = [
+            "Text(\"wsok\")",
+            "Text(\"\")",
+            "Ping([105, 110, 32, 98, 101, 116, 119, 101, 101, 110])",
+        ];
+        let rest = ["Text(\"h\u{e9}\")", "Pong([])", &x, "Close(Some(Normal))"];
+        expect(&stream.concat(), &[&expected[..], &rest[..]].concat());
+    }
+
+    #[test]
+    fn violations() {
+        let set = |mut frame: Vec<u8>, index: usize, value: u8| {
+            frame[index] = value;
+            frame
+        };
+        let ok = || frame(true, TEXT, b"abc");
+        expect(&set(ok(), 0, 0xc1), &["1002"]); // reserved bit
+        expect(&set(ok(), 0, 0x83), &["1002"]); // reserved data opcode
+        expect(&set(ok(), 0, 0x8b), &["1002"]); // reserved control opcode
+        expect(&[0x81, 3, b'a', b'b', b'c'], &["1002"]); // not masked
+        expect(&[0x81, 0xfe, 0, 3, 1, 2, 3, 4, 5, 6, 7], &["1002"]); // long form of a short length
+        expect(&frame(true, OpCode::Data(Data::Binary), b"abc"), &["1003"]);
+        expect(&frame(true, TEXT, b"\xff"), &["1007"]);
+        expect(&frame(true, CONTINUE, b"abc"), &["1002"]);
+        expect(
+            &[frame(false, TEXT, b"a"), frame(true, TEXT, b"b")].concat(),
+            &["1002"],
+        );
+        expect(
+            &[frame(false, TEXT, b"\xc3"), frame(true, CONTINUE, b"a")].concat(),
+            &["1007"],
+        );
+        expect(
+            &frame(false, OpCode::Control(Control::Ping), b""),
+            &["1002"],
+        );
+        expect(
+            &frame(true, OpCode::Control(Control::Ping), &[0; 126]),
+            &["1002"],
+        );
+        expect(
+            &frame(true, OpCode::Control(Control::Close), &[3]),
+            &["1002"],
+        );
+        expect(
+            &frame(true, OpCode::Control(Control::Close), &[0x03, 0xed]),
+            &["1002"],
+        ); // 1005
+        expect(
+            &frame(true, OpCode::Control(Control::Close), &[0x03, 0xe8, 0xff]),
+            &["1007"],
+        );
+        expect(&frame(true, TEXT, &[b'a'; 1_001]), &["1009"]);
+        expect(
+            &[
+                frame(false, TEXT, &[b'a'; 999]),
+                frame(true, CONTINUE, b"aa"),
+            ]
+            .concat(),
+            &["1009"],
+        );
+        expect(
+            &[0x81, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 3, 1, 2, 3, 4],
+            &["1009"],
+        ); // 2^63 and more
+    }
+
+    #[test]
+    fn the_limit_is_exact() {
+        let text = format!("Text(\"{}\")", "a".repeat(1_000));
+        expect(&frame(true, TEXT, &[b'a'; 1_000]), &[&text]);
+        let stream = [
+            frame(false, TEXT, &[b'a'; 999]),
+            frame(true, CONTINUE, b"a"),
+            frame(true, TEXT, b"b"),
+        ]
+        .concat();
+        expect(&stream, &[&text, "Text(\"b\")"]);
+    }
+
+    #[test]
+    fn a_whole_message_is_lent_without_a_copy() {
+        let mut stream = frame(true, TEXT, b"message");
+        let range = stream.as_ptr_range();
+        let mut decoder = Decoder::of_clients(100);
+        let (_, incoming) = decoder.next(&mut stream).unwrap();
+        let Some(Incoming::Text(text)) = incoming else {
+            panic!("{incoming:?}")
+        };
+        assert!(range.contains(&text.as_ptr()));
+        assert_eq!(decoder.heap_bytes(), 0);
+    }
+
+    #[test]
+    fn headers_are_aligned_to_the_right() {
+        for (bytes, expected) in [
+            (0, &[0x81, 0][..]),
+            (125, &[0x81, 125]),
+            (126, &[0x81, 126, 0, 126]),
+            (65_535, &[0x81, 126, 0xff, 0xff]),
+            (65_536, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let (room, start) = frame_header(bytes);
+            assert_eq!(&room[start..], expected);
+        }
+    }
+
+    #[test]
+    fn subprotocols() {
+        let accepted = |offered| accept_subprotocol(offered);
+        assert_eq!(
+            accepted("TLCP-2.5.0.lightstreamer.com"),
+            Some("TLCP-2.5.0.lightstreamer.com")
+        );
+        assert_eq!(
+            accepted(
+                "js.lightstreamer.com, TLCP-2.1.12.lightstreamer.com,TLCP-2.5.0.lightstreamer.com"
+            ),
+            Some("TLCP-2.1.12.lightstreamer.com")
+        );
+        for wrong in [
+            "",
+            "js.lightstreamer.com",
+            "TLCP-2.6.0.lightstreamer.com",
+            "TLCP-3.0.0.lightstreamer.com",
+            "TLCP-2.5.lightstreamer.com",
+            "TLCP-2.5..lightstreamer.com",
+            "TLCP-2.5.+1.lightstreamer.com",
+            "TLCP-2.5.0.lightstreamer.org",
+            "tlcp-2.5.0.lightstreamer.com",
+        ] {
+            assert_eq!(accepted(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn origins() {
+        assert!(OriginPolicy::Any.allows("https://a"));
+        let listed = OriginPolicy::Listed(vec!["https://A.example".into()]);
+        assert!(listed.allows("https://a.example"));
+        assert!(!listed.allows("http://a.example"));
+        assert!(!listed.allows("null"));
+    }
+
+    proptest! {
+        #[test]
+        fn masking_is_its_own_inverse_and_bytewise(mut data: Vec<u8>, mask: [u8; 4]) {
+            let plain = data.clone();
+            apply_mask(&mut data, mask);
+            let naive: Vec<u8> = plain.iter().enumerate().map(|(index, byte)| byte ^ mask[index % 4]).collect();
+            prop_assert_eq!(&data, &naive);
+            apply_mask(&mut data, mask);
+            prop_assert_eq!(data, plain);
+        }
+
+        #[test]
+        fn arbitrary_bytes_are_decoded_alike_in_pieces(data: Vec<u8>) {
+            fuzz_entry(&data);
+        }
+
+        #[test]
+        fn frames_are_decoded_alike_in_pieces(
+            frames in proptest::collection::vec((any::<bool>(), 0u8..11, 0usize..150, any::<u8>()), 0..8),
+            cut: u8,
+        ) {
+            let mut data = vec![cut];
+            for (is_final, opcode, len, byte) in frames {
+                // Mostly what is legal, so that streams are not over at once.
+                let opcode = match opcode {
+                    0..=3 => TEXT,
+                    4..=6 => CONTINUE,
+                    other => OpCode::from(other),
+                };
+                data.extend(frame(is_final || opcode == TEXT && byte > 99, opcode, &vec![byte & 0x7f; len]));
+            }
+            fuzz_entry(&data);
+        }
+    }
+}
