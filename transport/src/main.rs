@@ -1,6 +1,169 @@
-//! The server binary.
+//! The server binary: reads the command line, makes a plan of it, and runs that.
+
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use brightwire::config::plan::{IoChoice, Threading};
+use brightwire::config::{self, Demo, Plan};
+use brightwire::{preflight, server};
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+fn main() -> ExitCode {
+    match execute(Cli::parse().command) {
+        Ok(status) => status,
+        Err(error) => {
+            // Several problems of a configuration come as several lines, which stay readable without decoration.
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Real-time push server for Lightstreamer clients.
+///
+/// What it logs goes to the standard error stream; BRIGHTWIRE_LOG chooses how much (error, warn, info, debug, trace).
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve a generated list of stocks and a page that shows it, without any configuration
+    Demo(DemoArguments),
+    /// Serve what a configuration file says
+    Run {
+        /// Configuration file; `print-reference` shows what can be in it
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        #[command(flatten)]
+        ports: PortsFile,
+    },
+    /// Check a configuration file for this machine, without serving
+    Check {
+        /// Configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Examine kernel, limits and cores: what is wrong, why it matters and how to fix it
+    Doctor {
+        /// Configuration file whose needs are compared with the machine
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Print a configuration file with every key, its default and what it does
+    PrintReference,
+}
+
+#[derive(Args)]
+struct DemoArguments {
+    /// Port to listen on; 0 takes any free one
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// Address to listen on; only this machine can connect by default (0.0.0.0 opens it to the network)
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// Number of shards, the threads that own client connections [default: one fewer than cores]
+    #[arg(long, value_name = "N")]
+    shards: Option<usize>,
+    /// Kernel interface [default: auto]
+    #[arg(long)]
+    io: Option<IoChoice>,
+    /// Threads [default: dedicated]
+    #[arg(long)]
+    threading: Option<Threading>,
+    /// Updates per second: of the replayed file if there is one, else of the generated list (15 by default)
+    #[arg(long, value_name = "EVENTS_PER_S")]
+    rate: Option<f64>,
+    /// CSV file to replay beside the list, as data adapter REPLAY
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// Follow the times in the file, so many times faster
+    #[arg(long, value_name = "X", requires = "replay", conflicts_with = "rate")]
+    speed: Option<f64>,
+    /// Start the file again at its end
+    #[arg(long = "loop", requires = "replay")]
+    looped: bool,
+    /// Configuration file for everything else, such as one of the profiles
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    ports: PortsFile,
+}
+
+#[derive(Args)]
+struct PortsFile {
+    /// Write the listeners' addresses to this file (TOML) once they can be connected to
+    #[arg(long, value_name = "FILE")]
+    ports_file: Option<PathBuf>,
+}
+
+fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    match command {
+        Command::Demo(arguments) => {
+            let demo = Demo {
+                address: Some(SocketAddr::new(arguments.host, arguments.port)),
+                shards: arguments.shards,
+                io: arguments.io,
+                threading: arguments.threading,
+                rate: arguments.rate,
+                replay: arguments.replay,
+                speed: arguments.speed,
+                looped: arguments.looped,
+            };
+            serve(
+                Plan::demo(&demo, arguments.config.as_deref())?,
+                arguments.ports,
+            )
+        }
+        Command::Run { config, ports } => serve(Plan::load(&config)?, ports),
+        Command::Check { config } => {
+            let plan = Plan::load(&config)?;
+            print(&format!("ok\n{plan}"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Doctor { config } => {
+            let plan = config.map(|path| Plan::load(&path)).transpose()?;
+            let report = preflight::examine(plan.as_ref());
+            print(&report.to_string())?;
+            Ok(if report.has_problem() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            })
+        }
+        Command::PrintReference => {
+            print(&config::reference())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn serve(plan: Plan, ports: PortsFile) -> Result<ExitCode, Box<dyn Error>> {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_env_filter(
+            EnvFilter::try_from_env("BRIGHTWIRE_LOG").unwrap_or_else(|_| EnvFilter::new("info")),
+        )
+        .init();
+    server::run(plan, ports.ports_file)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `print!` without its panic when the reader (`head`, say) has seen enough.
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}

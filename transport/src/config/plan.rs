@@ -1,0 +1,307 @@
+//! What the server will do: every choice made, every limit known, nothing optional that is not meant to be.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::value::{Size, Time};
+
+/// A server, resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// How shards and hosts talk to the kernel.
+    pub io: IoChoice,
+    /// How roles are spread over threads.
+    pub threading: Threading,
+    /// Number of shards; at least 1, and exactly 1 with [`Threading::Shared`].
+    pub shards: usize,
+    /// Which core runs which thread.
+    pub placement: Placement,
+    /// How long an idle shard looks for work before it sleeps.
+    pub spin: Duration,
+    /// Where clients connect; at least one, with different names.
+    pub listeners: Vec<ListenerPlan>,
+    /// Options of client connections.
+    pub socket: SocketPlan,
+    /// Queues between threads.
+    pub rings: RingsPlan,
+    /// Sessions, their timers and their limits.
+    pub sessions: SessionPlan,
+    /// Which web pages may talk to the server.
+    pub origins: Origins,
+    /// Metadata and data adapters; at least one set, with different names.
+    pub adapter_sets: Vec<AdapterSetPlan>,
+}
+
+/// Which kernel interface moves bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum IoChoice {
+    /// io_uring where it is allowed, else epoll
+    Auto,
+    /// io_uring, or refuse to start
+    Uring,
+    /// epoll
+    Epoll,
+}
+
+/// How ingest, control and the shards are spread over threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Threading {
+    /// a thread for each of them
+    Dedicated,
+    /// one thread for all of them
+    Shared,
+}
+
+/// Who chooses the cores, as written in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pinning {
+    /// The kernel, except for threads that are named.
+    None,
+    /// Brightwire, at start.
+    Auto,
+}
+
+/// The core of each thread; `None` leaves it to the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// Ingest.
+    pub ingest: Option<usize>,
+    /// Control.
+    pub control: Option<usize>,
+    /// One entry per shard.
+    pub shards: Vec<Option<usize>>,
+}
+
+/// An address where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerPlan {
+    /// Name in the log and in the ports file.
+    pub name: String,
+    /// Address; port 0 takes any free one.
+    pub address: SocketAddr,
+}
+
+/// Options of client connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketPlan {
+    /// `TCP_NOTSENT_LOWAT` in bytes.
+    pub notsent_lowat: u32,
+    /// `SO_SNDBUF` in bytes; `None` leaves it to the kernel.
+    pub send_buffer: Option<u32>,
+    /// Length of the queue of connections that are not accepted yet.
+    pub backlog: u32,
+    /// A connection that takes no byte for so long is closed.
+    pub write_timeout: Duration,
+}
+
+/// Queues between threads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RingsPlan {
+    /// Bytes of the ring from ingest to each shard.
+    pub data_ring_bytes: usize,
+    /// Entries of each other ring.
+    pub control_ring_len: usize,
+}
+
+/// Sessions, their timers and their limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionPlan {
+    /// Silence after which a stream sends a probe, if the client asks for nothing else.
+    pub keepalive_default: Duration,
+    /// Shortest interval that a client gets.
+    pub keepalive_min: Duration,
+    /// Longest interval that a client gets.
+    pub keepalive_max: Duration,
+    /// How long a session waits for its next connection after an orderly end of the previous one.
+    pub session_timeout: Duration,
+    /// How long a session waits for recovery after its connection broke.
+    pub recovery_timeout: Duration,
+    /// How long a WebSocket may carry no session.
+    pub idle_timeout: Duration,
+    /// How long a request head may take to arrive.
+    pub head_timeout: Duration,
+    /// Largest request and WebSocket message, in bytes.
+    pub request_limit: usize,
+    /// The server's name as clients are told it.
+    pub server_name: String,
+    /// How long an item without subscribers stays subscribed at its adapter.
+    pub subscription_linger: Duration,
+    /// Connections per shard.
+    pub connections_max: usize,
+    /// Sessions per shard.
+    pub sessions_max: usize,
+}
+
+/// Which web pages may talk to the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// Pages of every origin.
+    All,
+    /// Pages of these origins, in lower case, written as browsers send them.
+    Only(Vec<String>),
+}
+
+impl Origins {
+    /// Whether a page with this `Origin` header is let in.
+    pub fn allow(&self, origin: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(origins) => origins
+                .iter()
+                .any(|allowed| allowed.eq_ignore_ascii_case(origin)),
+        }
+    }
+}
+
+/// A metadata adapter and the data adapters that it rules over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdapterSetPlan {
+    /// The name that clients ask for.
+    pub name: String,
+    /// Who decides what users may see.
+    pub metadata: MetadataPlan,
+    /// At least one, with different names.
+    pub data: Vec<DataAdapterPlan>,
+}
+
+/// A metadata adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetadataPlan {
+    /// The built-in one: admits every user and every item name, and takes groups and schemas as lists of names.
+    Literal,
+}
+
+/// A data adapter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataAdapterPlan {
+    /// The name that clients ask for.
+    pub name: String,
+    /// What it publishes.
+    pub kind: DataKind,
+}
+
+/// Kinds of data adapters, as written in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataKindName {
+    /// [`DataKind::Demo`]
+    Demo,
+    /// [`DataKind::Replay`]
+    Replay,
+}
+
+/// What a data adapter publishes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DataKind {
+    /// A generated list of stocks.
+    Demo {
+        /// Updates per second of the whole list.
+        rate: f64,
+    },
+    /// A CSV file.
+    Replay {
+        /// The file.
+        file: PathBuf,
+        /// How fast.
+        pace: Pace,
+        /// Whether it starts again at its end.
+        looped: bool,
+    },
+}
+
+/// How fast a file is replayed. Both numbers are finite and above zero.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// By the times in the file, so many times faster.
+    Speed(f64),
+    /// So many updates per second.
+    Rate(f64),
+}
+
+impl fmt::Display for Plan {
+    /// The summary that `brightwire check` prints.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lower = |value: &dyn fmt::Debug| format!("{value:?}").to_lowercase();
+        let core = |core: &Option<usize>| core.map_or("any".into(), |core| core.to_string());
+        let shard_cores: Vec<String> = self.placement.shards.iter().map(core).collect();
+        writeln!(
+            formatter,
+            "threads:      {}, {} shard(s), io {}",
+            lower(&self.threading),
+            self.shards,
+            lower(&self.io)
+        )?;
+        writeln!(
+            formatter,
+            "cores:        ingest {}, control {}, shards {}",
+            core(&self.placement.ingest),
+            core(&self.placement.control),
+            shard_cores.join(" ")
+        )?;
+        for listener in &self.listeners {
+            writeln!(
+                formatter,
+                "listener:     {} at {}",
+                listener.name, listener.address
+            )?;
+        }
+        writeln!(
+            formatter,
+            "limits:       {} connections and {} sessions per shard, requests of {}",
+            self.sessions.connections_max,
+            self.sessions.sessions_max,
+            Size(self.sessions.request_limit as u64)
+        )?;
+        writeln!(
+            formatter,
+            "timeouts:     keepalive {}, session {}, recovery {}, write {}",
+            Time(self.sessions.keepalive_default),
+            Time(self.sessions.session_timeout),
+            Time(self.sessions.recovery_timeout),
+            Time(self.socket.write_timeout)
+        )?;
+        match &self.origins {
+            Origins::All => writeln!(formatter, "origins:      all")?,
+            Origins::Only(origins) => writeln!(formatter, "origins:      {}", origins.join(" "))?,
+        }
+        for set in &self.adapter_sets {
+            let data: Vec<String> = set.data.iter().map(DataAdapterPlan::to_string).collect();
+            writeln!(
+                formatter,
+                "adapter set:  {} with {}",
+                set.name,
+                data.join(", ")
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for DataAdapterPlan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            DataKind::Demo { rate } => write!(formatter, "{} (demo, {rate}/s)", self.name),
+            DataKind::Replay { file, pace, looped } => {
+                let pace = match pace {
+                    Pace::Speed(speed) => format!("{speed}x"),
+                    Pace::Rate(rate) => format!("{rate}/s"),
+                };
+                let again = if *looped { ", again and again" } else { "" };
+                write!(
+                    formatter,
+                    "{} (replay of {}, {pace}{again})",
+                    self.name,
+                    file.display()
+                )
+            }
+        }
+    }
+}

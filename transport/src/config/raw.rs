@@ -1,0 +1,268 @@
+//! What a configuration file says, before anything is decided: every key is optional, unknown keys are errors.
+//!
+//! Each key is defined once, here: its type, its sentence, and its default or an example. The struct that is read
+//! from the file, the getter that applies the default, and the annotated reference all come from that definition.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::plan::{DataKindName, IoChoice, MetadataPlan, Pinning, Threading};
+use super::value::{Size, Time};
+
+/// One key of a section, for the reference.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, line by line.
+    pub doc: &'static [&'static str],
+    /// The value it has when the file does not give one, as TOML.
+    pub default: Option<String>,
+    /// For keys that have no default: a value they could have, as TOML.
+    pub example: Option<String>,
+}
+
+/// One table of the file, for the reference.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// Its header with brackets.
+    pub header: &'static str,
+    /// What it is about, line by line.
+    pub doc: &'static [&'static str],
+    /// Its keys in the order of their definition.
+    pub keys: Vec<Key>,
+}
+
+/// Defines a section: a struct of optional fields, a getter for each field that has a default, and the text of the
+/// reference. Keys are written `name: Type = default;` or `name: Type, example value;`.
+macro_rules! section {
+    (
+        $(#[doc = $section_doc:literal])+
+        $Name:ident [$header:literal]
+        $($(#[doc = $doc:literal])+ $key:ident: $Type:ty $(= $default:expr)? $(, example $example:expr)?;)*
+        $(tables { $($(#[doc = $table_doc:literal])+ $table:ident: $Table:ty;)* })?
+    ) => {
+        $(#[doc = $section_doc])+
+        #[derive(Clone, Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $Name {
+            $($(#[doc = $doc])+ pub $key: Option<$Type>,)*
+            $($($(#[doc = $table_doc])+ pub $table: Option<Vec<$Table>>,)*)?
+        }
+
+        impl $Name {
+            $($(
+                #[doc = concat!("`", stringify!($key), "`, or its default.")]
+                pub fn $key(&self) -> $Type {
+                    self.$key.clone().unwrap_or_else(|| $default)
+                }
+            )?)*
+
+            /// The section as the reference describes it.
+            pub fn section() -> Section {
+                Section {
+                    header: $header,
+                    doc: &[$($section_doc),+],
+                    keys: vec![$(
+                        #[allow(unused_mut, unused_assignments)]
+                        {
+                            let (mut default, mut example): (Option<$Type>, Option<$Type>) = (None, None);
+                            $(default = Some($default);)?
+                            $(example = Some($example);)?
+                            Key {
+                                name: stringify!($key),
+                                doc: &[$($doc),+],
+                                default: default.map(to_toml),
+                                example: example.map(to_toml),
+                            }
+                        }
+                    ),*],
+                }
+            }
+        }
+    };
+}
+
+/// A whole file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Raw {
+    /// `[runtime]`
+    pub runtime: Runtime,
+    /// `[placement]`
+    pub placement: Placement,
+    /// `[[listeners]]`; one with default values if there is none.
+    pub listeners: Option<Vec<Listener>>,
+    /// `[socket]`
+    pub socket: Socket,
+    /// `[rings]`
+    pub rings: Rings,
+    /// `[sessions]`
+    pub sessions: Sessions,
+    /// `[origins]`
+    pub origins: Origins,
+    /// `[[adapter_sets]]`; one with default values if there is none.
+    pub adapter_sets: Option<Vec<AdapterSet>>,
+}
+
+impl Raw {
+    /// Every section, in the order of the reference.
+    pub fn sections() -> Vec<Section> {
+        vec![
+            Runtime::section(),
+            Placement::section(),
+            Listener::section(),
+            Socket::section(),
+            Rings::section(),
+            Sessions::section(),
+            Origins::section(),
+            AdapterSet::section(),
+            DataAdapter::section(),
+        ]
+    }
+}
+
+section! {
+    /// Threads, and how they wait for the kernel.
+    Runtime ["[runtime]"]
+    /// How shards and hosts talk to the kernel: "uring" (io_uring, or refuse to start), "epoll", or "auto" (io_uring
+    /// where kernel and container allow it, else epoll, with a line in the log).
+    io: IoChoice = IoChoice::Auto;
+    /// "dedicated": ingest, control and every shard have a thread each. "shared": one thread does everything, for
+    /// laptops and continuous integration.
+    threading: Threading = Threading::Dedicated;
+    /// Number of shards, the threads that own client connections. Not set: one fewer than there are cores, but at
+    /// least 1.
+    shards: usize, example 4;
+    /// How long an idle shard keeps looking for work before it sleeps. Waking a sleeping thread takes tens of
+    /// microseconds and costs the waking one several; spinning costs the core. The default is a guess: about the
+    /// price of one wake-up.
+    spin: Time = Time::micros(50);
+}
+
+section! {
+    /// Which core runs which thread. Only for threading = "dedicated".
+    Placement ["[placement]"]
+    /// "none": the kernel decides, except for the threads that are named below. "auto": ingest and every shard get a
+    /// core of their own (isolated cores first, then one per physical core), control stays free.
+    pin: Pinning = Pinning::None;
+    /// Core of the ingest thread.
+    ingest: usize, example 0;
+    /// Core of the control thread.
+    control: usize, example 1;
+    /// Core of each shard; as many entries as there are shards.
+    shards: Vec<usize>, example vec![2, 3];
+}
+
+section! {
+    /// An address where clients connect. Repeat the table for more; names must differ.
+    Listener ["[[listeners]]"]
+    /// Name in the log and in the ports file.
+    name: String = "web".into();
+    /// Address and port. Only this machine can connect by default: opening the server to a network is a decision.
+    /// Port 0 takes any free one.
+    address: String = "127.0.0.1:8080".into();
+}
+
+section! {
+    /// Options of client connections.
+    Socket ["[socket]"]
+    /// How many unsent bytes the kernel may hold per connection (TCP_NOTSENT_LOWAT). The smaller, the more of a slow
+    /// client's backlog stays where newer values replace older ones. A guess.
+    notsent_lowat: Size = Size::kib(8);
+    /// Fixed send buffer (SO_SNDBUF). Not set: the kernel sizes it by itself, which notsent_lowat makes harmless.
+    send_buffer: Size, example Size::kib(16);
+    /// Length of the queue of connections that are not accepted yet, per shard; the kernel caps it at
+    /// net.core.somaxconn (4,096 by default).
+    backlog: u32 = 4096;
+    /// A connection that takes no byte for so long is closed; its session lives on for its own timeout. Default of
+    /// the reference product.
+    write_timeout: Time = Time::secs(120);
+}
+
+section! {
+    /// Queues between threads. Nobody waits at a full one.
+    Rings ["[rings]"]
+    /// From ingest to each shard. When it is full, items are conflated until there is room. A guess.
+    data_ring: Size = Size::mib(4);
+    /// Entries of each of the other rings (requests, answers, commands). A guess.
+    control_ring_len: usize = 1024;
+}
+
+section! {
+    /// Sessions, their timers and their limits. Timers have the reference product's defaults unless said otherwise.
+    Sessions ["[sessions]"]
+    /// A stream that has nothing to say for so long sends a probe, unless the client asks for another interval.
+    keepalive: Time = Time::secs(5);
+    /// Shortest interval that a client gets.
+    keepalive_min: Time = Time::secs(1);
+    /// Longest interval that a client gets.
+    keepalive_max: Time = Time::secs(30);
+    /// How long a session waits for its next connection after the server ended the previous one in order.
+    session_timeout: Time = Time::secs(10);
+    /// How long a session waits for recovery after its connection broke.
+    recovery_timeout: Time = Time::secs(13);
+    /// A WebSocket that carries no session for so long is closed. A guess.
+    idle_timeout: Time = Time::secs(60);
+    /// A connection that has not completed a request head for so long is closed. A guess.
+    head_timeout: Time = Time::secs(20);
+    /// Largest request, and largest WebSocket message, in bytes.
+    request_limit: Size = Size(50_000);
+    /// The server's name as clients are told it.
+    server_name: String = "Brightwire".into();
+    /// How long an item that nobody is subscribed to any more stays subscribed at its adapter, so that a page reload
+    /// does not tear it down.
+    subscription_linger: Time = Time::secs(5);
+    /// Connections of one shard; further ones are closed at once. A guess: about 100 MB of kernel memory.
+    connections_max: usize = 20_000;
+    /// Sessions of one shard; further ones are refused. More than connections, because a session outlives its
+    /// connection for a while. A guess.
+    sessions_max: usize = 25_000;
+}
+
+section! {
+    /// Which web pages may talk to the server, by the `Origin` that their browser sends.
+    Origins ["[origins]"]
+    /// Origins such as "https://www.example.com", or "*" alone for all of them, as in the reference product. Clients
+    /// outside browsers send no origin and are always let in.
+    allow: Vec<String> = vec!["*".into()];
+}
+
+section! {
+    /// A metadata adapter and the data adapters that it rules over. Repeat the table for more; names must differ.
+    AdapterSet ["[[adapter_sets]]"]
+    /// The name that clients ask for.
+    name: String = "DEMO".into();
+    /// Who decides what users may see: "literal" (built in; admits every user, and takes the names of items and
+    /// fields as they are, separated by spaces).
+    metadata: MetadataPlan = MetadataPlan::Literal;
+    tables {
+        /// `[[adapter_sets.data]]`; one with default values if there is none.
+        data: DataAdapter;
+    }
+}
+
+section! {
+    /// A data adapter of the set above. Repeat the table for more; names must differ within the set.
+    DataAdapter ["[[adapter_sets.data]]"]
+    /// The name that clients ask for.
+    name: String = "QUOTE_ADAPTER".into();
+    /// "demo" (a generated list of stocks) or "replay" (a CSV file).
+    kind: DataKindName = DataKindName::Demo;
+    /// Updates per second: of the whole list for "demo" (15 if not set), of the file for "replay".
+    rate: f64, example 1000.0;
+    /// For "replay": the file; a relative path starts at the configuration file's directory.
+    file: PathBuf, example PathBuf::from("ticks.csv");
+    /// For "replay", instead of rate: follow the times in the file, so many times faster (1.0 if neither is set).
+    speed: f64, example 10.0;
+    /// For "replay": start again at the end of the file.
+    repeat: bool = false;
+}
+
+fn to_toml<T: serde::Serialize>(value: T) -> String {
+    // Values are numbers, booleans, strings and lists of them, all of which TOML can express.
+    toml::Value::try_from(value)
+        .expect("a key's default is expressible")
+        .to_string()
+}

@@ -1,0 +1,616 @@
+//! Configuration files, profiles and the command line, as a user meets them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use brightwire::config::plan::{
+    DataKind, IoChoice, MetadataPlan, Origins, Pace, Placement, Threading,
+};
+use brightwire::config::raw::{Raw, Section};
+use brightwire::config::{self, ConfigError, Demo, Plan};
+use brightwire::runtime::topology::{Core, Topology};
+
+/// A machine of 16 cores, all of them free.
+fn machine() -> Topology {
+    let core = |id| Core {
+        id,
+        siblings: vec![id],
+        node: 0,
+        isolated: false,
+        allowed: true,
+    };
+    Topology {
+        cores: (0..16).map(core).collect(),
+        parallelism: 16,
+    }
+}
+
+fn plan(text: &str) -> Result<Plan, ConfigError> {
+    Plan::from_text(text, &machine(), Path::new("/etc/brightwire"), "test.toml")
+}
+
+/// The messages of a file that must be refused, one per line.
+fn refusal(text: &str) -> String {
+    plan(text).expect_err("the file was accepted").to_string()
+}
+
+fn profiles() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles")
+}
+
+#[test]
+fn an_empty_file_gives_the_defaults() {
+    let plan = plan("").unwrap();
+    assert_eq!(plan.io, IoChoice::Auto);
+    assert_eq!(plan.threading, Threading::Dedicated);
+    assert_eq!(plan.shards, 15);
+    assert_eq!(
+        plan.placement,
+        Placement {
+            ingest: None,
+            control: None,
+            shards: vec![None; 15]
+        }
+    );
+    assert_eq!(plan.listeners.len(), 1);
+    assert!(
+        plan.listeners[0].address.ip().is_loopback(),
+        "secure by default"
+    );
+    assert_eq!(plan.socket.notsent_lowat, 8192);
+    assert_eq!(plan.socket.send_buffer, None);
+    assert_eq!(plan.socket.write_timeout, Duration::from_secs(120));
+    let sessions = &plan.sessions;
+    assert_eq!(sessions.keepalive_default, Duration::from_secs(5));
+    assert_eq!(
+        (sessions.keepalive_min, sessions.keepalive_max),
+        (Duration::from_secs(1), Duration::from_secs(30))
+    );
+    assert_eq!(sessions.session_timeout, Duration::from_secs(10));
+    assert_eq!(sessions.recovery_timeout, Duration::from_secs(13));
+    assert_eq!(sessions.subscription_linger, Duration::from_secs(5));
+    assert_eq!(sessions.request_limit, 50_000);
+    assert_eq!(plan.origins, Origins::All);
+    let set = &plan.adapter_sets[0];
+    assert_eq!(
+        (set.name.as_str(), set.metadata),
+        ("DEMO", MetadataPlan::Literal)
+    );
+    assert_eq!(set.data[0].name, "QUOTE_ADAPTER");
+    assert_eq!(set.data[0].kind, DataKind::Demo { rate: 15.0 });
+}
+
+#[test]
+fn what_a_file_says_is_what_the_plan_does() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("ticks.csv"), "item\n").unwrap();
+    let text = r#"
+        [runtime]
+        io = "epoll"
+        shards = 2
+        spin = "1ms"
+        [placement]
+        ingest = 1
+        control = 1
+        shards = [2, 3]
+        [[listeners]]
+        name = "inside"
+        address = "[::1]:8080"
+        [[listeners]]
+        name = "outside"
+        address = "0.0.0.0:443"
+        [socket]
+        send_buffer = "16KiB"
+        [rings]
+        data_ring = "1MiB"
+        [origins]
+        allow = ["https://WWW.example.com", "http://localhost:3000"]
+        [[adapter_sets]]
+        name = "PORTFOLIO"
+        [[adapter_sets.data]]
+        name = "TICKS"
+        kind = "replay"
+        file = "ticks.csv"
+        rate = 100
+        repeat = true
+    "#;
+    let plan = Plan::from_text(text, &machine(), directory.path(), "test.toml").unwrap();
+    assert_eq!(
+        (plan.io, plan.shards, plan.spin),
+        (IoChoice::Epoll, 2, Duration::from_millis(1))
+    );
+    assert_eq!(
+        plan.placement,
+        Placement {
+            ingest: Some(1),
+            control: Some(1),
+            shards: vec![Some(2), Some(3)]
+        }
+    );
+    assert_eq!(plan.listeners[1].name, "outside");
+    assert_eq!(plan.listeners[0].address, "[::1]:8080".parse().unwrap());
+    assert_eq!(plan.socket.send_buffer, Some(16_384));
+    assert_eq!(plan.rings.data_ring_bytes, 1 << 20);
+    assert!(
+        plan.origins.allow("https://www.example.com")
+            && plan.origins.allow("http://localhost:3000")
+    );
+    assert!(!plan.origins.allow("https://example.com") && !plan.origins.allow("null"));
+    let kind = DataKind::Replay {
+        file: directory.path().join("ticks.csv"),
+        pace: Pace::Rate(100.0),
+        looped: true,
+    };
+    assert_eq!(plan.adapter_sets[0].data[0].kind, kind);
+}
+
+#[test]
+fn a_wrong_key_or_type_is_named_with_its_line() {
+    for (text, expected) in [
+        (
+            "\n[sessions]\nkeepalve = \"5s\"",
+            "test.toml:3: sessions.keepalve: unknown field `keepalve`",
+        ),
+        ("[sesions]", "test.toml:1: sesions: unknown field"),
+        (
+            "[sessions]\nkeepalive = 5",
+            "test.toml:2: sessions.keepalive: invalid type: integer `5`, expected a duration",
+        ),
+        (
+            "[sessions]\nkeepalive = \"5\"",
+            "test.toml:2: sessions.keepalive: `5` is not a duration",
+        ),
+        (
+            "[rings]\n\ndata_ring = \"8\"",
+            "test.toml:3: rings.data_ring: `8` is not a size",
+        ),
+        (
+            "[runtime]\nio = \"kqueue\"",
+            "test.toml:2: runtime.io: unknown variant `kqueue`",
+        ),
+        (
+            "[runtime]\nshards = -1",
+            "test.toml:2: runtime.shards: invalid value: integer `-1`",
+        ),
+        (
+            "[[adapter_sets]]\nname = \"A\"\n[[adapter_sets.data]]\n[[adapter_sets.data]]\nrate = \"fast\"",
+            "test.toml:5: adapter_sets[0].data[1].rate: invalid type: string \"fast\"",
+        ),
+        (
+            "[placement]\nshards = [1, \"2\"]",
+            "test.toml:2: placement.shards[1]: invalid type",
+        ),
+    ] {
+        let message = refusal(text);
+        assert!(
+            message.starts_with(expected),
+            "expected: {expected}\n   found: {message}"
+        );
+    }
+}
+
+#[test]
+fn syntax_errors_are_all_reported() {
+    let message = refusal("[runtime]\nio = \n[sessions]\nkeepalive = \"5s\n");
+    let lines: Vec<&str> = message.lines().collect();
+    assert!(lines.len() >= 2, "{message}");
+    assert!(
+        lines.iter().any(|line| line.starts_with("test.toml:2:")),
+        "{message}"
+    );
+    assert!(
+        lines.iter().any(|line| line.starts_with("test.toml:4:")),
+        "{message}"
+    );
+}
+
+#[test]
+fn every_relation_that_does_not_hold_is_reported_at_once() {
+    let message = refusal(
+        r#"[runtime]
+shards = 3
+spin = "2s"
+[placement]
+ingest = 99
+shards = [1, 1]
+[[listeners]]
+address = "localhost"
+[[listeners]]
+address = "127.0.0.1:80"
+[[listeners]]
+address = "127.0.0.1:80"
+[sessions]
+keepalive = "40s"
+head_timeout = "0s"
+request_limit = "10B"
+server_name = "two\nlines"
+[origins]
+allow = ["*", "example.com"]
+[[adapter_sets]]
+[[adapter_sets]]
+data = []
+[[adapter_sets]]
+name = "C"
+[[adapter_sets.data]]
+name = "X"
+speed = 2.0
+[[adapter_sets.data]]
+name = "X"
+kind = "replay"
+rate = 0
+speed = 1.0
+"#,
+    );
+    for expected in [
+        "test.toml:3: runtime.spin: 2s is not between",
+        "test.toml:6: placement.shards: 2 core(s) for 3 shard(s)",
+        "test.toml:5: placement.ingest: core 99 does not exist",
+        "test.toml:6: placement.shards[1]: core 1 is taken by placement.shards[0] already",
+        "test.toml:8: listeners[0].address: `localhost` is not an address",
+        "test.toml:12: listeners[2].address: 127.0.0.1:80 is taken",
+        "listeners[2].name: `web` is taken already",
+        "test.toml:14: sessions.keepalive: 40s is above keepalive_max (30s)",
+        "test.toml:15: sessions.head_timeout: 0s is not between",
+        "test.toml:16: sessions.request_limit: 10B is not between",
+        "test.toml:17: sessions.server_name: contains a control character",
+        "test.toml:19: origins.allow[0]: \"*\" allows everything",
+        "test.toml:19: origins.allow[1]: `example.com` is not an origin",
+        "adapter_sets[1].name: `DEMO` is taken already",
+        "test.toml:22: adapter_sets[1].data: there must be at least one",
+        "test.toml:27: adapter_sets[2].data[0].speed: only for kind = \"replay\"",
+        "adapter_sets[2].data[1].name: `X` is taken already",
+        "adapter_sets[2].data[1].file: kind = \"replay\" needs a file",
+        "adapter_sets[2].data[1].rate: 0 is not between",
+        "test.toml:32: adapter_sets[2].data[1].speed: give either",
+    ] {
+        assert!(
+            message.lines().any(|line| line.contains(expected)),
+            "not reported: {expected}\n{message}"
+        );
+    }
+    assert_eq!(message.lines().count(), 20, "{message}");
+}
+
+#[test]
+fn keepalive_bounds_are_checked_against_each_other() {
+    assert!(
+        refusal("sessions.keepalive = \"500ms\"")
+            .contains("sessions.keepalive: 500ms is below keepalive_min (1s)")
+    );
+    assert!(
+        refusal("sessions.keepalive_min = \"31s\"")
+            .contains("sessions.keepalive_min: 31s is above keepalive_max")
+    );
+    plan("sessions = { keepalive = \"1s\", keepalive_min = \"1s\", keepalive_max = \"1s\" }")
+        .unwrap();
+}
+
+#[test]
+fn one_shared_thread_has_one_shard_and_no_cores() {
+    assert_eq!(plan("runtime.threading = \"shared\"").unwrap().shards, 1);
+    let message = refusal(
+        "runtime = { threading = \"shared\", shards = 2 }\nplacement = { pin = \"auto\", control = 0 }",
+    );
+    assert!(
+        message.contains("runtime.shards: with threading = \"shared\""),
+        "{message}"
+    );
+    assert!(
+        message.contains("placement.pin: ") && message.contains("placement.control: "),
+        "{message}"
+    );
+}
+
+#[test]
+fn automatic_placement_gives_every_busy_thread_its_own_core() {
+    let found = plan("runtime.shards = 3\nplacement.pin = \"auto\"")
+        .unwrap()
+        .placement;
+    assert_eq!(
+        found,
+        Placement {
+            ingest: Some(0),
+            control: None,
+            shards: vec![Some(1), Some(2), Some(3)]
+        }
+    );
+    let message = refusal("runtime.shards = 16\nplacement.pin = \"auto\"");
+    assert!(
+        message.contains("needs 17 cores (ingest and 16 shard(s)), this process may use 16"),
+        "{message}"
+    );
+    assert!(refusal("placement = { pin = \"auto\", ingest = 3 }").contains("do not name them"));
+}
+
+#[test]
+fn shards_follow_the_cores_that_may_be_used() {
+    for (parallelism, shards) in [(1, 1), (2, 1), (8, 7), (1000, 256)] {
+        let machine = Topology {
+            parallelism,
+            ..machine()
+        };
+        let plan = Plan::from_text("", &machine, Path::new(""), "test.toml").unwrap();
+        assert_eq!(plan.shards, shards, "{parallelism} cores");
+    }
+}
+
+#[test]
+fn a_demo_is_the_list_and_the_replay_if_there_is_one() {
+    let plan = Plan::demo(
+        &Demo {
+            rate: Some(200.0),
+            ..Demo::default()
+        },
+        None,
+    )
+    .unwrap();
+    assert_eq!(plan.listeners[0].name, "demo");
+    assert!(plan.listeners[0].address.ip().is_loopback());
+    assert_eq!(plan.adapter_sets.len(), 1);
+    assert_eq!(plan.adapter_sets[0].name, "DEMO");
+    assert_eq!(plan.adapter_sets[0].data.len(), 1);
+    assert_eq!(
+        plan.adapter_sets[0].data[0].kind,
+        DataKind::Demo { rate: 200.0 }
+    );
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let demo = Demo {
+        rate: Some(200.0),
+        replay: Some(file.path().into()),
+        looped: true,
+        ..Demo::default()
+    };
+    let data = Plan::demo(&demo, None).unwrap().adapter_sets.remove(0).data;
+    assert_eq!(
+        data[0].kind,
+        DataKind::Demo { rate: 15.0 },
+        "the rate is the replay's"
+    );
+    assert_eq!(data[1].name, "REPLAY");
+    let replay = |pace, looped| DataKind::Replay {
+        file: file.path().into(),
+        pace,
+        looped,
+    };
+    assert_eq!(data[1].kind, replay(Pace::Rate(200.0), true));
+
+    let demo = Demo {
+        replay: Some(file.path().into()),
+        ..Demo::default()
+    };
+    let data = Plan::demo(&demo, None).unwrap().adapter_sets.remove(0).data;
+    assert_eq!(data[1].kind, replay(Pace::Speed(1.0), false));
+
+    let demo = Demo {
+        replay: Some("absent.csv".into()),
+        ..Demo::default()
+    };
+    let message = Plan::demo(&demo, None).unwrap_err().to_string();
+    assert!(message.contains("absent.csv: No such file"), "{message}");
+}
+
+#[test]
+fn a_profile_lies_under_the_demos_own_choices() {
+    let demo = Demo {
+        address: Some("127.0.0.1:0".parse().unwrap()),
+        io: Some(IoChoice::Epoll),
+        ..Demo::default()
+    };
+    let plan = Plan::demo(&demo, Some(&profiles().join("ci.toml"))).unwrap();
+    assert_eq!(
+        (plan.threading, plan.io),
+        (Threading::Shared, IoChoice::Epoll)
+    );
+    assert_eq!(plan.listeners.len(), 1);
+    assert_eq!(
+        (
+            plan.listeners[0].name.as_str(),
+            plan.listeners[0].address.port()
+        ),
+        ("demo", 0)
+    );
+    let demo = Demo {
+        threading: Some(Threading::Dedicated),
+        shards: Some(2),
+        ..demo
+    };
+    assert_eq!(
+        Plan::demo(&demo, Some(&profiles().join("dev.toml")))
+            .unwrap()
+            .shards,
+        2
+    );
+}
+
+#[test]
+fn every_profile_works_and_explains_each_key() {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(profiles()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        plan(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.windows(2).filter(|_| name != "reference.toml") {
+            let needs_none =
+                pair[1].starts_with("name =") || pair[1].starts_with("sessions_max = 1000");
+            let is_key = pair[1].starts_with(|first: char| first.is_ascii_lowercase());
+            assert!(
+                !is_key || needs_none || pair[0].starts_with('#'),
+                "{name}: no sentence for {}",
+                pair[1]
+            );
+        }
+        names.push(name);
+    }
+    names.sort();
+    let expected = [
+        "balanced.toml",
+        "ci.toml",
+        "dev.toml",
+        "high-fanout.toml",
+        "low-latency.toml",
+        "reference.toml",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn the_reference_is_up_to_date_and_means_nothing_but_the_defaults() {
+    let path = profiles().join("reference.toml");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, config::reference()).unwrap();
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(
+        text,
+        config::reference(),
+        "regenerate: brightwire print-reference > profiles/reference.toml"
+    );
+    assert_eq!(plan(&text).unwrap(), plan("").unwrap());
+}
+
+#[test]
+fn the_reference_names_every_key_with_a_sentence_and_a_usable_value() {
+    for Section { header, doc, keys } in Raw::sections() {
+        assert!(!doc.is_empty());
+        for key in keys {
+            let sentence = key.doc.join("");
+            assert!(
+                sentence.trim().ends_with(['.', ')']),
+                "{header} {}: {sentence}",
+                key.name
+            );
+            let value = key.default.as_ref().or(key.example.as_ref());
+            let value = value
+                .unwrap_or_else(|| panic!("{header} {} has neither default nor example", key.name));
+            let outer = if header.contains('.') {
+                "[[adapter_sets]]\n"
+            } else {
+                ""
+            };
+            let text = format!("{outer}{header}\n{} = {value}\n", key.name);
+            config::parse(&text, "key").unwrap_or_else(|error| panic!("{text}{error}"));
+        }
+    }
+}
+
+fn brightwire(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_brightwire"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn check_says_ok_or_what_is_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("server.toml");
+    std::fs::write(&path, "[[listeners]]\naddress = \"127.0.0.1:4711\"\n").unwrap();
+    let output = brightwire(&["check", "--config", path.to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        stdout(&output).starts_with("ok\n") && stdout(&output).contains("web at 127.0.0.1:4711"),
+        "{output:?}"
+    );
+
+    std::fs::write(&path, "[sessions]\nsessions_max = 0\nconnections_max = 0\n").unwrap();
+    let output = brightwire(&["check", "--config", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stdout(&output), "");
+    assert!(
+        stderr(&output).contains("server.toml:2: sessions.sessions_max: 0 is not between"),
+        "{output:?}"
+    );
+    assert!(
+        stderr(&output).contains("server.toml:3: sessions.connections_max: 0 is not between"),
+        "{output:?}"
+    );
+
+    let output = brightwire(&["check", "--config", "absent.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).starts_with("absent.toml: cannot be read: No such file"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn the_reference_can_be_printed() {
+    let output = brightwire(&["print-reference"]);
+    assert!(output.status.success());
+    assert_eq!(stdout(&output), config::reference());
+}
+
+#[test]
+fn the_doctor_examines_this_machine() {
+    let output = brightwire(&["doctor"]);
+    let problem = stdout(&output)
+        .lines()
+        .any(|line| line.starts_with("PROBLEM"));
+    assert_eq!(output.status.code(), Some(i32::from(problem)), "{output:?}");
+    assert!(stdout(&output).contains("io_uring:"), "{output:?}");
+}
+
+#[test]
+fn options_that_exclude_or_need_each_other_are_refused() {
+    for arguments in [
+        &["demo", "--replay", "f.csv", "--speed", "2", "--rate", "3"] as &[&str],
+        &["demo", "--speed", "2"],
+        &["demo", "--loop"],
+        &["demo", "--io", "kqueue"],
+        &["run"],
+        &[],
+    ] {
+        let output = brightwire(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+        assert!(
+            stderr(&output).contains("--help") || arguments.is_empty(),
+            "{arguments:?}: {output:?}"
+        );
+    }
+}
+
+#[test]
+fn what_a_demo_cannot_do_is_refused_before_it_starts() {
+    for (arguments, expected) in [
+        (
+            &["demo", "--shards", "0"] as &[&str],
+            "command line: runtime.shards: 0 is not between",
+        ),
+        (&["demo", "--rate", "-1"], "error: "),
+        (
+            &["demo", "--rate=-1"],
+            "command line: adapter_sets[0].data[0].rate: -1 is not between",
+        ),
+        (&["demo", "--rate", "nan"], "rate: NaN is not between"),
+        (
+            &["demo", "--threading", "shared", "--shards", "2"],
+            "one thread, hence one shard",
+        ),
+        (
+            &["demo", "--config", "absent.toml"],
+            "absent.toml: cannot be read",
+        ),
+    ] {
+        let output = brightwire(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(
+            stderr(&output).contains(expected),
+            "{arguments:?}: {output:?}"
+        );
+    }
+}
