@@ -1,1 +1,212 @@
-//! Placeholder.
+//! Data adapters, as far as they touch this machine.
+//!
+//! An adapter brings the events of items into the server. Those that live in this process implement
+//! [`DataAdapter`] and run on a thread of their own; [`feed`] is the pair of rings between that thread and the
+//! ingest core.
+//!
+//! | Module | What it is |
+//! |---|---|
+//! | [`feed`], [`inbox`], `record` | the two ends of the rings, and how an event lies in them |
+//! | [`demo`], `market` | the stock list: 30 invented companies on a random walk |
+//! | [`replay`], `replay_file`, `pace` | a CSV file as a feed |
+
+pub mod demo;
+pub mod feed;
+pub mod inbox;
+mod market;
+mod pace;
+mod record;
+pub mod replay;
+mod replay_file;
+#[cfg(test)]
+mod testkit;
+
+use feed::{Feed, FeedCapacity, FeedCommand};
+use inbox::FeedInbox;
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+/// A source of events that runs in this process.
+///
+/// The contract is the field's: for an item with a snapshot the adapter answers
+/// [`FeedCommand::Subscribe`] with the snapshot's events, then the end of snapshot, then updates; for an item without
+/// one, with updates only. MERGE has at most one snapshot event. A subscription that cannot be served is no error
+/// that clients hear of: they get no data, as with the reference product, so the adapter ends an empty snapshot and
+/// sends nothing more.
+///
+/// It is shared, not owned, by the thread that runs it, because ingest asks
+/// [`DataAdapter::is_snapshot_available`] while `run` is under way; what changes belongs into the locals of `run`.
+pub trait DataAdapter: Send + Sync {
+    /// Whether subscriptions of this item begin with a snapshot that is ended by an end of snapshot.
+    fn is_snapshot_available(&self, item: &str) -> bool;
+
+    /// Serves the feed until [`FeedCommand::Stop`].
+    fn run(self: Arc<Self>, feed: Feed);
+}
+
+/// Starts an adapter on a thread of its own. `wake_ingest` is explained at [`feed::feed`].
+pub fn spawn(
+    name: &str,
+    adapter: Arc<dyn DataAdapter>,
+    capacity: FeedCapacity,
+    wake_ingest: impl Fn() + Send + 'static,
+) -> io::Result<RunningAdapter> {
+    let (feed, inbox) = feed::feed(capacity, wake_ingest);
+    let shared = Arc::clone(&adapter);
+    let thread_name = name.to_owned();
+    // A panic ends the adapter, not the server. The feed is dropped on the way, which tells ingest.
+    let body = move || {
+        panic::catch_unwind(AssertUnwindSafe(|| shared.run(feed))).map_err(|payload| {
+            let panic = AdapterPanic {
+                adapter: thread_name,
+                message: panic_message(payload.as_ref()),
+            };
+            tracing::error!("{panic}");
+            panic
+        })
+    };
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(body)?;
+    Ok(RunningAdapter {
+        inbox,
+        name: name.to_owned(),
+        adapter,
+        thread,
+    })
+}
+
+/// An adapter at work. Dropping this tells it to stop and does not wait for it.
+pub struct RunningAdapter {
+    /// Where its events arrive.
+    pub inbox: FeedInbox,
+    name: String,
+    adapter: Arc<dyn DataAdapter>,
+    thread: JoinHandle<Result<(), AdapterPanic>>,
+}
+
+impl RunningAdapter {
+    /// See [`DataAdapter::is_snapshot_available`].
+    pub fn is_snapshot_available(&self, item: &str) -> bool {
+        self.adapter.is_snapshot_available(item)
+    }
+
+    /// Tells the adapter to stop, waits until it has, and says whether it had panicked. Events that were not drained
+    /// are lost.
+    pub fn stop(mut self) -> Result<(), AdapterPanic> {
+        // `Stop` needs no room in a ring, so it cannot be handed back.
+        let _ = self.inbox.command(FeedCommand::Stop);
+        self.thread.join().unwrap_or_else(|payload| {
+            Err(AdapterPanic {
+                adapter: self.name,
+                message: panic_message(payload.as_ref()),
+            })
+        })
+    }
+}
+
+/// An adapter has ended by a panic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdapterPanic {
+    /// The adapter's name.
+    pub adapter: String,
+    /// What it panicked with.
+    pub message: String,
+}
+
+impl fmt::Display for AdapterPanic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "data adapter {} has panicked and sends nothing any more: {}",
+            self.adapter, self.message
+        )
+    }
+}
+
+impl std::error::Error for AdapterPanic {}
+
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "(no message)".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::feed::FeedState;
+    use super::testkit::{Heard, hear};
+    use super::*;
+    use engine::ids::ItemId;
+
+    /// Greets each item, and panics at one of the name "bad".
+    struct Greeter;
+
+    impl DataAdapter for Greeter {
+        fn is_snapshot_available(&self, item: &str) -> bool {
+            item != "bad"
+        }
+
+        fn run(self: Arc<Self>, mut feed: Feed) {
+            loop {
+                match feed.next_command(None) {
+                    Some(FeedCommand::Subscribe { item, name }) => {
+                        assert!(self.is_snapshot_available(&name), "no such item: {name}");
+                        feed.update(item, true, &[("hello", Some(&name))]).unwrap();
+                    }
+                    Some(FeedCommand::Unsubscribe { .. }) | None => {}
+                    Some(FeedCommand::Stop) => return,
+                }
+            }
+        }
+    }
+
+    fn subscribe(running: &mut RunningAdapter, name: &str) {
+        let name = name.to_owned();
+        let item = ItemId(3);
+        running
+            .inbox
+            .command(FeedCommand::Subscribe { item, name })
+            .unwrap();
+    }
+
+    fn greeter() -> RunningAdapter {
+        spawn("greeter", Arc::new(Greeter), FeedCapacity::default(), || ()).unwrap()
+    }
+
+    #[test]
+    fn an_adapter_answers_and_stops() {
+        let mut running = greeter();
+        assert!(running.is_snapshot_available("good"));
+        subscribe(&mut running, "good");
+        while running.inbox.is_empty() {
+            thread::yield_now();
+        }
+        assert_eq!(
+            hear(&mut running.inbox),
+            [Heard::update(3, true, &[("hello", Some("good"))])]
+        );
+        assert_eq!(running.stop(), Ok(()));
+    }
+
+    #[test]
+    fn a_panic_is_contained_and_reported() {
+        let mut running = greeter();
+        subscribe(&mut running, "bad");
+        while !running.inbox.is_dead() {
+            thread::yield_now();
+        }
+        assert_eq!(running.inbox.state(), FeedState::Panicked);
+        let panic = running.stop().unwrap_err();
+        assert_eq!(
+            (panic.adapter.as_str(), panic.message.as_str()),
+            ("greeter", "no such item: bad")
+        );
+    }
+}
