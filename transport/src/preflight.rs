@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::fs;
+use std::time::Duration;
 
 use crate::config::Plan;
 use crate::config::plan::IoChoice;
@@ -429,6 +430,18 @@ fn placement(topology: &Topology, plan: &Plan) -> Vec<Finding> {
         .collect();
     let named = busy.iter().copied().chain(plan.placement.control);
     let mut findings = Vec::new();
+    let disturbed: Vec<String> = busy
+        .iter()
+        .filter(|&&id| topology.core(id).is_some_and(|core| !core.isolated))
+        .map(usize::to_string)
+        .collect();
+    if plan.spin >= SPIN_ISOLATED && !disturbed.is_empty() {
+        findings.push(Finding::note(
+            format!("placement: cores {} are not isolated", disturbed.join(",")),
+            "the plan pins and spins for low latency, but the scheduler may put other work on these cores",
+            "boot with isolcpus= and nohz_full= for them, and keep interrupts away (/proc/irq/*/smp_affinity_list)",
+        ));
+    }
     for core in named.filter_map(|id| topology.core(id)) {
         if !core.allowed && !core.isolated {
             findings.push(Finding::problem(
@@ -488,6 +501,8 @@ const FILES_MIN: u64 = 256;
 const FILES_COMFORTABLE: u64 = 10_000;
 /// The kernel's default range has 28,231 further ports.
 const PORTS_COMFORTABLE: u16 = 25_000;
+/// Whoever spins as long as this wants latency at the price of cores. A guess.
+const SPIN_ISOLATED: Duration = Duration::from_millis(1);
 /// The kernel's default since 5.4.
 const BACKLOG_COMFORTABLE: u32 = 4_096;
 
@@ -662,6 +677,12 @@ Max file locks            unlimited            unlimited            locks
         assert_eq!(
             levels("runtime.shards = 1\nplacement = { ingest = 0, shards = [3] }"),
             [Level::Ok, Level::Problem]
+        );
+        let spinning = "runtime = { shards = 1, spin = \"1ms\" }\nplacement.pin = \"auto\"";
+        assert_eq!(
+            levels(spinning),
+            [Level::Ok, Level::Note],
+            "nothing is isolated"
         );
         let single = Topology {
             cores: machine().cores[..1].to_vec(),

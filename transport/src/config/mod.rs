@@ -1,6 +1,6 @@
 //! Configuration in two stages: [`raw`] is what a file says, [`plan`] is what the server will do.
 //!
-//! In between, [`resolve`](mod@self) applies defaults and checks relations, and reports every mistake with file, line,
+//! In between, `resolve` applies defaults and checks relations, and reports every mistake with file, line,
 //! key and reason. The annotated reference ([`reference`]) comes from the same definitions as the structs.
 
 pub mod plan;

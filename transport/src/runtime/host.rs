@@ -29,6 +29,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use smol::io::{AsyncRead, AsyncReadExt};
 
 use super::topology;
+use crate::config::plan::IoChoice;
 
 /// Which executor to run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,16 @@ pub enum HostKind {
     Glommio,
     /// smol.
     Smol,
+}
+
+impl From<IoChoice> for HostKind {
+    fn from(io: IoChoice) -> Self {
+        match io {
+            IoChoice::Auto => Self::Auto,
+            IoChoice::Uring => Self::Glommio,
+            IoChoice::Epoll => Self::Smol,
+        }
+    }
 }
 
 /// Drives the future that `make` returns on the calling thread, and returns its result. Tasks that are still
