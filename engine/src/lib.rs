@@ -9,6 +9,8 @@ pub mod item;
 pub mod limits;
 pub mod metadata;
 pub mod shard;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod text;
 pub mod time;
 pub mod tlcp;

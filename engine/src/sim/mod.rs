@@ -1,0 +1,9 @@
+//! The deterministic simulator: the whole engine, its adapters and its clients on one thread and a virtual clock.
+//!
+//! [`world`] holds the engine and models what lies between its halves; [`pair`] is the smallest world, for tests of
+//! ten lines; the rest makes random worlds and judges them: [`feed`] invents items and remembers every state they
+//! had, [`clients`] behave as clients do at their worst, [`oracle`] compares what they see with what was, and
+//! [`trace`] says what happened before it went wrong.
+
+pub mod pair;
+pub mod world;

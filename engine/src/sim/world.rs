@@ -1,0 +1,789 @@
+//! The world: ingest and shards driven inline on a virtual clock, with everything between them modelled.
+//!
+//! The duty cycles are those of the real driver (see [`crate::shard`] for the order of work in a turn); what lies
+//! between the halves is made of vectors: data rings with a bound in bytes, queues whose entries arrive after a delay
+//! that the seed chooses, sockets that take nothing while their client stalls. Nothing depends on wall time or on the
+//! order of a hash table, so the same calls with the same seed give the same run.
+
+use crate::ids::{ConnId, DataAdapterId, ItemId, ShardId};
+use crate::ingest::demand::Demand;
+use crate::ingest::event::AdapterEvent;
+use crate::ingest::fanout::Rings;
+use crate::ingest::record::{self, Kind};
+use crate::ingest::{Ingest, IngestEffect};
+use crate::limits::Limits;
+use crate::metadata::{AdapterSets, Answer, Ask, literal::Literal};
+use crate::shard::session_id::RANDOM_BYTES;
+use crate::shard::{Config, Effect, Outbox, Peer, Shard, ShardMessage};
+use crate::text::CRLF;
+use crate::time::{Duration, Instant};
+use crate::tlcp::Version;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+/// A client's connection, numbered over the whole life of the world.
+pub type WireId = usize;
+
+/// What the world is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Chooses every delay and every skipped turn.
+    pub seed: u64,
+    /// What each shard is told; number and count of shards are filled in.
+    pub config: Config,
+    /// Number of shards.
+    pub shards: u16,
+    /// Capacity of a shard's data ring. Must fit the largest record with its names.
+    pub ring_bytes: usize,
+    /// Messages that may be under way to one shard from others.
+    pub mail_max: usize,
+    /// What travels between cores takes up to this long; zero delivers in the next turn.
+    pub delay_max: Duration,
+    /// What a metadata adapter takes to answer.
+    pub answer_delay: Duration,
+    /// How long ingest keeps an item that nobody wants.
+    pub linger: Duration,
+    /// Who answers questions.
+    pub sets: AdapterSets,
+    /// Whether the data adapter has a snapshot of an item.
+    pub snapshot_available: fn(&str) -> bool,
+    /// Plants a bug: each n-th update record is lost on its way. For testing the tests.
+    pub lose_record_each: Option<u64>,
+}
+
+impl Default for Options {
+    /// One shard, no delays, large rings; adapter sets `DEFAULT` and `DEMO` with MERGE items in the adapters `DEFAULT`
+    /// and `QUOTE`; items named `live...` come without a snapshot.
+    fn default() -> Self {
+        let mut sets = AdapterSets::default();
+        sets.add("DEFAULT", Literal::default(), &["DEFAULT", "QUOTE"]);
+        sets.add("DEMO", Literal::default(), &["DEFAULT", "QUOTE"]);
+        Self {
+            seed: 0,
+            config: Config::default(),
+            shards: 1,
+            ring_bytes: 1 << 20,
+            mail_max: 1 << 16,
+            delay_max: Duration::ZERO,
+            answer_delay: Duration::ZERO,
+            linger: Duration::from_secs(5),
+            sets,
+            snapshot_available: |name| !name.starts_with("live"),
+            lose_record_each: None,
+        }
+    }
+}
+
+/// What reaches those outside: clients and data adapters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A client receives a message.
+    Message {
+        /// On this connection.
+        wire: WireId,
+        /// When the server wrote it; later than that if the client stalled.
+        written: Instant,
+        /// Whole lines.
+        bytes: Vec<u8>,
+    },
+    /// The server has closed a connection.
+    Closed(WireId),
+    /// A data adapter is asked for an item.
+    Subscribe(DataAdapterId, Box<str>),
+    /// A data adapter is told that an item is wanted no more.
+    Unsubscribe(DataAdapterId, Box<str>),
+}
+
+/// What happens to an item, as a data adapter tells it.
+#[derive(Clone, Copy, Debug)]
+pub enum Say<'a> {
+    /// New values, as part of the snapshot or live.
+    Update {
+        /// Whether it is the snapshot.
+        snapshot: bool,
+        /// Names and values.
+        fields: &'a [(&'a str, Option<&'a str>)],
+    },
+    /// The snapshot is over.
+    EndOfSnapshot,
+    /// The state is void.
+    Clear,
+}
+
+/// Ingest, shards, and all between and around them.
+pub struct World {
+    options: Options,
+    now: Instant,
+    ingest: Ingest,
+    rings: ByteRings,
+    nodes: Vec<Node>,
+    wires: Vec<Wire>,
+    /// Connections with messages that no shard has read yet.
+    unread: BTreeSet<WireId>,
+    /// The items that data adapters have been asked for.
+    subscribed: BTreeMap<(DataAdapterId, Box<str>), ItemId>,
+    events: VecDeque<Event>,
+    rng: fastrand::Rng,
+}
+
+/// A shard with its queues and its table of connections.
+struct Node {
+    shard: Shard,
+    demand: Pipe<Demand>,
+    ask: Pipe<Ask>,
+    answer: Pipe<Answer>,
+    mail: Pipe<Mail>,
+    slots: Vec<ConnSlot>,
+}
+
+#[derive(Default)]
+struct ConnSlot {
+    generation: u32,
+    wire: Option<WireId>,
+}
+
+/// What goes from shard to shard.
+enum Mail {
+    Message(ShardId, ShardMessage),
+    Moved { wire: WireId, request: Box<str> },
+}
+
+/// A queue whose entries arrive in order, each not before its time.
+struct Pipe<T> {
+    queue: VecDeque<(Instant, T)>,
+    last: Instant,
+}
+
+/// One connection, from the first byte to the last.
+struct Wire {
+    peer: Peer,
+    place: Place,
+    /// Messages of the client that the server has not read.
+    unread: VecDeque<String>,
+    /// The client reads nothing.
+    stalled: bool,
+    /// What was written while the client did not read: the socket holds it.
+    stuck: Option<(Instant, Vec<u8>)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    At(ShardId, ConnId),
+    Moving,
+    Closed,
+}
+
+impl World {
+    /// A world in which nothing has happened yet.
+    pub fn new(options: Options) -> Self {
+        let sessions = Rc::new(Cell::new(0_u32));
+        let node = |shard| {
+            let config = Config {
+                shard: ShardId(shard),
+                shards: options.shards,
+                ..options.config.clone()
+            };
+            let sessions = Rc::clone(&sessions);
+            // Not random at all: the n-th session of a world always has the same id.
+            let random = move || {
+                sessions.set(sessions.get() + 1);
+                let mut bytes = [0; RANDOM_BYTES];
+                bytes[RANDOM_BYTES - 4..].copy_from_slice(&sessions.get().to_be_bytes());
+                bytes
+            };
+            Node {
+                shard: Shard::new(config, random),
+                demand: Pipe::default(),
+                ask: Pipe::default(),
+                answer: Pipe::default(),
+                mail: Pipe::default(),
+                slots: Vec::new(),
+            }
+        };
+        Self {
+            now: Instant::ZERO,
+            ingest: Ingest::new(
+                usize::from(options.shards),
+                options.linger,
+                options.config.limits.clone(),
+            ),
+            rings: ByteRings::new(&options),
+            nodes: (0..options.shards).map(node).collect(),
+            wires: Vec::new(),
+            unread: BTreeSet::new(),
+            subscribed: BTreeMap::new(),
+            events: VecDeque::new(),
+            rng: fastrand::Rng::with_seed(options.seed),
+            options,
+        }
+    }
+
+    /// The present.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The half that keeps the items.
+    pub fn ingest(&self) -> &Ingest {
+        &self.ingest
+    }
+
+    /// The halves that keep the clients.
+    pub fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.nodes.iter().map(|node| &node.shard)
+    }
+
+    /// What has reached clients and data adapters, in order.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// A client opens a WebSocket, which lands on this shard.
+    pub fn connect(&mut self, shard: ShardId, version: Version) -> WireId {
+        let wire = self.wires.len();
+        self.wires.push(Wire {
+            peer: Peer {
+                ip: "127.0.0.1".into(),
+                version,
+            },
+            place: Place::Closed,
+            unread: VecDeque::new(),
+            stalled: false,
+            stuck: None,
+        });
+        let conn = self.settle_in(wire, shard);
+        let peer = self.wires[wire].peer.clone();
+        self.nodes[usize::from(shard.0)]
+            .shard
+            .on_accept(conn, peer, self.now);
+        wire
+    }
+
+    /// A client sends a message; the server reads it in its next turn.
+    pub fn send(&mut self, wire: WireId, message: impl Into<String>) {
+        if self.is_open(wire) {
+            self.wires[wire].unread.push_back(message.into());
+            self.unread.insert(wire);
+        }
+    }
+
+    /// A client closes its connection, or the network does. What it has not read is lost.
+    pub fn close(&mut self, wire: WireId) {
+        if let Place::At(shard, conn) = self.wires[wire].place {
+            self.forget(wire, Place::Closed);
+            self.nodes[usize::from(shard.0)]
+                .shard
+                .on_closed(conn, self.now);
+        }
+        self.wires[wire].place = Place::Closed;
+        self.wires[wire].stuck = None;
+        self.unread.remove(&wire);
+    }
+
+    /// Whether neither end has closed the connection.
+    pub fn is_open(&self, wire: WireId) -> bool {
+        self.wires[wire].place != Place::Closed
+    }
+
+    /// Whether the client has received all that was written to it.
+    pub fn is_drained(&self, wire: WireId) -> bool {
+        self.wires[wire].stuck.is_none()
+    }
+
+    /// A client stops reading. The socket takes one more message.
+    pub fn stall(&mut self, wire: WireId) {
+        self.wires[wire].stalled = true;
+    }
+
+    /// A client reads again.
+    pub fn resume(&mut self, wire: WireId) {
+        self.wires[wire].stalled = false;
+        let Some((written, bytes)) = self.wires[wire].stuck.take() else {
+            return;
+        };
+        self.events.push_back(Event::Message {
+            wire,
+            written,
+            bytes,
+        });
+        if let Place::At(shard, conn) = self.wires[wire].place {
+            self.nodes[usize::from(shard.0)]
+                .shard
+                .on_writable(conn, self.now);
+        }
+    }
+
+    /// A data adapter says something about an item that it was asked for; otherwise nobody hears it.
+    pub fn say(&mut self, adapter: DataAdapterId, name: &str, what: Say<'_>) {
+        if let Some(item) = self.number(adapter, name) {
+            self.say_of(item, what);
+        }
+    }
+
+    /// The number under which an item was asked for, if it is wanted now.
+    pub fn number(&self, adapter: DataAdapterId, name: &str) -> Option<ItemId> {
+        self.subscribed.get(&(adapter, name.into())).copied()
+    }
+
+    /// A data adapter says something under a number that it may not use any more.
+    pub fn say_of(&mut self, item: ItemId, what: Say<'_>) {
+        let event = match what {
+            Say::Update { snapshot, fields } => AdapterEvent::Update {
+                item,
+                snapshot,
+                fields,
+            },
+            Say::EndOfSnapshot => AdapterEvent::EndOfSnapshot { item },
+            Say::Clear => AdapterEvent::ClearSnapshot { item },
+        };
+        self.ingest.on_adapter(event, self.now, &mut self.rings);
+    }
+
+    /// Runs until nothing is left to be done at this moment.
+    ///
+    /// # Panics
+    /// If that never comes.
+    pub fn settle(&mut self) {
+        for _ in 0..100_000 {
+            if !self.turn(false) {
+                return;
+            }
+        }
+        panic!("the world finds no rest at {:?}", self.now);
+    }
+
+    /// Jumps to the next time at which something is due, and settles. False if nothing ever is.
+    pub fn step(&mut self) -> bool {
+        let Some(next) = self.next_deadline() else {
+            return false;
+        };
+        self.now = self.now.max(next);
+        self.settle();
+        true
+    }
+
+    /// Lets time pass, with everything that happens meanwhile.
+    pub fn advance(&mut self, by: Duration) {
+        let until = self.now + by;
+        self.settle();
+        while self.next_deadline().is_some_and(|next| next <= until) {
+            self.step();
+        }
+        self.now = until;
+        self.settle();
+    }
+
+    /// Lets a little time pass in one jump, without a turn: the cores were busy elsewhere.
+    pub fn skip(&mut self, by: Duration) {
+        self.now += by;
+    }
+
+    /// When something is due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let nodes = self.nodes.iter().flat_map(|node| {
+            [
+                node.shard.next_deadline(),
+                node.demand.next(),
+                node.ask.next(),
+                node.answer.next(),
+                node.mail.next(),
+            ]
+        });
+        nodes.flatten().chain(self.ingest.next_deadline()).min()
+    }
+
+    /// Each core does one turn; a `lazy` world lets some of them pass, and reads little where it could read much.
+    /// Returns whether there was anything to do.
+    pub fn turn(&mut self, lazy: bool) -> bool {
+        let mut busy = false;
+        if !(lazy && self.rng.u8(..4) == 0) {
+            busy |= self.ingest_turn();
+        }
+        for index in 0..self.nodes.len() {
+            if lazy && self.rng.u8(..3) == 0 {
+                continue;
+            }
+            let budget = if lazy {
+                self.rng.usize(..self.options.ring_bytes)
+            } else {
+                usize::MAX
+            };
+            busy |= self.shard_turn(index, budget);
+        }
+        busy
+    }
+
+    /// Bytes under way on data rings, and entries on all queues between cores.
+    pub fn under_way(&self) -> (usize, usize) {
+        let entries = |node: &Node| {
+            node.demand.queue.len()
+                + node.ask.queue.len()
+                + node.answer.queue.len()
+                + node.mail.queue.len()
+        };
+        (
+            self.rings.rings.iter().map(Vec::len).sum(),
+            self.nodes.iter().map(entries).sum(),
+        )
+    }
+
+    fn ingest_turn(&mut self) -> bool {
+        let mut busy = false;
+        for index in 0..self.nodes.len() {
+            let shard = ShardId(u16::try_from(index).expect("shards are few"));
+            while let Some(demand) = self.nodes[index].demand.pop(self.now) {
+                self.ingest
+                    .on_demand(shard, demand, self.now, &mut self.rings);
+                busy = true;
+            }
+            while let Some(ask) = self.nodes[index].ask.pop(self.now) {
+                let answer = self.options.sets.answer(shard, &ask);
+                let at = self.arrival() + self.options.answer_delay;
+                self.nodes[index].answer.push(at, answer);
+                busy = true;
+            }
+        }
+        self.ingest.on_timers(self.now);
+        self.ingest.flush(&mut self.rings);
+        while let Some(effect) = self.ingest.poll_effect() {
+            busy = true;
+            match effect {
+                IngestEffect::Subscribe {
+                    adapter,
+                    item,
+                    name,
+                } => {
+                    let available = (self.options.snapshot_available)(&name);
+                    self.ingest.on_subscribed(item, available);
+                    let before = self.subscribed.insert((adapter, name.clone()), item);
+                    assert_eq!(before, None, "{name} is asked for twice");
+                    self.events.push_back(Event::Subscribe(adapter, name));
+                }
+                IngestEffect::Unsubscribe { adapter, item } => {
+                    let found = self.subscribed.iter().find(|(_, known)| **known == item);
+                    let key = found.expect("given back though not asked for").0.clone();
+                    assert_eq!(key.0, adapter);
+                    self.subscribed.remove(&key);
+                    self.events.push_back(Event::Unsubscribe(adapter, key.1));
+                }
+            }
+        }
+        busy
+    }
+
+    fn shard_turn(&mut self, index: usize, budget: usize) -> bool {
+        let now = self.now;
+        let mut busy = false;
+
+        let ring = &mut self.rings.rings[index];
+        if !ring.is_empty() {
+            // At least one record, or a small budget would never get past a large one.
+            let first = record::length(ring).expect("a ring holds whole records");
+            let take = record::split(&ring[..budget.clamp(first, ring.len().max(first))]);
+            self.nodes[index].shard.on_records(&ring[..take], now);
+            ring.drain(..take);
+            busy = true;
+        }
+        while let Some(answer) = self.nodes[index].answer.pop(now) {
+            self.nodes[index].shard.on_answer(answer, now);
+            busy = true;
+        }
+        while let Some(mail) = self.nodes[index].mail.pop(now) {
+            self.deliver(index, mail);
+            busy = true;
+        }
+        busy |= self.read_requests(index);
+        let node = &mut self.nodes[index];
+        if node.shard.next_deadline().is_some_and(|at| at <= now) {
+            node.shard.on_timers(now);
+            busy = true;
+        }
+        if node.shard.has_output() {
+            busy = true;
+            let mut outbox = Sockets {
+                now,
+                slots: &node.slots,
+                wires: &mut self.wires,
+                events: &mut self.events,
+                buffer: Vec::new(),
+                blocked: Vec::new(),
+            };
+            node.shard.pump(now, &mut outbox);
+            for conn in outbox.blocked {
+                node.shard.on_blocked(conn, now);
+            }
+        }
+        while let Some(effect) = self.nodes[index].shard.poll_effect() {
+            self.carry_out(index, effect);
+            busy = true;
+        }
+        busy
+    }
+
+    fn read_requests(&mut self, index: usize) -> bool {
+        let here = |place: Place| match place {
+            Place::At(shard, conn) if usize::from(shard.0) == index => Some(conn),
+            _ => None,
+        };
+        let mut busy = false;
+        for wire in self.unread.clone() {
+            let Some(conn) = here(self.wires[wire].place) else {
+                continue;
+            };
+            // Bounded, as the real driver's reads are; the rest is for the next turn.
+            for _ in 0..REQUESTS_PER_TURN {
+                let Some(message) = self.wires[wire].unread.pop_front() else {
+                    break;
+                };
+                busy = true;
+                if !self.nodes[index]
+                    .shard
+                    .on_request(conn, &message, self.now)
+                {
+                    break;
+                }
+            }
+            if self.wires[wire].unread.is_empty() {
+                self.unread.remove(&wire);
+            }
+        }
+        busy
+    }
+
+    fn deliver(&mut self, index: usize, mail: Mail) {
+        let shard = ShardId(u16::try_from(index).expect("shards are few"));
+        match mail {
+            Mail::Message(from, message) => {
+                self.nodes[index].shard.on_message(from, message, self.now)
+            }
+            Mail::Moved { wire, request } => {
+                if self.wires[wire].place != Place::Moving {
+                    return; // closed on the way
+                }
+                let conn = self.settle_in(wire, shard);
+                let peer = self.wires[wire].peer.clone();
+                let node = &mut self.nodes[index];
+                node.shard.on_moved(conn, peer, &request, self.now);
+                if self.wires[wire].stuck.is_some() {
+                    self.nodes[index].shard.on_blocked(conn, self.now);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, index: usize, effect: Effect) {
+        let from = ShardId(u16::try_from(index).expect("shards are few"));
+        let at = self.arrival();
+        match effect {
+            Effect::Demand(demand) => self.nodes[index].demand.push(at, demand),
+            Effect::Ask(ask) => self.nodes[index].ask.push(at, ask),
+            Effect::Tell { shard, message } => {
+                assert_ne!(shard, from, "a shard talks to itself");
+                let mail = &mut self.nodes[usize::from(shard.0)].mail;
+                if mail.queue.len() < self.options.mail_max {
+                    mail.push(at, Mail::Message(from, message));
+                } else {
+                    self.nodes[index].shard.on_undelivered(message);
+                }
+            }
+            Effect::Move {
+                conn,
+                shard,
+                request,
+            } => {
+                let wire = self.wire_of(index, conn);
+                self.forget(wire, Place::Moving);
+                let mail = &mut self.nodes[usize::from(shard.0)].mail;
+                if mail.queue.len() < self.options.mail_max {
+                    mail.push(at, Mail::Moved { wire, request });
+                } else {
+                    self.close_by_server(wire);
+                }
+            }
+            Effect::Close(conn) => {
+                let wire = self.wire_of(index, conn);
+                self.forget(wire, Place::Closed);
+                self.close_by_server(wire);
+            }
+        }
+    }
+
+    fn close_by_server(&mut self, wire: WireId) {
+        self.wires[wire].place = Place::Closed;
+        self.wires[wire].stuck = None;
+        self.unread.remove(&wire);
+        self.events.push_back(Event::Closed(wire));
+    }
+
+    /// When something sent to another core now gets there.
+    fn arrival(&mut self) -> Instant {
+        let nanos = u64::try_from(self.options.delay_max.as_nanos()).expect("a short time");
+        self.now + Duration::from_nanos(self.rng.u64(..=nanos))
+    }
+
+    /// Gives a connection a slot in a shard's table.
+    fn settle_in(&mut self, wire: WireId, shard: ShardId) -> ConnId {
+        let slots = &mut self.nodes[usize::from(shard.0)].slots;
+        let slot = slots
+            .iter()
+            .position(|slot| slot.wire.is_none())
+            .unwrap_or_else(|| {
+                slots.push(ConnSlot::default());
+                slots.len() - 1
+            });
+        slots[slot].generation += 1;
+        slots[slot].wire = Some(wire);
+        let conn = ConnId {
+            slot: u32::try_from(slot).expect("few connections"),
+            generation: slots[slot].generation,
+        };
+        self.wires[wire].place = Place::At(shard, conn);
+        if !self.wires[wire].unread.is_empty() {
+            self.unread.insert(wire);
+        }
+        conn
+    }
+
+    fn wire_of(&self, index: usize, conn: ConnId) -> WireId {
+        let slot = &self.nodes[index].slots[conn.slot as usize];
+        assert_eq!(slot.generation, conn.generation, "a connection that is gone");
+        slot.wire.expect("a connection that is gone")
+    }
+
+    /// Frees the connection's slot.
+    fn forget(&mut self, wire: WireId, place: Place) {
+        if let Place::At(shard, conn) = self.wires[wire].place {
+            self.nodes[usize::from(shard.0)].slots[conn.slot as usize].wire = None;
+        }
+        self.wires[wire].place = place;
+    }
+}
+
+/// What a shard reads of one connection in one turn.
+const REQUESTS_PER_TURN: usize = 16;
+
+/// The limits of a world with small rings: its largest record must fit.
+pub fn small_limits() -> Limits {
+    Limits {
+        turn_bytes_max: 2_000,
+        fields_per_item_max: 64,
+        field_name_bytes_max: 32,
+        item_bytes_max: 4_000,
+        ..Limits::DEFAULT
+    }
+}
+
+impl<T> Default for Pipe<T> {
+    fn default() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            last: Instant::ZERO,
+        }
+    }
+}
+
+impl<T> Pipe<T> {
+    fn push(&mut self, at: Instant, value: T) {
+        self.last = self.last.max(at);
+        self.queue.push_back((self.last, value));
+    }
+
+    fn pop(&mut self, now: Instant) -> Option<T> {
+        self.queue
+            .pop_front_if(|(at, _)| *at <= now)
+            .map(|(_, value)| value)
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.queue.front().map(|(at, _)| *at)
+    }
+}
+
+/// The data rings: bounded, and that is all.
+struct ByteRings {
+    rings: Vec<Vec<u8>>,
+    capacity: usize,
+    lose_record_each: Option<u64>,
+    updates: u64,
+}
+
+impl ByteRings {
+    fn new(options: &Options) -> Self {
+        Self {
+            rings: vec![Vec::new(); usize::from(options.shards)],
+            capacity: options.ring_bytes,
+            lose_record_each: options.lose_record_each,
+            updates: 0,
+        }
+    }
+}
+
+impl Rings for ByteRings {
+    fn room(&self, shard: ShardId) -> usize {
+        self.capacity - self.rings[usize::from(shard.0)].len()
+    }
+
+    fn write(&mut self, shard: ShardId, record: &[u8]) {
+        assert!(
+            record.len() <= self.room(shard),
+            "more was written than there was room"
+        );
+        if let Some(each) = self.lose_record_each
+            && record::read(record).any(|record| record.kind == Kind::Update)
+        {
+            self.updates += 1;
+            if self.updates.is_multiple_of(each) {
+                return;
+            }
+        }
+        self.rings[usize::from(shard.0)].extend_from_slice(record);
+    }
+}
+
+/// The sockets of one shard, for the length of a pump.
+struct Sockets<'a> {
+    now: Instant,
+    slots: &'a [ConnSlot],
+    wires: &'a mut [Wire],
+    events: &'a mut VecDeque<Event>,
+    buffer: Vec<u8>,
+    blocked: Vec<ConnId>,
+}
+
+/// Stands for the frame header that a driver leaves room for.
+const HEAD: &[u8] = b"\x81\x7e\0\0";
+
+impl Outbox for Sockets<'_> {
+    fn open(&mut self, _conn: ConnId) -> &mut Vec<u8> {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(HEAD);
+        &mut self.buffer
+    }
+
+    fn send(&mut self, conn: ConnId) {
+        let bytes = self
+            .buffer
+            .strip_prefix(HEAD)
+            .expect("the head is untouched");
+        if bytes.is_empty() {
+            return;
+        }
+        assert!(bytes.ends_with(CRLF), "a message ends with a line");
+        let slot = &self.slots[conn.slot as usize];
+        assert_eq!(slot.generation, conn.generation, "a connection that is gone");
+        let id = slot.wire.expect("a connection that is gone");
+        let wire = &mut self.wires[id];
+        assert!(wire.stuck.is_none(), "written to though it is blocked");
+        if wire.stalled {
+            wire.stuck = Some((self.now, bytes.to_vec()));
+            self.blocked.push(conn);
+        } else {
+            self.events.push_back(Event::Message {
+                wire: id,
+                written: self.now,
+                bytes: bytes.to_vec(),
+            });
+        }
+    }
+}
