@@ -56,7 +56,8 @@ impl Linger {
     /// An item whose wait is over, with the deadline that [`Linger::start`] gave. The caller checks that it still
     /// waits for this very deadline: it may have been wanted in between.
     pub fn expired(&mut self, now: Instant) -> Option<(Instant, ItemId)> {
-        self.queue.pop_front_if(|(until, _)| *until <= now)
+        self.queue.front().filter(|(until, _)| *until <= now)?;
+        self.queue.pop_front()
     }
 
     /// When [`Linger::expired`] has something to say.

@@ -132,7 +132,6 @@ impl Fanout {
     }
 
     /// Tries again to send what a shard is owed of an item. False if there still is no room.
-    #[expect(clippy::too_many_arguments)]
     pub fn retry(
         &mut self,
         shard: ShardId,

@@ -216,7 +216,21 @@ impl Ingest {
             self.counters.count(Counter::AdapterEventsStale);
             return;
         };
-        let completes = item.snapshot == SnapshotPhase::Awaited;
+        let live = matches!(
+            event,
+            AdapterEvent::Update {
+                snapshot: false,
+                ..
+            }
+        );
+        if live && item.snapshot == SnapshotPhase::Unknown {
+            // It speaks before it said whether a snapshot comes: from now on there is something to show.
+            item.snapshot = SnapshotPhase::None;
+        }
+        let completes = matches!(
+            item.snapshot,
+            SnapshotPhase::Awaited | SnapshotPhase::Unknown
+        );
         match event {
             AdapterEvent::Update {
                 snapshot, fields, ..

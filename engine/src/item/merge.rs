@@ -38,20 +38,23 @@ impl MergeState {
         bytes_max: usize,
     ) -> Result<(), TooLarge> {
         self.forget_changes();
+        if self.fields.len() + event.len() > fields_max {
+            // There may be too many new names among them; then nothing of the event may be taken.
+            for (name, _) in event {
+                self.number(name, 0, fields_max)?;
+            }
+        }
         // What the values would come to if nothing were replaced: an upper bound that is cheap to keep.
         let added: usize = event
             .iter()
             .map(|(_, value)| value.map_or(0, str::len))
             .sum();
         if self.value_bytes + added > bytes_max {
-            self.value_bytes = self
-                .fields
-                .iter()
-                .map(|f| f.value.as_ref().map_or(0, |v| v.len()))
-                .sum();
-            if self.value_bytes + added > bytes_max {
+            let kept = self.bytes_beside(event);
+            if kept + added > bytes_max {
                 return Err(TooLarge);
             }
+            self.value_bytes = kept;
         }
         let mut guess = 0;
         for (name, value) in event {
@@ -121,6 +124,15 @@ impl MergeState {
     /// Bytes of all values, at most (replaced values may still be counted).
     pub fn value_bytes(&self) -> usize {
         self.value_bytes
+    }
+
+    /// Bytes of the values that the event does not replace.
+    fn bytes_beside(&self, event: &[(&str, Option<&str>)]) -> usize {
+        self.fields
+            .iter()
+            .filter(|field| !event.iter().any(|(name, _)| **name == *field.name))
+            .map(|field| field.value.as_ref().map_or(0, |value| value.len()))
+            .sum()
     }
 
     fn forget_changes(&mut self) {
@@ -225,5 +237,24 @@ mod tests {
             Err(TooLarge)
         );
         assert_eq!(state.value(0), Some(&b"54321"[..]));
+    }
+
+    #[test]
+    fn a_large_value_can_be_replaced() {
+        let mut state = MergeState::default();
+        for value in ["12345678", "87654321", "1234567890"] {
+            state.merge(&[("a", Some(value))], 1, 10).unwrap();
+        }
+        assert_eq!(state.value_bytes(), 10);
+    }
+
+    #[test]
+    fn a_refused_event_changes_no_value() {
+        let mut state = merged(&[&[("a", Some("1"))]]);
+        let event = [("a", Some("2")), ("b", Some("2")), ("c", Some("2"))];
+        assert_eq!(state.merge(&event, 2, 10), Err(TooLarge));
+        assert_eq!(state.value(0), Some(&b"1"[..]));
+        assert_eq!(state.value(1), None);
+        assert_eq!(state.changed(), &[] as &[u16]);
     }
 }
