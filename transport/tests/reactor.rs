@@ -583,7 +583,11 @@ fn closed_connections_make_room<R: Reactor>(make: impl Fn(usize) -> R) {
 fn running_out_of_descriptors<R: Reactor>(make: impl Fn(usize) -> R) {
     // The limit is the process's, so this happens in one of its own, with the same test and a mark in its environment.
     const MARK: &str = "REACTOR_TEST_FEW_DESCRIPTORS";
-    let back_end = if std::any::type_name::<R>().ends_with("EpollReactor") { "epoll" } else { "uring" };
+    let back_end = if std::any::type_name::<R>().ends_with("EpollReactor") {
+        "epoll"
+    } else {
+        "uring"
+    };
     let name = format!("{back_end}::running_out_of_descriptors");
     if std::env::var_os(MARK).is_none() {
         let this = std::env::current_exe().unwrap();

@@ -110,6 +110,8 @@ impl Shard {
         self.sessions[key].state = State::Unbound;
     }
 
+    /// Lets a connection go to another shard. Answers that wait on it go along: clients send `wsok` and `bind_session`
+    /// together.
     fn move_connection(&mut self, conn: ConnId, shard: ShardId, message: &str) {
         let Some(entry) = self.conns.remove(conn) else {
             return;

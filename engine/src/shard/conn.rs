@@ -124,7 +124,11 @@ impl Shard {
             return;
         };
         entry.watch_version += 1;
-        let (_, at) = due(entry, &self.config);
+        let (_, mut at) = due(entry, &self.config);
+        if entry.blocked_since.is_some() {
+            // It may be writable again any moment, and then a probe is due before the write timeout would be.
+            at = at.min(now + entry.keepalive);
+        }
         self.timers
             .insert(at.max(now), Timer::Connection(conn, entry.watch_version));
     }
@@ -167,7 +171,7 @@ impl Shard {
     pub(super) fn drop_connection(&mut self, conn: ConnId, now: Instant) {
         if let Some(entry) = self.conns.remove(conn) {
             self.effects.push_back(Effect::Close(conn));
-            self.lost_connection(entry, now);
+            self.lost_connection(&entry, now);
         }
     }
 

@@ -13,6 +13,9 @@ use crate::tlcp::request::{
 };
 use crate::tlcp::{notify, response};
 
+/// The longest time that a client may announce until its next bind. (reference)
+const POLLING_MAX: Duration = Duration::from_secs(15);
+
 impl Shard {
     /// Carries out the requests of one message, in their order.
     pub(super) fn take_message(&mut self, origin: Origin, message: &str, now: Instant) {
@@ -23,6 +26,14 @@ impl Shard {
             Ok(parts) => parts,
             Err(refusal) => return self.refuse(origin, None, &refusal),
         };
+        if verb == Verb::Wsok {
+            self.counters.count(Counter::Requests);
+            return self.reply(origin, response::wsok); // the one request without any line
+        }
+        if verb == Verb::CreateSession && has_operations(body) {
+            let refusal = Refusal::combined_request("Operations must follow the creation");
+            return self.refuse(origin, Some(verb), &refusal);
+        }
         for line in request::lines(verb, body) {
             self.counters.count(Counter::Requests);
             match request::parse_line(verb, Carrier::WebSocket, "", line) {
@@ -41,7 +52,7 @@ impl Shard {
         now: Instant,
     ) {
         match request {
-            Request::Wsok => self.reply(origin, response::wsok),
+            Request::Wsok => {} // answered before its lines were looked for
             Request::SendLog => self.reply(origin, response::reqok_bare),
             Request::Heartbeat { .. } => {} // arriving was its purpose; over WebSocket it has no answer
             Request::Create(create) => self.create(origin, create, now),
@@ -253,7 +264,8 @@ impl Shard {
         let State::Bound(conn) = self.sessions[key].state else {
             return;
         };
-        let wait = self.config.session_timeout + Duration::from_millis(polling_millis);
+        let polling = Duration::from_millis(polling_millis).min(POLLING_MAX);
+        let wait = self.config.session_timeout + polling;
         self.unbind(key, wait, now);
         if let Some(entry) = self.conns.get_mut(conn) {
             entry.stream = None;
@@ -283,4 +295,11 @@ impl Shard {
             self.conns.make_ready(conn, &mut self.ready);
         }
     }
+}
+
+/// Whether a `create_session` brings operations to be carried out in the new session, in its line or in further ones.
+fn has_operations(body: &str) -> bool {
+    let mut lines = request::lines(Verb::CreateSession, body);
+    let first = lines.next().unwrap_or_default();
+    lines.next().is_some() || request::has_combo("", first)
 }

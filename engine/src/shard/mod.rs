@@ -255,8 +255,8 @@ impl Shard {
         self.on_request(conn, request, now);
     }
 
-    /// A client has sent one message. Returns false if its connection is not known here (any more), so that the
-    /// driver keeps what else it has read.
+    /// A client has sent one message. Returns false if its connection is not known here any more: the driver keeps what
+    /// else it has read, for where the connection may go.
     pub fn on_request(&mut self, conn: ConnId, message: &str, now: Instant) -> bool {
         let Some(entry) = self.conns.get_mut(conn) else {
             return false;
@@ -335,9 +335,10 @@ impl Shard {
     }
 
     /// A blocked connection takes more.
-    pub fn on_writable(&mut self, conn: ConnId, _now: Instant) {
+    pub fn on_writable(&mut self, conn: ConnId, now: Instant) {
         if let Some(entry) = self.conns.get_mut(conn) {
             entry.blocked_since = None;
+            entry.last_write = now; // this is when the client got the last of it
             self.conns.make_ready(conn, &mut self.ready);
         }
     }
@@ -345,7 +346,7 @@ impl Shard {
     /// A connection is gone. Its session waits for the client to come back.
     pub fn on_closed(&mut self, conn: ConnId, now: Instant) {
         if let Some(entry) = self.conns.remove(conn) {
-            self.lost_connection(entry, now);
+            self.lost_connection(&entry, now);
         }
     }
 

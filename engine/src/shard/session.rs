@@ -102,6 +102,7 @@ impl Session {
             (Some(kbps), None) => self.bandwidth = Some(Bucket::new(kbps, now)),
             (None, _) => self.bandwidth = None,
         }
+        self.waits_for_bandwidth = false; // the timer was for the old rate; should it still fire, it does no harm
     }
 }
 
@@ -261,7 +262,7 @@ impl Shard {
     }
 
     /// A connection is gone: what was bound to it waits for another one.
-    pub(super) fn lost_connection(&mut self, conn: Box<Conn>, now: Instant) {
+    pub(super) fn lost_connection(&mut self, conn: &Conn, now: Instant) {
         let Some(key) = conn.stream else { return };
         let Some(session) = self.sessions.get(key) else {
             return;

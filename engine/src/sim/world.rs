@@ -146,7 +146,11 @@ struct ConnSlot {
 /// What goes from shard to shard.
 enum Mail {
     Message(ShardId, ShardMessage),
-    Moved { wire: WireId, request: Box<str> },
+    Moved {
+        wire: WireId,
+        request: Box<str>,
+        lines: Box<[u8]>,
+    },
 }
 
 /// A queue whose entries arrive in order, each not before its time.
@@ -537,10 +541,7 @@ impl World {
                     break;
                 };
                 busy = true;
-                if !self.nodes[index]
-                    .shard
-                    .on_request(conn, &message, self.now)
-                {
+                if !self.nodes[index].shard.on_request(conn, &message, self.now) {
                     break;
                 }
             }
@@ -557,14 +558,18 @@ impl World {
             Mail::Message(from, message) => {
                 self.nodes[index].shard.on_message(from, message, self.now)
             }
-            Mail::Moved { wire, request } => {
+            Mail::Moved {
+                wire,
+                request,
+                lines,
+            } => {
                 if self.wires[wire].place != Place::Moving {
                     return; // closed on the way
                 }
                 let conn = self.settle_in(wire, shard);
                 let peer = self.wires[wire].peer.clone();
                 let node = &mut self.nodes[index];
-                node.shard.on_moved(conn, peer, &request, self.now);
+                node.shard.on_moved(conn, peer, &lines, &request, self.now);
                 if self.wires[wire].stuck.is_some() {
                     self.nodes[index].shard.on_blocked(conn, self.now);
                 }
@@ -591,12 +596,20 @@ impl World {
                 conn,
                 shard,
                 request,
+                lines,
             } => {
                 let wire = self.wire_of(index, conn);
                 self.forget(wire, Place::Moving);
                 let mail = &mut self.nodes[usize::from(shard.0)].mail;
                 if mail.queue.len() < self.options.mail_max {
-                    mail.push(at, Mail::Moved { wire, request });
+                    mail.push(
+                        at,
+                        Mail::Moved {
+                            wire,
+                            request,
+                            lines,
+                        },
+                    );
                 } else {
                     self.close_by_server(wire);
                 }
@@ -647,7 +660,10 @@ impl World {
 
     fn wire_of(&self, index: usize, conn: ConnId) -> WireId {
         let slot = &self.nodes[index].slots[conn.slot as usize];
-        assert_eq!(slot.generation, conn.generation, "a connection that is gone");
+        assert_eq!(
+            slot.generation, conn.generation,
+            "a connection that is gone"
+        );
         slot.wire.expect("a connection that is gone")
     }
 
@@ -690,9 +706,8 @@ impl<T> Pipe<T> {
     }
 
     fn pop(&mut self, now: Instant) -> Option<T> {
-        self.queue
-            .pop_front_if(|(at, _)| *at <= now)
-            .map(|(_, value)| value)
+        self.queue.front().filter(|(at, _)| *at <= now)?;
+        self.queue.pop_front().map(|(_, value)| value)
     }
 
     fn next(&self) -> Option<Instant> {
@@ -771,7 +786,10 @@ impl Outbox for Sockets<'_> {
         }
         assert!(bytes.ends_with(CRLF), "a message ends with a line");
         let slot = &self.slots[conn.slot as usize];
-        assert_eq!(slot.generation, conn.generation, "a connection that is gone");
+        assert_eq!(
+            slot.generation, conn.generation,
+            "a connection that is gone"
+        );
         let id = slot.wire.expect("a connection that is gone");
         let wire = &mut self.wires[id];
         assert!(wire.stuck.is_none(), "written to though it is blocked");

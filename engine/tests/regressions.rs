@@ -1,0 +1,176 @@
+//! Faults that were found once, each as the shortest story that shows it.
+
+use engine::ids::{DataAdapterId, ShardId};
+use engine::limits::Limits;
+use engine::sim::pair::Pair;
+use engine::sim::world::{Event, Options, World};
+use engine::time::Duration;
+use engine::tlcp::Version;
+
+fn lines_of(world: &mut World, wanted: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    while let Some(event) = world.poll_event() {
+        if let Event::Message { wire, bytes, .. } = event
+            && wire == wanted
+        {
+            lines.extend(String::from_utf8(bytes).unwrap().lines().map(str::to_owned));
+        }
+    }
+    lines
+}
+
+/// `wsok` is the one request that has no line at all.
+#[test]
+fn wsok_is_answered() {
+    let mut pair = Pair::new(Options::default());
+    pair.ask("wsok");
+    assert_eq!(pair.lines(), ["WSOK"]);
+}
+
+/// Clients send `wsok` and `bind_session` together. The answer to the first must not be lost when the second makes
+/// the connection move to another shard.
+#[test]
+fn answers_that_wait_are_written_before_a_connection_moves() {
+    let mut world = World::new(Options {
+        shards: 2,
+        ..Options::default()
+    });
+    let first = world.connect(ShardId(0), Version::LATEST);
+    world.send(first, "create_session\r\nLS_cid=x");
+    world.settle();
+    let conok = lines_of(&mut world, first).remove(0);
+    let id = conok.split(',').nth(1).unwrap().to_owned();
+    world.close(first);
+
+    let second = world.connect(ShardId(1), Version::LATEST);
+    world.send(second, "wsok");
+    world.send(
+        second,
+        format!("bind_session\r\nLS_session={id}&LS_send_sync=false"),
+    );
+    world.send(second, "control\r\nLS_reqId=1&LS_op=delete&LS_subId=9");
+    world.settle();
+    let lines = lines_of(&mut world, second);
+    assert_eq!(lines[0], "WSOK");
+    assert!(lines[1].starts_with("CONOK,"), "{lines:?}");
+    assert!(
+        lines.contains(&"REQERR,1,19,Specified subscription not found".to_owned()),
+        "{lines:?}"
+    );
+}
+
+/// A connection that was blocked for a while gets its `PROBE` in time again: clients take a stream for dead two
+/// seconds after the keep-alive.
+#[test]
+fn the_keepalive_goes_on_after_a_connection_was_blocked() {
+    let mut pair = Pair::with_session();
+    pair.subscribe(1, "item1", "a", "");
+    pair.world.stall(pair.wire);
+    pair.snapshot("item1", &[("a", Some("1"))]);
+    pair.advance_ms(6_000); // the time of the probe passes while nothing can be written
+    pair.world.resume(pair.wire);
+    pair.advance_ms(1);
+    assert_eq!(pair.lines(), ["U,1,1,1"]);
+    pair.advance_ms(5_000);
+    assert_eq!(pair.lines(), ["PROBE"]);
+}
+
+/// A session that waits under a very low limit goes on at once when the limit is raised.
+#[test]
+fn a_raised_bandwidth_is_used_at_once() {
+    let mut pair = Pair::with_session();
+    pair.ask("control\r\nLS_reqId=1&LS_op=constrain&LS_requested_max_bandwidth=0.01");
+    pair.subscribe(1, "item1", "a", "");
+    pair.snapshot("item1", &[("a", Some("1"))]);
+    pair.update("item1", &[("a", Some("2"))]);
+    pair.lines();
+    pair.ask("control\r\nLS_reqId=2&LS_op=constrain&LS_requested_max_bandwidth=1000");
+    pair.advance_ms(100);
+    assert!(
+        pair.lines().iter().any(|line| line == "U,1,1,2"),
+        "the update waits for the old limit"
+    );
+}
+
+/// A client cannot keep a session without a connection for ever by announcing a very late poll.
+#[test]
+fn the_wait_after_force_rebind_is_bounded() {
+    let mut pair = Pair::with_session();
+    pair.ask("control\r\nLS_reqId=1&LS_op=force_rebind&LS_polling_millis=18446744073709551615");
+    assert_eq!(pair.lines(), ["REQOK,1", "LOOP,0"]);
+    pair.advance_ms(15_000 + 10_000 - 10);
+    assert_eq!(pair.world.shards().next().unwrap().sessions(), 1);
+    pair.advance_ms(100);
+    assert_eq!(pair.world.shards().next().unwrap().sessions(), 0);
+}
+
+/// Operations that come with a `create_session` are not available; they must not be taken for further creations.
+#[test]
+fn a_creation_with_operations_is_refused_as_a_whole() {
+    for body in [
+        "LS_cid=x\r\nLS_op=add&LS_subId=1&LS_mode=MERGE&LS_group=item1&LS_schema=a",
+        "LS_cid=x&LS_op=add&LS_subId=1&LS_mode=MERGE&LS_group=item1&LS_schema=a",
+        "LS_cid=x\r\nLS_message=one&LS_outcome=false\r\n",
+    ] {
+        let mut pair = Pair::new(Options::default());
+        pair.ask(&format!("create_session\r\n{body}"));
+        let lines = pair.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].starts_with("CONERR,64,"), "{lines:?}");
+        assert_eq!(pair.world.shards().next().unwrap().sessions(), 0);
+    }
+}
+
+/// Events that come before the adapter said whether there is a snapshot count as what has been seen so far, also for
+/// a shard that comes later.
+#[test]
+fn a_late_shard_gets_the_whole_state_of_an_undecided_item() {
+    use engine::ingest::demand::Demand;
+    use engine::ingest::event::AdapterEvent;
+    use engine::ingest::fanout::Rings;
+    use engine::ingest::record::{self, Kind};
+    use engine::ingest::{Ingest, IngestEffect};
+    use engine::time::Instant;
+
+    #[derive(Default)]
+    struct Open([Vec<u8>; 2]);
+    impl Rings for Open {
+        fn room(&self, _: ShardId) -> usize {
+            usize::MAX
+        }
+        fn write(&mut self, shard: ShardId, record: &[u8]) {
+            self.0[usize::from(shard.0)].extend_from_slice(record);
+        }
+    }
+    let mut rings = Open::default();
+    let mut ingest = Ingest::new(2, Duration::ZERO, Limits::DEFAULT);
+    let want = || Demand::Want {
+        local: 0,
+        epoch: 1,
+        adapter: DataAdapterId(0),
+        name: "item1".into(),
+    };
+    ingest.on_demand(ShardId(0), want(), Instant::ZERO, &mut rings);
+    let Some(IngestEffect::Subscribe { item, .. }) = ingest.poll_effect() else {
+        panic!("the adapter is not asked")
+    };
+    let update = |fields| AdapterEvent::Update {
+        item,
+        snapshot: false,
+        fields,
+    };
+    ingest.on_adapter(
+        update(&[("a", Some("1")), ("b", Some("1"))]),
+        Instant::ZERO,
+        &mut rings,
+    );
+    ingest.on_demand(ShardId(1), want(), Instant::ZERO, &mut rings);
+    ingest.on_adapter(update(&[("b", Some("2"))]), Instant::ZERO, &mut rings);
+    let kinds: Vec<_> = record::read(&rings.0[1])
+        .map(|record| (record.kind, record.values().count()))
+        .collect();
+    assert_eq!(
+        kinds,
+        [(Kind::Fields, 0), (Kind::Snapshot, 2), (Kind::Update, 1)]
+    );
+}
