@@ -402,6 +402,7 @@ impl UringReactor {
             let Some(conn) = self.conns.get_mut(noted.conn) else {
                 continue;
             };
+            debug_assert!(conn.in_batch, "two sends of one connection in a batch");
             conn.in_batch = false;
             if conn.closing || conn.out.is_failed() || result.is_err() {
                 continue;
