@@ -218,10 +218,13 @@ function showStatus(status) {
     closed: 'Closed',
   }[status.state];
   element('status').dataset.state = status.state;
+  element('data').toggleAttribute('data-stale', status.state !== 'streaming'); // old values look old
+  if (status.sessionId === null) element('granted').textContent = '–'; // whoever comes next grants anew
   element('status-text').textContent = text;
   element('toggle').textContent = { reconnecting: 'Retry now', closed: 'Connect' }[status.state] ?? 'Disconnect';
   const troubled = status.reason !== null && status.reason !== 'disconnected';
-  showNotice(troubled ? `${text}: ${status.reason}` : null);
+  // Without the state, so that an alert is not read out again with each try.
+  showNotice(troubled ? status.reason[0].toUpperCase() + status.reason.slice(1) : null);
 }
 
 function showNotice(text) {
@@ -318,6 +321,12 @@ function start() {
     element('countdown').textContent = retryAtMs === null ? '' : `in ${Math.max(0, Math.ceil((retryAtMs - Date.now()) / 1000))} s`;
   }, 100);
 
+  if (view.items.length === 0 || table.fields.length === 0) {
+    client.unsubscribe(subscription);
+    showStatus({ state: 'closed', reason: 'the address of this page names no items or no fields, as in ?items=item1,item2&fields=bid,ask', sessionId: null });
+    element('toggle').disabled = true;
+    return;
+  }
   client.connect();
 }
 

@@ -26,7 +26,8 @@
 //   'streaming'     a session is bound and the server was heard of recently
 //   'stalled'       the server should have said something and did not
 //   'reconnecting'  waiting until `retryAtMs` (Date.now() scale) for the next try
-//   'closed'        over, because of disconnect() or an error that a retry cannot cure (`reason`)
+//   'closed'        over, because of disconnect() or an error that a retry cannot cure
+// and `reason` telling the last trouble, null from the start or once a session streams.
 
 const VERSION = '2.5.0';
 const SUBPROTOCOL = `TLCP-${VERSION}.lightstreamer.com`;
@@ -161,6 +162,7 @@ export class TlcpClient {
   /** Starts, or skips the wait of 'reconnecting'. Without effect in the other states. */
   connect() {
     if (this.#status.state !== 'closed' && this.#status.state !== 'reconnecting') return;
+    if (this.#status.state === 'closed') this.#status = { ...this.#status, reason: null };
     this.#attempt = 0;
     this.#open();
   }
@@ -202,7 +204,7 @@ export class TlcpClient {
   // ---- the connection ----
 
   #open() {
-    this.#setStatus({ state: 'connecting', reason: null, retryAtMs: null, sessionId: null });
+    this.#setStatus({ state: 'connecting', retryAtMs: null, sessionId: null });
     let socket;
     try {
       socket = new this.#options.WebSocket(this.#options.url, SUBPROTOCOL);

@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import readline from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 
-import { CASES } from './clients/cases.mjs';
+import { CASE_NAMES, runCase } from './clients/cases.mjs';
 import { launchBrowser, serveClientPage } from './support/browser.mjs';
 import { checkDemoPage } from './support/demo_page.mjs';
 import { conflatedCase, fullSpeedCase, prepareReplays } from './support/replay.mjs';
@@ -27,6 +27,7 @@ import { BINARY, ROOT, bounded, startServer } from './support/server.mjs';
 const BACK_ENDS = ['uring', 'epoll'];
 const wanted = (process.env.BRIGHTWIRE_IO ?? BACK_ENDS.join(',')).split(',');
 const PYTHON = process.env.BRIGHTWIRE_PEERS_PYTHON ?? join(ROOT, 'target/peers-venv/bin/python');
+const PYTHON_CLIENT = join(ROOT, 'transport/tests/peers/clients/python_client.py');
 const RUST = process.env.BRIGHTWIRE_PEERS_RUST ?? join(ROOT, 'target/peers-rust/release/brightwire-peer-rust');
 // null: the client's own choice, which must end on WebSocket too.
 const TRANSPORTS = [null, 'WS-STREAMING'];
@@ -75,18 +76,18 @@ for (const io of BACK_ENDS) {
 
       describe(`Node client, ${how}`, () => {
         const ls = createRequire(import.meta.url)('lightstreamer-client-node');
-        for (const [name, run] of Object.entries(CASES)) test(name, () => run({ ls, ...options() }));
+        for (const name of CASE_NAMES) test(name, () => runCase(name, { ls, ...options() }));
       });
 
       describe(`web client in Chromium, ${how}`, () => {
         let page;
         before(async () => { if (browser) page = await serveClientPage(browser); });
         after(() => page?.close());
-        for (const name of Object.keys(CASES)) peer(name, web, () => page.run(name, options()));
+        for (const name of CASE_NAMES) peer(name, web, () => page.run(name, options()));
       });
 
       peer(`Python client, ${how}`, needs(existsSync(PYTHON), 'lightstreamer-client-lib'), (t) =>
-        runProcess(t, PYTHON, [join(import.meta.dirname, 'clients/python_client.py'), options().address, ...(transport ? [transport] : [])], 8));
+        runProcess(t, PYTHON, [PYTHON_CLIENT, options().address, ...(transport ? [transport] : [])], 8));
     }
 
     peer('Rust client', needs(existsSync(RUST), 'lightstreamer-rs'), (t) => runProcess(t, RUST, [`http://${server.address}`], 7));

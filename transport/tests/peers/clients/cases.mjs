@@ -1,8 +1,8 @@
 // What every official JavaScript client must see, once for Node and once for browsers: both packages have
 // the same interface, and this file uses nothing of either environment but timers.
 //
-// A case gets `{ ls, address, transport }`: the client module, the server's http address, and a forced
-// transport or null. It resolves, or rejects with what went wrong.
+// The environment of a case is `{ ls, address, transport }`: the client module, the server's http address,
+// and a forced transport or null. A case resolves, or rejects with what went wrong.
 
 const ADAPTER = 'QUOTE_ADAPTER';
 const ITEMS = ['item1', 'item2', 'item3'];
@@ -49,9 +49,10 @@ function check(condition, what) {
 }
 
 /** A client whose status, errors and properties are recorded. */
-function makeClient({ ls, address, transport }, adapterSet = 'DEMO') {
+function makeClient({ ls, address, transport, clients }, adapterSet = 'DEMO') {
   const events = new Events();
   const client = new ls.LightstreamerClient(address, adapterSet);
+  clients.push(client);
   const seen = { client, events, statuses: [], errors: [], properties: [] };
   client.addListener({
     onStatusChange: events.on((status) => seen.statuses.push(status)),
@@ -108,7 +109,7 @@ function record(seen, update, fields) {
   seen.updates.push({ item, position: update.getItemPos(), snapshot: update.isSnapshot(), values });
 }
 
-export const CASES = {
+const CASES = {
   async 'connects and disconnects'(env) {
     const seen = makeClient(env);
     await connect(seen);
@@ -199,6 +200,22 @@ export const CASES = {
   },
 };
 
+export const CASE_NAMES = Object.keys(CASES);
+
+export function runCase(name, env) {
+  return withClients(env, CASES[name]);
+}
+
+/** Runs `run` and leaves no client behind, whatever happens: a forgotten one would try to connect for ever. */
+async function withClients(env, run) {
+  const clients = [];
+  try {
+    return await run({ ...env, clients });
+  } finally {
+    for (const client of clients) client.disconnect(); // without effect on a disconnected one
+  }
+}
+
 async function refused(env, options, code) {
   const seen = makeClient(env);
   await connect(seen);
@@ -215,7 +232,11 @@ async function refused(env, options, code) {
  * Collects all updates of a subscription until `done(rows)` holds; `rows` maps an item to its latest values.
  * Resolves to the updates in order, each `{ item, values, atMs }`.
  */
-export async function collect(env, { items, fields, adapter, frequency, done }) {
+export function collect(env, wanted) {
+  return withClients(env, (own) => collectWith(own, wanted));
+}
+
+async function collectWith(env, { items, fields, adapter, frequency, done }) {
   const seen = makeClient(env);
   await connect(seen);
   const list = subscribe(env, seen, { items, fields, adapter, frequency });

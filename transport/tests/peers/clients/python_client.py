@@ -63,12 +63,17 @@ class Connection(ClientListener):
 
     def __enter__(self):
         self.client.connect()
-        self.events.until(lambda: self.status() == "CONNECTED:WS-STREAMING", "CONNECTED:WS-STREAMING")
+        try:
+            self.events.until(lambda: self.status() == "CONNECTED:WS-STREAMING", "CONNECTED:WS-STREAMING")
+        except BaseException:
+            self.client.disconnect()
+            raise
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, failure, *_):
         self.client.disconnect()
-        self.events.until(lambda: self.status() == "DISCONNECTED", "DISCONNECTED")
+        if failure is None:  # else the first failure is the one to tell
+            self.events.until(lambda: self.status() == "DISCONNECTED", "DISCONNECTED")
 
     def subscribe(self, **options):
         return Seen(self, **options)
@@ -182,9 +187,12 @@ def gets_the_bandwidth_it_asks_for(address, transport):
 def is_told_of_an_unknown_adapter_set(address, transport):
     connection = Connection(address, transport, "NO_SUCH_SET")
     connection.client.connect()
-    connection.events.until(lambda: connection.errors, "onServerError")
-    assert connection.errors[0] == (2, "Requested Adapter Set not available"), connection.errors
-    connection.events.until(lambda: connection.status() == "DISCONNECTED", "DISCONNECTED")
+    try:
+        connection.events.until(lambda: connection.errors, "onServerError")
+        assert connection.errors[0] == (2, "Requested Adapter Set not available"), connection.errors
+        connection.events.until(lambda: connection.status() == "DISCONNECTED", "DISCONNECTED")
+    finally:
+        connection.client.disconnect()
 
 
 def is_told_of_a_mode_the_item_does_not_have(address, transport):

@@ -182,6 +182,10 @@ test('silence is noticed: stalled after keep-alive + 2 s, reconnecting after 3 s
   assert.equal(client.status.state, 'reconnecting');
   assert.ok(sockets[0].closed);
   assert.equal(client.status.retryAtMs, clock.now() + 500);
+  clock.advance(500);
+  open('S2');
+  assert.equal(client.status.reason, null);
+  states.splice(6);
   assert.deepEqual(states, ['connecting', 'streaming', 'stalled', 'streaming', 'stalled', 'reconnecting']);
 });
 
@@ -214,6 +218,7 @@ test('an unanswered connection is given up and tried again, later and later', ()
   assert.equal(client.status.state, 'reconnecting');
   clock.advance(500);
   assert.equal(sockets.length, 2);
+  assert.deepEqual([client.status.state, client.status.reason], ['connecting', 'the server did not answer in time']);
   sockets[1].onclose();
   clock.advance(999);
   assert.equal(sockets.length, 2);

@@ -25,8 +25,8 @@ export function launchBrowser(executablePath) {
 
 const HTML = `<!doctype html><meta charset="utf-8"><title>web client</title><script type="module">
 import * as ls from '/client.js';
-import { CASES } from '/cases.mjs';
-window.runCase = (name, options) => CASES[name]({ ls, ...options });
+import { runCase } from '/cases.mjs';
+window.runCase = (name, options) => runCase(name, { ls, ...options });
 </script>`;
 
 /** Serves the client from another origin than the server's, as an application's web server would. */
