@@ -156,7 +156,12 @@ fn serve(plan: Plan, ports: PortsFile) -> Result<ExitCode, Box<dyn Error>> {
             EnvFilter::try_from_env("BRIGHTWIRE_LOG").unwrap_or_else(|_| EnvFilter::new("info")),
         )
         .init();
-    server::run(plan, ports.ports_file)?;
+    server::run(plan, ports.ports_file, |addresses| {
+        for (name, address) in addresses {
+            let printed = print(&format!("{name}: http://{address}/\n"));
+            debug_assert!(printed.is_ok());
+        }
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

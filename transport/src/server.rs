@@ -1,11 +1,418 @@
 //! The server: everything that a plan asks for, running together.
 
+use crate::adapter::demo::Demo;
+use crate::adapter::feed::FeedCapacity;
+use crate::adapter::{self, DataAdapter, RunningAdapter};
+use crate::config::plan::{
+    AdapterSetPlan, DataAdapterPlan, DataKind, IoChoice, MetadataPlan, Origins, Pace, Plan,
+    Threading,
+};
+use crate::lifecycle::{self, StopSignal};
+use crate::net::connection::Settings;
+use crate::net::listener::{self, Options};
+use crate::reactor::Reactor;
+use crate::reactor::epoll::EpollReactor;
+use crate::reactor::probe::{self, Features};
+use crate::reactor::uring::UringReactor;
+use crate::runtime::clock::Clock;
+use crate::runtime::host::{self, HostKind, HostWaker};
+use crate::runtime::ingest_core::IngestCore;
+use crate::runtime::park::Park;
+use crate::runtime::rings::{self, Capacities, Command, ShardRings};
+use crate::runtime::shard_core::{Setup, ShardCore};
+use crate::runtime::topology;
+use crate::wire::ws::OriginPolicy;
+use engine::counters::{Counter, Counters};
+use engine::ingest::Ingest;
+use engine::limits::Limits;
+use engine::metadata::AdapterSets;
+use engine::metadata::literal::Literal;
+use engine::shard::{Config, Shard};
 use std::error::Error;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
-use crate::config::Plan;
+/// Bytes of the ring between a data adapter and ingest: some tens of thousands of events. (guess)
+const FEED_RING_BYTES: usize = 4 << 20;
+/// Subscriptions that a data adapter may be behind with before ingest keeps them.
+const FEED_COMMANDS: usize = 4096;
 
-/// Runs the server until it is told to stop.
-pub fn run(_plan: Plan, _ports_file: Option<PathBuf>) -> Result<(), Box<dyn Error>> {
-    Err("not built yet".into())
+/// The I/O back end of all shards.
+#[derive(Clone, Copy)]
+enum BackEnd {
+    Uring(Features),
+    Epoll,
+}
+
+type Outcome = Result<Vec<Counters>, String>;
+
+/// Runs the server until it is told to stop by a signal. `started` is called with the addresses on which it listens,
+/// once it does.
+pub fn run(
+    plan: Plan,
+    ports_file: Option<PathBuf>,
+    started: impl FnOnce(&[(String, SocketAddr)]),
+) -> Result<(), Box<dyn Error>> {
+    let stop = StopSignal::install()?;
+    let (back_end, host_kind) = choose_io(plan.io)?;
+    let clock = Clock::start();
+    let capacities = Capacities {
+        data_bytes: plan.rings.data_ring_bytes,
+        messages: plan.rings.control_ring_len,
+    };
+    let (ingest_rings, shard_rings, mut control) = rings::rings(plan.shards, capacities);
+    let (mut listeners, addresses) = listen(&plan)?;
+    let (sets, adapters) = start_adapters(&plan.adapter_sets, &ingest_rings.park)?;
+    let ingest = Ingest::new(
+        plan.shards,
+        plan.sessions.subscription_linger,
+        limits(&plan),
+    );
+    let ingest = IngestCore::new(ingest, sets, adapters, ingest_rings, clock);
+
+    let (ended, source) = host::wake_pair()?;
+    let mut threads = Vec::new();
+    let mut setups = shard_rings
+        .into_iter()
+        .map(|rings| setup(&plan, rings, clock));
+    match plan.threading {
+        Threading::Dedicated => {
+            let (spin, core) = (plan.spin, plan.placement.ingest);
+            threads.push(spawn("ingest", ended.clone(), move || {
+                run_ingest(ingest, host_kind, core, spin)
+            })?);
+            for (index, setup) in setups.enumerate() {
+                let listeners = listeners.pop().expect("as many as shards");
+                let (core, max) = (
+                    plan.placement.shards.get(index).copied().flatten(),
+                    plan.sessions.connections_max,
+                );
+                let run = move || run_shard(setup, listeners, back_end, core, max, None);
+                threads.push(spawn(&format!("shard-{index}"), ended.clone(), run)?);
+            }
+        }
+        Threading::Shared => {
+            let setup = setups.next().expect("shared threading has one shard");
+            let listeners = listeners.pop().expect("as many as shards");
+            let (core, max) = (
+                plan.placement.shards.first().copied().flatten(),
+                plan.sessions.connections_max,
+            );
+            threads.push(spawn("shard-0", ended.clone(), move || {
+                run_shard(setup, listeners, back_end, core, max, Some(ingest))
+            })?);
+        }
+    }
+    if let Some(path) = ports_file {
+        lifecycle::write_ports_file(&path, &addresses)?;
+    }
+    started(&addresses);
+
+    // The control core: from here on this thread only waits.
+    let reason = host::run(
+        host_kind,
+        "control",
+        plan.placement.control,
+        |host| async move {
+            let mut ended = host.waiter(source)?;
+            let signal = async { stop.wait(&host).await.map(|signal| format!("{signal:?}")) };
+            let core_ended = async {
+                ended
+                    .wait(None)
+                    .await
+                    .map(|_| "a core has ended".to_owned())
+            };
+            smol::future::or(signal, core_ended).await
+        },
+    )??;
+    tracing::info!("stopping: {reason}");
+    for (commands, park) in &mut control.cores {
+        let _full_of_stops = commands.push(Command::Stop);
+        park.wake_if_parked();
+    }
+    finish(threads)
+}
+
+fn finish(threads: Vec<JoinHandle<Outcome>>) -> Result<(), Box<dyn Error>> {
+    let mut failures = Vec::new();
+    let mut totals = [0; Counter::ALL.len()];
+    for thread in threads {
+        let name = thread.thread().name().unwrap_or_default().to_owned();
+        match thread.join() {
+            Ok(Ok(counters)) => {
+                for (total, counter) in totals.iter_mut().zip(Counter::ALL) {
+                    *total += counters
+                        .iter()
+                        .map(|counters| counters.get(*counter))
+                        .sum::<u64>();
+                }
+            }
+            Ok(Err(error)) => failures.push(format!("{name}: {error}")),
+            Err(_) => failures.push(format!("{name}: panicked")),
+        }
+    }
+    for (total, counter) in totals
+        .iter()
+        .zip(Counter::ALL)
+        .filter(|(total, _)| **total > 0)
+    {
+        tracing::info!("{}: {total} {}", counter.name(), counter.unit());
+    }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(failures.join("; ").into())
+    }
+}
+
+/// The back end for shards and the host for ingest and control. Steps down where that is allowed, and says so.
+fn choose_io(choice: IoChoice) -> Result<(BackEnd, HostKind), String> {
+    if choice == IoChoice::Epoll {
+        tracing::info!("shards use epoll, as configured");
+        return Ok((BackEnd::Epoll, HostKind::Smol));
+    }
+    let probe = probe::probe();
+    match &probe.obstacle {
+        None => {
+            tracing::info!("shards use io_uring: {probe}");
+            Ok((BackEnd::Uring(probe.features), HostKind::Auto))
+        }
+        Some(obstacle) if choice == IoChoice::Uring => {
+            Err(format!("io = \"uring\" is configured, but: {obstacle}"))
+        }
+        Some(obstacle) => {
+            tracing::warn!("shards use epoll: {obstacle}");
+            Ok((BackEnd::Epoll, HostKind::Smol))
+        }
+    }
+}
+
+/// For each shard its listening sockets, one per listener of the plan; and where these are.
+#[expect(clippy::type_complexity)]
+fn listen(
+    plan: &Plan,
+) -> Result<(Vec<Vec<TcpListener>>, Vec<(String, SocketAddr)>), Box<dyn Error>> {
+    let mut by_shard: Vec<Vec<TcpListener>> = (0..plan.shards).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    for listener in &plan.listeners {
+        let options = Options {
+            backlog: plan.socket.backlog,
+            notsent_lowat_bytes: plan.socket.notsent_lowat,
+            // A client that reads nothing is the engine's to judge: the kernel must not be quicker.
+            user_timeout: plan.socket.write_timeout,
+            send_buffer_bytes: plan.socket.send_buffer.map(|bytes| bytes as usize),
+            ..Options::new(listener.address)
+        };
+        let sockets = listener::listen(&options, plan.shards)?;
+        addresses.push((listener.name.clone(), sockets[0].local_addr()?));
+        for (shard, socket) in by_shard.iter_mut().zip(sockets) {
+            shard.push(socket);
+        }
+    }
+    Ok((by_shard, addresses))
+}
+
+fn start_adapters(
+    plans: &[AdapterSetPlan],
+    ingest: &Arc<Park>,
+) -> Result<(AdapterSets, Vec<RunningAdapter>), Box<dyn Error>> {
+    let mut sets = AdapterSets::default();
+    let mut running = Vec::new();
+    for set in plans {
+        let metadata = match set.metadata {
+            MetadataPlan::Literal => Literal::default(),
+        };
+        let names: Vec<&str> = set.data.iter().map(|data| data.name.as_str()).collect();
+        sets.add(&set.name, metadata, &names);
+        for data in &set.data {
+            let ingest = Arc::clone(ingest);
+            let capacity = FeedCapacity {
+                ring_bytes: FEED_RING_BYTES,
+                commands: FEED_COMMANDS,
+            };
+            running.push(adapter::spawn(
+                &data.name,
+                data_adapter(data)?,
+                capacity,
+                move || ingest.wake_if_parked(),
+            )?);
+        }
+    }
+    Ok((sets, running))
+}
+
+fn data_adapter(plan: &DataAdapterPlan) -> Result<Arc<dyn DataAdapter>, Box<dyn Error>> {
+    Ok(match &plan.kind {
+        DataKind::Demo { rate } => Arc::new(Demo::new(*rate, fastrand::u64(..))?),
+        DataKind::Replay { file, pace, looped } => {
+            let _ = (file, pace, looped);
+            return Err("soon".into());
+        }
+    })
+}
+
+fn limits(plan: &Plan) -> Limits {
+    Limits {
+        request_bytes_max: plan.sessions.request_limit,
+        sessions_max: plan.sessions.sessions_max,
+        ..Limits::DEFAULT
+    }
+}
+
+/// What one shard is told; made on the thread that spawns it, since [`Shard`] itself cannot leave its own.
+struct ShardSetup {
+    config: Config,
+    rings: ShardRings,
+    connections: Arc<Settings>,
+    head_timeout: std::time::Duration,
+    spin: std::time::Duration,
+    clock: Clock,
+}
+
+fn setup(plan: &Plan, rings: ShardRings, clock: Clock) -> ShardSetup {
+    let sessions = &plan.sessions;
+    let config = Config {
+        shard: rings.shard,
+        shards: u16::try_from(plan.shards).expect("the plan bounds the shards"),
+        server_name: sessions.server_name.clone(),
+        keepalive_default: sessions.keepalive_default,
+        keepalive_min: sessions.keepalive_min,
+        keepalive_max: sessions.keepalive_max,
+        session_timeout: sessions.session_timeout,
+        recovery_timeout: sessions.recovery_timeout,
+        idle_timeout: sessions.idle_timeout,
+        write_timeout: plan.socket.write_timeout,
+        limits: limits(plan),
+        ..Config::default()
+    };
+    let origins = match &plan.origins {
+        Origins::All => OriginPolicy::Any,
+        Origins::Only(origins) => OriginPolicy::Listed(origins.clone()),
+    };
+    let connections = Settings {
+        request_bytes_max: sessions.request_limit,
+        origins,
+        server_name: sessions.server_name.clone(),
+        ..Settings::default()
+    };
+    ShardSetup {
+        config,
+        rings,
+        connections: Arc::new(connections),
+        head_timeout: sessions.head_timeout,
+        spin: plan.spin,
+        clock,
+    }
+}
+
+fn run_ingest(
+    ingest: IngestCore,
+    kind: HostKind,
+    core: Option<usize>,
+    spin: std::time::Duration,
+) -> Outcome {
+    let run = || -> io::Result<Counters> {
+        let (waker, source) = host::wake_pair()?;
+        ingest.park().set_wake(move || waker.wake());
+        host::run(kind, "ingest", core, |host| async move {
+            let waiter = host.waiter(source)?;
+            ingest.run(host, waiter, spin).await
+        })?
+    };
+    run()
+        .map(|counters| vec![counters])
+        .map_err(|error| error.to_string())
+}
+
+fn run_shard(
+    setup: ShardSetup,
+    listeners: Vec<TcpListener>,
+    back_end: BackEnd,
+    core: Option<usize>,
+    connections_max: usize,
+    ingest: Option<IngestCore>,
+) -> Outcome {
+    let run = || -> io::Result<Vec<Counters>> {
+        if let Some(core) = core {
+            topology::pin_current_thread(core)?;
+        }
+        match back_end {
+            BackEnd::Uring(features) => drive(
+                UringReactor::new(features, connections_max)?,
+                setup,
+                listeners,
+                ingest,
+            ),
+            BackEnd::Epoll => drive(
+                EpollReactor::new(connections_max)?,
+                setup,
+                listeners,
+                ingest,
+            ),
+        }
+    };
+    run().map_err(|error| error.to_string())
+}
+
+fn drive(
+    mut reactor: impl Reactor,
+    setup: ShardSetup,
+    listeners: Vec<TcpListener>,
+    ingest: Option<IngestCore>,
+) -> io::Result<Vec<Counters>> {
+    for (index, listener) in listeners.into_iter().enumerate() {
+        reactor.listen(listener, u32::try_from(index).expect("listeners are few"))?;
+    }
+    let ShardSetup {
+        config,
+        rings,
+        connections,
+        head_timeout,
+        spin,
+        clock,
+    } = setup;
+    let random = || {
+        let mut bytes = [0; engine::shard::session_id::RANDOM_BYTES];
+        getrandom::fill(&mut bytes).expect("the kernel gives random bytes");
+        bytes
+    };
+    let shard = Shard::new(config, random);
+    let core = ShardCore::new(
+        reactor,
+        Setup {
+            shard,
+            rings,
+            connections,
+            head_timeout,
+            spin,
+            clock,
+        },
+    );
+    match ingest {
+        None => core.run().map(|counters| vec![counters]),
+        Some(ingest) => core
+            .run_with(ingest)
+            .map(|(shard, ingest)| vec![shard, ingest]),
+    }
+}
+
+/// Starts a core's thread. However it ends, the control core hears of it.
+fn spawn(
+    name: &str,
+    ended: HostWaker,
+    run: impl FnOnce() -> Outcome + Send + 'static,
+) -> io::Result<JoinHandle<Outcome>> {
+    struct Tell(HostWaker);
+    impl Drop for Tell {
+        fn drop(&mut self) {
+            self.0.wake();
+        }
+    }
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _tell = Tell(ended);
+        run()
+    })
 }

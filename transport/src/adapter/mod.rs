@@ -16,8 +16,7 @@ pub mod inbox;
 mod market;
 mod pace;
 mod record;
-pub mod replay;
-mod replay_file;
+
 #[cfg(test)]
 mod testkit;
 
@@ -88,6 +87,11 @@ pub struct RunningAdapter {
 }
 
 impl RunningAdapter {
+    /// The adapter's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// See [`DataAdapter::is_snapshot_available`].
     pub fn is_snapshot_available(&self, item: &str) -> bool {
         self.adapter.is_snapshot_available(item)

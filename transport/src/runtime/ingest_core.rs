@@ -43,18 +43,45 @@ struct Adapter {
 
 impl IngestCore {
     /// `adapters` are in the order of their numbers in `sets`.
-    pub fn new(ingest: Ingest, sets: AdapterSets, adapters: Vec<RunningAdapter>, rings: IngestRings, clock: Clock) -> Self {
-        let adapter = |running| Adapter { running, commands: VecDeque::new(), reported_dead: false };
+    pub fn new(
+        ingest: Ingest,
+        sets: AdapterSets,
+        adapters: Vec<RunningAdapter>,
+        rings: IngestRings,
+        clock: Clock,
+    ) -> Self {
+        let adapter = |running| Adapter {
+            running,
+            commands: VecDeque::new(),
+            reported_dead: false,
+        };
         let answers = rings.answer.iter().map(|_| VecDeque::new()).collect();
-        Self { ingest, sets, adapters: adapters.into_iter().map(adapter).collect(), rings, answers, clock, stopped: false }
+        Self {
+            ingest,
+            sets,
+            adapters: adapters.into_iter().map(adapter).collect(),
+            rings,
+            answers,
+            clock,
+            stopped: false,
+        }
     }
 
     /// Takes turns on a host until the control core says stop, sleeping when there is nothing to do.
-    pub async fn run(mut self, host: Host, mut waiter: Waiter, spin: Duration) -> io::Result<Counters> {
+    pub async fn run(
+        mut self,
+        host: Host,
+        mut waiter: Waiter,
+        spin: Duration,
+    ) -> io::Result<Counters> {
         let park = Arc::clone(self.park());
         let mut idle_since = None;
-        while !self.stopped {
-            if self.turn() || !self.is_idle() {
+        loop {
+            let worked = self.turn();
+            if self.stopped {
+                return Ok(self.finish());
+            }
+            if worked || !self.is_idle() {
                 idle_since = None;
                 host.yield_now().await;
                 continue;
@@ -67,11 +94,12 @@ impl IngestCore {
             }
             park.going_to_sleep();
             if self.is_idle() {
-                waiter.wait(self.next_deadline().map(|at| at.since(now))).await?;
+                waiter
+                    .wait(self.next_deadline().map(|at| at.since(now)))
+                    .await?;
             }
             park.awake();
         }
-        Ok(self.finish())
     }
 
     /// Ends the data adapters.
@@ -94,7 +122,10 @@ impl IngestCore {
         self.rings.demand.iter().all(rtrb::Consumer::is_empty)
             && self.rings.ask.iter().all(rtrb::Consumer::is_empty)
             && self.rings.command.is_empty()
-            && self.adapters.iter().all(|adapter| adapter.running.inbox.is_empty() && adapter.commands.is_empty())
+            && self
+                .adapters
+                .iter()
+                .all(|adapter| adapter.running.inbox.is_empty() && adapter.commands.is_empty())
             && self.answers.iter().all(VecDeque::is_empty)
             && !self.ingest.owes()
     }
@@ -128,7 +159,8 @@ impl IngestCore {
         for (shard, ring) in self.rings.demand.iter_mut().enumerate() {
             for _ in 0..REQUESTS_PER_TURN {
                 let Ok(demand) = ring.pop() else { break };
-                self.ingest.on_demand(shard_id(shard), demand, now, &mut self.rings.data);
+                self.ingest
+                    .on_demand(shard_id(shard), demand, now, &mut self.rings.data);
                 worked = true;
             }
         }
@@ -139,7 +171,9 @@ impl IngestCore {
         let mut worked = false;
         for (shard, answers) in self.answers.iter_mut().enumerate() {
             for _ in 0..REQUESTS_PER_TURN {
-                let Ok(ask) = self.rings.ask[shard].pop() else { break };
+                let Ok(ask) = self.rings.ask[shard].pop() else {
+                    break;
+                };
                 answers.push_back(self.sets.answer(shard_id(shard), &ask));
             }
             while let Some(answer) = answers.pop_front() {
@@ -162,13 +196,23 @@ impl IngestCore {
         while let Some(effect) = self.ingest.poll_effect() {
             worked = true;
             match effect {
-                IngestEffect::Subscribe { adapter, item, name } => {
+                IngestEffect::Subscribe {
+                    adapter,
+                    item,
+                    name,
+                } => {
                     let adapter = &mut self.adapters[usize::from(adapter.0)];
-                    self.ingest.on_subscribed(item, adapter.running.is_snapshot_available(&name));
-                    adapter.commands.push_back(FeedCommand::Subscribe { item, name: name.into() });
+                    self.ingest
+                        .on_subscribed(item, adapter.running.is_snapshot_available(&name));
+                    adapter.commands.push_back(FeedCommand::Subscribe {
+                        item,
+                        name: name.into(),
+                    });
                 }
                 IngestEffect::Unsubscribe { adapter, item } => {
-                    self.adapters[usize::from(adapter.0)].commands.push_back(FeedCommand::Unsubscribe { item });
+                    self.adapters[usize::from(adapter.0)]
+                        .commands
+                        .push_back(FeedCommand::Unsubscribe { item });
                 }
             }
         }
@@ -187,13 +231,23 @@ impl IngestCore {
     }
 
     fn take_events(&mut self, now: Instant) -> bool {
-        let Self { ingest, adapters, rings, .. } = self;
+        let Self {
+            ingest,
+            adapters,
+            rings,
+            ..
+        } = self;
         let mut events = 0;
         for adapter in adapters {
-            events += adapter.running.inbox.drain(EVENTS_PER_TURN, |event| ingest.on_adapter(event, now, &mut rings.data));
+            events += adapter.running.inbox.drain(EVENTS_PER_TURN, |event| {
+                ingest.on_adapter(event, now, &mut rings.data)
+            });
             if adapter.running.inbox.is_dead() && !adapter.reported_dead {
                 adapter.reported_dead = true;
-                tracing::error!(adapter = adapter.running.name(), "a data adapter has ended; its items stay as they are");
+                tracing::error!(
+                    adapter = adapter.running.name(),
+                    "a data adapter has ended; its items stay as they are"
+                );
             }
         }
         events > 0

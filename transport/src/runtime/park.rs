@@ -20,7 +20,10 @@ pub struct Park {
 impl Park {
     /// Of a core that is awake.
     pub fn new() -> Self {
-        Self { parked: CachePadded::new(AtomicBool::new(false)), wake: OnceLock::new() }
+        Self {
+            parked: CachePadded::new(AtomicBool::new(false)),
+            wake: OnceLock::new(),
+        }
     }
 
     /// Tells how the core is woken. The core calls it once, before it first parks.
@@ -34,7 +37,9 @@ impl Park {
     pub fn wake_if_parked(&self) {
         fence(Ordering::SeqCst);
         if self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::Relaxed) {
-            self.wake.get().expect("a parked core has said how it is woken")();
+            self.wake
+                .get()
+                .expect("a parked core has said how it is woken")();
         }
     }
 

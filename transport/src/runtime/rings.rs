@@ -100,11 +100,18 @@ pub struct ControlRings {
 }
 
 /// Makes all the rings of a server with `shards` shards.
-pub fn rings(shards: usize, capacities: Capacities) -> (IngestRings, Vec<ShardRings>, ControlRings) {
+pub fn rings(
+    shards: usize,
+    capacities: Capacities,
+) -> (IngestRings, Vec<ShardRings>, ControlRings) {
     let ingest_park = Arc::new(Park::new());
-    let parks: Vec<_> = std::iter::repeat_with(|| Arc::new(Park::new())).take(shards).collect();
+    let parks: Vec<_> = std::iter::repeat_with(|| Arc::new(Park::new()))
+        .take(shards)
+        .collect();
     let (ingest_command, command) = RingBuffer::new(COMMANDS);
-    let mut control = ControlRings { cores: vec![(ingest_command, Arc::clone(&ingest_park))] };
+    let mut control = ControlRings {
+        cores: vec![(ingest_command, Arc::clone(&ingest_park))],
+    };
     let mut ingest = IngestRings {
         data: DataWriter { rings: Vec::new() },
         demand: Vec::new(),
@@ -120,14 +127,22 @@ pub fn rings(shards: usize, capacities: Capacities) -> (IngestRings, Vec<ShardRi
         let (ask_in, ask_out) = RingBuffer::new(capacities.messages);
         let (answer_in, answer_out) = RingBuffer::new(capacities.messages);
         let (command_in, command_out) = RingBuffer::new(COMMANDS);
-        ingest.data.rings.push(DataRing { ring: data_in, staged: Vec::new(), room: capacities.data_bytes, reader: Arc::clone(park) });
+        ingest.data.rings.push(DataRing {
+            ring: data_in,
+            staged: Vec::new(),
+            room: capacities.data_bytes,
+            reader: Arc::clone(park),
+        });
         ingest.demand.push(demand_out);
         ingest.ask.push(ask_out);
         ingest.answer.push(answer_in);
         control.cores.push((command_in, Arc::clone(park)));
         ends.push(ShardRings {
             shard: ShardId(u16::try_from(index).expect("shards are few")),
-            data: DataReader { ring: data_out, straddling: Vec::new() },
+            data: DataReader {
+                ring: data_out,
+                straddling: Vec::new(),
+            },
             demand: demand_in,
             ask: ask_in,
             answer: answer_out,
@@ -141,7 +156,11 @@ pub fn rings(shards: usize, capacities: Capacities) -> (IngestRings, Vec<ShardRi
     }
     for from in 0..shards {
         for to in 0..shards {
-            let (writer, reader) = if from == to { (None, None) } else { Some(RingBuffer::new(capacities.messages)).unzip() };
+            let (writer, reader) = if from == to {
+                (None, None)
+            } else {
+                Some(RingBuffer::new(capacities.messages)).unzip()
+            };
             ends[from].to_shards.push(writer);
             ends[to].from_shards[from] = reader;
         }
@@ -185,7 +204,9 @@ impl DataWriter {
             if ring.staged.is_empty() {
                 continue;
             }
-            ring.ring.push_entire_slice(&ring.staged).expect("staged within the room");
+            ring.ring
+                .push_entire_slice(&ring.staged)
+                .expect("staged within the room");
             ring.staged.clear();
             ring.reader.wake_if_parked();
         }
@@ -220,7 +241,9 @@ impl DataReader {
     /// Lends what is there, at most `bytes_max` (which must hold the largest record), as up to three runs of whole
     /// records. Returns the bytes read.
     pub fn drain(&mut self, bytes_max: usize, mut take: impl FnMut(&[u8])) -> usize {
-        let Ok(chunk) = self.ring.read_chunk(self.ring.slots().min(bytes_max)) else { return 0 };
+        let Ok(chunk) = self.ring.read_chunk(self.ring.slots().min(bytes_max)) else {
+            return 0;
+        };
         let (head, tail) = chunk.as_slices();
         let mut used = record::split(head);
         if used > 0 {
@@ -232,7 +255,8 @@ impl DataReader {
         if !rest.is_empty() {
             self.straddling.clear();
             self.straddling.extend_from_slice(rest);
-            self.straddling.extend_from_slice(&tail[..tail.len().min(record::HEAD_BYTES)]);
+            self.straddling
+                .extend_from_slice(&tail[..tail.len().min(record::HEAD_BYTES)]);
             let missing = record::length(&self.straddling).map(|length| length - rest.len());
             if let Some(missing) = missing.filter(|missing| *missing <= tail.len()) {
                 self.straddling.truncate(rest.len());
@@ -264,7 +288,13 @@ mod tests {
     /// cuts them.
     #[test]
     fn records_survive_the_end_of_the_ring() {
-        let (mut ingest, mut shards, _) = rings(1, Capacities { data_bytes: 331, messages: 1 });
+        let (mut ingest, mut shards, _) = rings(
+            1,
+            Capacities {
+                data_bytes: 331,
+                messages: 1,
+            },
+        );
         let reader = &mut shards[0].data;
         let (mut written, mut seen) = (0u64, 0u64);
         let mut scratch = Vec::new();

@@ -12,6 +12,7 @@ use crate::net::outbox;
 use crate::reactor::{ConnId, Event, EventSink, Reactor};
 use crate::wire::ws::{CloseCode, Upgrade};
 use engine::counters::Counters;
+use engine::ids::ShardId;
 use engine::ingest::demand::Demand;
 use engine::metadata::Ask;
 use engine::shard::{Effect, Outbox, Peer, Shard};
@@ -118,8 +119,14 @@ impl<R: Reactor> ShardCore<R> {
                 speakers: Vec::new(),
                 answered: Vec::new(),
                 finished: Vec::new(),
-                heads: Deadlines { after: setup.head_timeout, queue: VecDeque::new() },
-                closings: Deadlines { after: CLOSING_TIMEOUT, queue: VecDeque::new() },
+                heads: Deadlines {
+                    after: setup.head_timeout,
+                    queue: VecDeque::new(),
+                },
+                closings: Deadlines {
+                    after: CLOSING_TIMEOUT,
+                    queue: VecDeque::new(),
+                },
                 events: 0,
             },
             rings: setup.rings,
@@ -172,8 +179,17 @@ impl<R: Reactor> ShardCore<R> {
         if !idle(self) {
             return Some(Duration::ZERO); // something came between looking and saying
         }
-        let deadlines = [self.desk.shard.next_deadline(), self.desk.heads.next(), self.desk.closings.next(), ingest.and_then(IngestCore::next_deadline)];
-        deadlines.into_iter().flatten().min().map(|at| at.since(now))
+        let deadlines = [
+            self.desk.shard.next_deadline(),
+            self.desk.heads.next(),
+            self.desk.closings.next(),
+            ingest.and_then(IngestCore::next_deadline),
+        ];
+        deadlines
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at.since(now))
     }
 
     /// Whether there is nothing to do but wait for sockets, other cores and time.
@@ -182,7 +198,11 @@ impl<R: Reactor> ShardCore<R> {
         rings.data.is_empty()
             && rings.answer.is_empty()
             && rings.command.is_empty()
-            && rings.from_shards.iter().flatten().all(rtrb::Consumer::is_empty)
+            && rings
+                .from_shards
+                .iter()
+                .flatten()
+                .all(rtrb::Consumer::is_empty)
             && self.demands.is_empty()
             && self.asks.is_empty()
             && !self.desk.shard.has_output()
@@ -210,20 +230,29 @@ impl<R: Reactor> ShardCore<R> {
 
     fn take_records(&mut self) {
         let Self { rings, desk, .. } = self;
-        desk.events += rings.data.drain(RECORD_BYTES_PER_TURN, |records| desk.shard.on_records(records, desk.now));
+        desk.events += rings.data.drain(RECORD_BYTES_PER_TURN, |records| {
+            desk.shard.on_records(records, desk.now)
+        });
     }
 
     fn take_messages(&mut self) {
         for _ in 0..MESSAGES_PER_TURN {
-            let Ok(answer) = self.rings.answer.pop() else { break };
+            let Ok(answer) = self.rings.answer.pop() else {
+                break;
+            };
             self.desk.shard.on_answer(answer, self.desk.now);
         }
         for from in 0..self.rings.from_shards.len() {
             for _ in 0..MESSAGES_PER_TURN {
-                let Some(Ok(post)) = self.rings.from_shards[from].as_mut().map(rtrb::Consumer::pop) else { break };
+                let Some(Ok(post)) = self.rings.from_shards[from]
+                    .as_mut()
+                    .map(rtrb::Consumer::pop)
+                else {
+                    break;
+                };
                 match post {
                     ShardPost::Message(message) => {
-                        let from = engine::ids::ShardId(u16::try_from(from).expect("shards are few"));
+                        let from = ShardId(u16::try_from(from).expect("shards are few"));
                         self.desk.shard.on_message(from, message, self.desk.now);
                     }
                     ShardPost::Connection(moved) => self.take_in(*moved),
@@ -239,9 +268,19 @@ impl<R: Reactor> ShardCore<R> {
 
     /// A connection arrives from another shard, in the middle of its conversation.
     fn take_in(&mut self, moved: MovedConnection) {
-        let MovedConnection { socket, connection, peer, lines, request } = moved;
-        let Ok(address) = socket.peer_addr() else { return };
-        let Ok(id) = self.reactor.adopt(socket) else { return };
+        let MovedConnection {
+            socket,
+            connection,
+            peer,
+            lines,
+            request,
+        } = moved;
+        let Ok(address) = socket.peer_addr() else {
+            return;
+        };
+        let Ok(id) = self.reactor.adopt(socket) else {
+            return;
+        };
         let desk = &mut self.desk;
         let mut line = Line::new(id, address, desk.now);
         line.version = Some(peer.version);
@@ -253,10 +292,18 @@ impl<R: Reactor> ShardCore<R> {
     /// What the engine's clients are owed, and what connections have to say by themselves.
     fn write(&mut self) -> io::Result<()> {
         let Self { reactor, desk, .. } = self;
-        let mut out = Out { reactor, links: &mut desk.links, start: 0 };
+        let mut out = Out {
+            reactor,
+            links: &mut desk.links,
+            start: 0,
+        };
         desk.shard.pump(desk.now, &mut out);
         for id in std::mem::take(&mut desk.speakers) {
-            let Some(line) = line_mut(&mut desk.links, id).filter(|line| !line.blocked && !line.reply.is_empty()) else { continue };
+            let Some(line) = line_mut(&mut desk.links, id)
+                .filter(|line| !line.blocked && !line.reply.is_empty())
+            else {
+                continue;
+            };
             let buffer = self.reactor.buffer();
             let start = buffer.len();
             buffer.append(&mut line.reply);
@@ -274,11 +321,18 @@ impl<R: Reactor> ShardCore<R> {
                 Effect::Demand(demand) => self.demands.push_back(demand),
                 Effect::Ask(ask) => self.asks.push_back(ask),
                 Effect::Tell { shard, message } => {
-                    if let Err(ShardPost::Message(message)) = self.post(shard, ShardPost::Message(message)) {
+                    if let Err(ShardPost::Message(message)) =
+                        self.post(shard, ShardPost::Message(message))
+                    {
                         self.desk.shard.on_undelivered(message);
                     }
                 }
-                Effect::Move { conn, shard, request, lines } => self.move_to(conn, shard, request, lines),
+                Effect::Move {
+                    conn,
+                    shard,
+                    request,
+                    lines,
+                } => self.move_to(conn, shard, request, lines),
                 Effect::Close(conn) => {
                     self.desk.close(conn);
                     flush = true;
@@ -304,23 +358,41 @@ impl<R: Reactor> ShardCore<R> {
         if flush { self.write() } else { Ok(()) }
     }
 
-    fn post(&mut self, shard: engine::ids::ShardId, post: ShardPost) -> Result<(), ShardPost> {
+    fn post(&mut self, shard: ShardId, post: ShardPost) -> Result<(), ShardPost> {
         let index = usize::from(shard.0);
-        let Some(ring) = self.rings.to_shards.get_mut(index).and_then(Option::as_mut) else { return Err(post) };
-        ring.push(post).map_err(|rtrb::PushError::Full(post)| post)?;
+        let Some(ring) = self.rings.to_shards.get_mut(index).and_then(Option::as_mut) else {
+            return Err(post);
+        };
+        ring.push(post)
+            .map_err(|rtrb::PushError::Full(post)| post)?;
         self.rings.shards[index].wake_if_parked();
         Ok(())
     }
 
     /// Hands a connection to the shard that owns its session. If that fails the connection is closed, and the client
     /// tries again.
-    fn move_to(&mut self, id: ConnId, shard: engine::ids::ShardId, request: Box<str>, lines: Box<[u8]>) {
-        let Some(link) = self.desk.remove(id) else { return };
+    fn move_to(&mut self, id: ConnId, shard: ShardId, request: Box<str>, lines: Box<[u8]>) {
+        let mut unread = Vec::new();
+        let socket = self.reactor.release_with_unread(id, &mut unread);
+        // The connection holds back what it has not used; these bytes come behind that.
+        self.desk.on_bytes(id, &mut unread);
+        let Some(link) = self.desk.remove(id) else {
+            return;
+        };
         let version = link.line.version.unwrap_or(Version::LATEST);
-        let peer = Peer { ip: ip_text(link.line.peer), version };
-        match self.reactor.release(id) {
+        let peer = Peer {
+            ip: ip_text(link.line.peer),
+            version,
+        };
+        match socket {
             Some(socket) => {
-                let moved = MovedConnection { socket, connection: link.connection, peer, lines, request };
+                let moved = MovedConnection {
+                    socket,
+                    connection: link.connection,
+                    peer,
+                    lines,
+                    request,
+                };
                 let _closed_if_full = self.post(shard, ShardPost::Connection(Box::new(moved)));
             }
             None => self.reactor.close(id),
@@ -329,7 +401,8 @@ impl<R: Reactor> ShardCore<R> {
 
     fn close_finished(&mut self) {
         for id in std::mem::take(&mut self.desk.finished) {
-            let blocked = line_mut(&mut self.desk.links, id).is_some_and(|line| line.blocked && !line.reply.is_empty());
+            let blocked = line_mut(&mut self.desk.links, id)
+                .is_some_and(|line| line.blocked && !line.reply.is_empty());
             if !blocked {
                 self.desk.remove(id);
                 self.reactor.close(id);
@@ -344,7 +417,10 @@ impl EventSink for Desk {
         match event {
             Event::Accepted { conn, peer, .. } => {
                 let now = self.clock.now();
-                self.insert(Link { connection: Connection::new(Arc::clone(&self.settings)), line: Line::new(conn, peer, now) });
+                self.insert(Link {
+                    connection: Connection::new(Arc::clone(&self.settings)),
+                    line: Line::new(conn, peer, now),
+                });
                 self.heads.start(conn, now);
             }
             Event::Received { conn, bytes } => self.on_bytes(conn, bytes),
@@ -384,7 +460,9 @@ impl Desk {
     }
 
     fn remove(&mut self, id: ConnId) -> Option<Link> {
-        self.links.get_mut(id.slot as usize)?.take_if(|link| link.line.id == id)
+        self.links
+            .get_mut(id.slot as usize)?
+            .take_if(|link| link.line.id == id)
     }
 
     fn on_bytes(&mut self, id: ConnId, bytes: &mut [u8]) {
@@ -404,7 +482,9 @@ impl Desk {
                 self.finished.push(id);
             }
             Some(_) => {
-                self.drive(id, |connection, talk| connection.close(CloseCode::Normal, talk));
+                self.drive(id, |connection, talk| {
+                    connection.close(CloseCode::Normal, talk)
+                });
                 self.closings.start(id, now);
             }
             None => {}
@@ -413,12 +493,18 @@ impl Desk {
 
     /// Lets a connection work on its bytes, with the engine at hand.
     fn drive(&mut self, id: ConnId, work: impl FnOnce(&mut Connection, &mut Talk<'_>) -> Progress) {
-        let Some(Some(link)) = self.links.get_mut(id.slot as usize) else { return };
+        let Some(Some(link)) = self.links.get_mut(id.slot as usize) else {
+            return;
+        };
         if link.line.id != id {
             return;
         }
         link.line.last_read = self.now;
-        let mut talk = Talk { line: &mut link.line, shard: &mut self.shard, now: self.now };
+        let mut talk = Talk {
+            line: &mut link.line,
+            shard: &mut self.shard,
+            now: self.now,
+        };
         let progress = work(&mut link.connection, &mut talk);
         if !link.line.reply.is_empty() {
             self.speakers.push(id);
@@ -450,7 +536,9 @@ impl Desk {
     /// Closes connections that let us wait too long for a request or for the end.
     fn on_deadlines(&mut self) {
         while let Some(id) = self.heads.expired(self.now) {
-            let Some(Some(link)) = self.links.get(id.slot as usize) else { continue };
+            let Some(Some(link)) = self.links.get(id.slot as usize) else {
+                continue;
+            };
             if link.line.id != id || link.connection.phase() != Phase::Request {
                 continue;
             }
@@ -480,11 +568,22 @@ impl Host for Talk<'_> {
     fn upgraded(&mut self, upgrade: &Upgrade<'_>) {
         let version = Version::parse_subprotocol(upgrade.subprotocol).unwrap_or(Version::LATEST);
         self.line.version = Some(version);
-        self.shard.on_accept(self.line.id, Peer { ip: ip_text(self.line.peer), version }, self.now);
+        self.shard.on_accept(
+            self.line.id,
+            Peer {
+                ip: ip_text(self.line.peer),
+                version,
+            },
+            self.now,
+        );
     }
 
     fn message(&mut self, text: &str) -> Flow {
-        if self.shard.on_request(self.line.id, text, self.now) { Flow::Continue } else { Flow::Stop }
+        if self.shard.on_request(self.line.id, text, self.now) {
+            Flow::Continue
+        } else {
+            Flow::Stop
+        }
     }
 
     fn reply(&mut self) -> &mut Vec<u8> {
@@ -532,7 +631,15 @@ impl<R: Reactor> Outbox for Out<'_, R> {
 
 impl Line {
     fn new(id: ConnId, peer: SocketAddr, now: Instant) -> Self {
-        Self { id, peer, version: None, reply: Vec::new(), blocked: false, finished: false, last_read: now }
+        Self {
+            id,
+            peer,
+            version: None,
+            reply: Vec::new(),
+            blocked: false,
+            finished: false,
+            last_read: now,
+        }
     }
 }
 
@@ -542,7 +649,9 @@ impl Deadlines {
     }
 
     fn expired(&mut self, now: Instant) -> Option<ConnId> {
-        self.queue.pop_front_if(|(at, _)| *at <= now).map(|(_, id)| id)
+        self.queue
+            .pop_front_if(|(at, _)| *at <= now)
+            .map(|(_, id)| id)
     }
 
     fn next(&self) -> Option<Instant> {
@@ -552,7 +661,11 @@ impl Deadlines {
 
 #[inline]
 fn line_mut(links: &mut [Option<Link>], id: ConnId) -> Option<&mut Line> {
-    links.get_mut(id.slot as usize)?.as_mut().map(|link| &mut link.line).filter(|line| line.id == id)
+    links
+        .get_mut(id.slot as usize)?
+        .as_mut()
+        .map(|link| &mut link.line)
+        .filter(|line| line.id == id)
 }
 
 /// An address as `CLIENTIP` tells it: an IPv4 client of a dual-stack socket is shown as what it is.
