@@ -56,9 +56,10 @@ pub const RING_BYTES_MIN: usize = 4 << 10;
 /// The largest event ring: lengths inside it are 32 bits.
 pub const RING_BYTES_MAX: usize = 1 << 30;
 
-/// A batch is published without waiting for [`Feed::commit`] when it has grown to this: ingest starts on it while
-/// the adapter goes on, and the batch stays in the first-level cache (a guess; commits of 2 KiB and up were measured
-/// to cost nothing that shows).
+/// A batch is published without waiting for [`Feed::commit`] when it would grow beyond this: ingest starts on it while
+/// the adapter goes on, and the batch stays in the first-level cache. (A guess. Measured on one core of a small virtual
+/// machine, an event of three fields costs 23 ns to write when each is committed and 15 to 17 ns from 8 a commit on, so
+/// nothing is gained by larger batches.)
 const BATCH_BYTES_MAX: usize = 16 << 10;
 
 /// Why an event was not taken.

@@ -223,7 +223,7 @@ const NAMES: [&str; 30] = [
     "Underhay Cider",
     "Valecraft Ceramics",
     "Wexmoor Textiles",
-    "Xanterra Bay Biotech",
+    "Xylander Biotech",
     "Yarrowdale Timber",
     "Zephyrine Cycles",
     "Ashwater Mutual",
@@ -235,6 +235,8 @@ const NAMES: [&str; 30] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    // By name: proptest's prelude has an `Rng` too.
+    use fastrand::Rng;
     use proptest::prelude::*;
 
     const NOON_NS: u64 = (20_000 * DAY_S + 12 * 3600 + 34 * 60 + 56) * 1_000_000_000 + 789;

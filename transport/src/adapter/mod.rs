@@ -16,7 +16,8 @@ pub mod inbox;
 mod market;
 mod pace;
 mod record;
-
+pub mod replay;
+mod replay_file;
 #[cfg(test)]
 mod testkit;
 
@@ -87,11 +88,6 @@ pub struct RunningAdapter {
 }
 
 impl RunningAdapter {
-    /// The adapter's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// See [`DataAdapter::is_snapshot_available`].
     pub fn is_snapshot_available(&self, item: &str) -> bool {
         self.adapter.is_snapshot_available(item)

@@ -17,8 +17,8 @@ use super::DataAdapter;
 use super::feed::{Feed, FeedCommand, FeedError};
 pub use super::pace::Pace;
 use super::pace::Timetable;
-use super::replay_file::ReplayFile;
 pub use super::replay_file::ReplayError;
+use super::replay_file::ReplayFile;
 use csv::StringRecord;
 use engine::ids::ItemId;
 use std::collections::HashMap;
@@ -168,7 +168,8 @@ fn open_file(config: &ReplayConfig) -> Result<ReplayFile, ReplayError> {
 /// A replay under way.
 struct Player<'r> {
     replay: &'r Replay,
-    file: ReplayFile_,
+    /// Gone when it could not be opened, or has turned out to be broken.
+    file: Option<ReplayFile>,
     timetable: Timetable,
     /// The row that `next_due` speaks of.
     next_row: StringRecord,
@@ -178,9 +179,6 @@ struct Player<'r> {
     subscriptions: HashMap<ItemId, usize>,
     rows_too_large: u64,
 }
-
-/// Gone when it could not be opened or has turned out to be broken.
-type ReplayFile_ = Option<ReplayFile>;
 
 /// Where the replay is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,4 +196,458 @@ enum NextDue {
 struct ItemState {
     latest: Option<StringRecord>,
     subscribed: Option<ItemId>,
+}
+
+impl<'r> Player<'r> {
+    fn new(replay: &'r Replay, file: Option<ReplayFile>) -> Self {
+        let states = replay.summary.items.len();
+        Self {
+            replay,
+            next_due: if file.is_some() {
+                NextDue::NotStarted
+            } else {
+                NextDue::Ended
+            },
+            file,
+            timetable: Timetable::new(replay.config.pace),
+            next_row: StringRecord::new(),
+            states: std::iter::repeat_with(ItemState::default)
+                .take(states)
+                .collect(),
+            subscriptions: HashMap::new(),
+            rows_too_large: 0,
+        }
+    }
+
+    /// When [`Player::play`] has something to do, in nanoseconds since the first row's time.
+    fn next_due_ns(&self) -> Option<u64> {
+        let nobody_listens =
+            self.replay.config.pace == Pace::Unlimited && self.subscriptions.is_empty();
+        match self.next_due {
+            NextDue::Row { due_ns, .. } if !nobody_listens => Some(due_ns),
+            _ => None,
+        }
+    }
+
+    fn subscribe(&mut self, feed: &mut Feed, item: ItemId, name: &str) -> Result<(), FeedError> {
+        let Some(&state) = self.replay.summary.items.get(name) else {
+            return feed.insist(|feed| feed.end_of_snapshot(item));
+        };
+        if let Some(earlier) = self.states[state].subscribed.replace(item) {
+            self.subscriptions.remove(&earlier);
+        }
+        self.subscriptions.insert(item, state);
+        if let Some(latest) = self.states[state].latest.take() {
+            let sent = self.send(feed, item, true, &latest);
+            self.states[state].latest = Some(latest);
+            sent?;
+        } else if self.next_due == NextDue::Ended {
+            feed.insist(|feed| feed.end_of_snapshot(item))?;
+        }
+        if self.next_due == NextDue::NotStarted {
+            self.read_next(feed)?;
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, item: ItemId) {
+        if let Some(state) = self.subscriptions.remove(&item) {
+            self.states[state].subscribed = None;
+        }
+    }
+
+    /// Plays the rows that are due at `now_ns`, a bounded number of them.
+    fn play(&mut self, feed: &mut Feed, now_ns: u64) -> Result<(), FeedError> {
+        for _ in 0..ROWS_PER_TURN_MAX {
+            let NextDue::Row { due_ns, state } = self.next_due else {
+                break;
+            };
+            if due_ns > now_ns {
+                break;
+            }
+            // The row becomes the item's latest, and the one that was is the buffer of the next.
+            let row = std::mem::take(&mut self.next_row);
+            if let Some(item) = self.states[state].subscribed {
+                let first = self.states[state].latest.is_none();
+                self.send(feed, item, first, &row)?;
+            }
+            self.next_row = self.states[state].latest.replace(row).unwrap_or_default();
+            self.read_next(feed)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a row, as the whole of a snapshot or as an update. One that the ring can never take is left out.
+    fn send(
+        &mut self,
+        feed: &mut Feed,
+        item: ItemId,
+        snapshot: bool,
+        row: &StringRecord,
+    ) -> Result<(), FeedError> {
+        if let Some(file) = &self.file {
+            let fields = file.columns().fields(row);
+            match feed.insist(|feed| feed.update_from(item, snapshot, fields.clone())) {
+                Err(error @ FeedError::TooLarge { .. }) => {
+                    if self.rows_too_large == 0 {
+                        tracing::error!("rows of the replay are left out: {error}");
+                    }
+                    self.rows_too_large += 1;
+                }
+                outcome => outcome?,
+            }
+        }
+        if snapshot {
+            feed.insist(|feed| feed.end_of_snapshot(item))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the next row of the file, or of its next pass, on the timetable.
+    fn read_next(&mut self, feed: &mut Feed) -> Result<(), FeedError> {
+        match self.try_read_next() {
+            Ok(Some(due)) => {
+                self.next_due = due;
+                return Ok(());
+            }
+            Ok(None) => tracing::info!("the replay has reached the end of its file"),
+            Err(error) => tracing::error!("the replay ends early: {error}"),
+        }
+        self.next_due = NextDue::Ended;
+        // Only a file that has changed since it was checked leaves anybody waiting for a first row.
+        for state in &self.states {
+            if let (Some(item), None) = (state.subscribed, &state.latest) {
+                feed.insist(|feed| feed.end_of_snapshot(item))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn try_read_next(&mut self) -> Result<Option<NextDue>, ReplayError> {
+        let Some(file) = &mut self.file else {
+            return Ok(None);
+        };
+        let mut time_ms = file.next(&mut self.next_row)?;
+        if time_ms.is_none() && self.replay.config.looped {
+            file.rewind()?;
+            self.timetable.next_pass();
+            // A file that has become empty gives none here either, which ends the replay.
+            time_ms = file.next(&mut self.next_row)?;
+        }
+        let Some(time_ms) = time_ms else {
+            return Ok(None);
+        };
+        let item = file.columns().item(&self.next_row);
+        let Some(&state) = self.replay.summary.items.get(item) else {
+            return Err(ReplayError {
+                path: self.replay.config.path.clone(),
+                line: None,
+                reason: format!("the item {item:?} was not there when the file was checked"),
+            });
+        };
+        let due_ns = self.timetable.next_due_ns(time_ms);
+        Ok(Some(NextDue::Row { due_ns, state }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::feed::{FeedCapacity, RING_BYTES_MIN, feed};
+    use super::super::inbox::FeedInbox;
+    use super::super::spawn;
+    use super::super::testkit::{Heard, hear};
+    use super::*;
+    use std::{env, fs, thread};
+    use tempfile::TempDir;
+
+    const MS: u64 = 1_000_000;
+
+    const QUOTES: &str = "time_ms,item,bid,ask\n\
+        1000,A,1,2\n\
+        1000,B,10,\n\
+        1020,A,3,4\n\
+        1040,C,7,8\n\
+        1050,A,5,6\n";
+
+    /// A replay of this text. The directory must outlive it.
+    fn replay(text: &str, pace: Pace, looped: bool) -> (TempDir, Result<Replay, ReplayError>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("feed.csv");
+        fs::write(&path, text).unwrap();
+        let replay = Replay::open(ReplayConfig { path, pace, looped });
+        (dir, replay)
+    }
+
+    fn player(replay: &Replay) -> Player<'_> {
+        Player::new(replay, Some(open_file(&replay.config).unwrap()))
+    }
+
+    fn quote(item: u32, snapshot: bool, bid: &str, ask: Option<&str>) -> Heard {
+        Heard::update(item, snapshot, &[("bid", Some(bid)), ("ask", ask)])
+    }
+
+    fn heard(feed: &mut Feed, inbox: &mut FeedInbox) -> Vec<Heard> {
+        feed.commit();
+        hear(inbox)
+    }
+
+    #[test]
+    fn a_client_sees_the_file_from_its_start_at_the_files_times() {
+        let (_dir, replay) = replay(QUOTES, Pace::Speed(1.0), false);
+        let replay = replay.unwrap();
+        assert_eq!(
+            (replay.items(), replay.rows(), replay.times_gone_back()),
+            (3, 5, 0)
+        );
+        let (mut feed, mut inbox) = feed(FeedCapacity::default(), || ());
+        let mut player = player(&replay);
+        assert_eq!(player.next_due_ns(), None, "nobody has subscribed");
+        player.subscribe(&mut feed, ItemId(1), "A").unwrap();
+        assert_eq!(player.next_due_ns(), Some(0));
+        assert_eq!(
+            heard(&mut feed, &mut inbox),
+            [],
+            "its first row is the snapshot"
+        );
+        player.play(&mut feed, 0).unwrap();
+        assert_eq!(
+            heard(&mut feed, &mut inbox),
+            [quote(1, true, "1", Some("2")), Heard::EndOfSnapshot(1)]
+        );
+        assert_eq!(player.next_due_ns(), Some(20 * MS));
+        player.play(&mut feed, 19 * MS).unwrap();
+        assert_eq!(heard(&mut feed, &mut inbox), []);
+        player.play(&mut feed, 60 * MS).unwrap();
+        assert_eq!(
+            heard(&mut feed, &mut inbox),
+            [
+                quote(1, false, "3", Some("4")),
+                quote(1, false, "5", Some("6"))
+            ]
+        );
+        assert_eq!(player.next_due_ns(), None, "the file is at its end");
+    }
+
+    #[test]
+    fn a_later_subscriber_begins_with_the_latest_row() {
+        let (_dir, replay) = replay(QUOTES, Pace::Speed(1.0), false);
+        let replay = replay.unwrap();
+        let (mut feed, mut inbox) = feed(FeedCapacity::default(), || ());
+        let mut player = player(&replay);
+        player.subscribe(&mut feed, ItemId(1), "A").unwrap();
+        player.play(&mut feed, 20 * MS).unwrap();
+        player.unsubscribe(ItemId(1));
+        heard(&mut feed, &mut inbox);
+        player.subscribe(&mut feed, ItemId(2), "A").unwrap();
+        player.subscribe(&mut feed, ItemId(3), "B").unwrap();
+        player.subscribe(&mut feed, ItemId(4), "C").unwrap();
+        player
+            .subscribe(&mut feed, ItemId(5), "no such item")
+            .unwrap();
+        assert_eq!(
+            heard(&mut feed, &mut inbox),
+            [
+                quote(2, true, "3", Some("4")),
+                Heard::EndOfSnapshot(2),
+                quote(3, true, "10", None),
+                Heard::EndOfSnapshot(3),
+                Heard::EndOfSnapshot(5),
+            ]
+        );
+        // A late unsubscription of the old number does not hit the new one.
+        player.unsubscribe(ItemId(1));
+        player.play(&mut feed, 50 * MS).unwrap();
+        assert_eq!(
+            heard(&mut feed, &mut inbox),
+            [
+                quote(4, true, "7", Some("8")),
+                Heard::EndOfSnapshot(4),
+                quote(2, false, "5", Some("6")),
+            ]
+        );
+        // The end of the file is not the end of its state.
+        player.subscribe(&mut feed, ItemId(6), "C").unwrap();
+        assert_eq!(
+            heard(&mut feed, &mut inbox),
+            [quote(6, true, "7", Some("8")), Heard::EndOfSnapshot(6)]
+        );
+    }
+
+    #[test]
+    fn a_loop_goes_on_in_time_and_sends_updates_not_snapshots() {
+        let (_dir, replay) = replay("item,time_ms,v\nA,0,1\nA,10,2\n", Pace::Speed(2.0), true);
+        let replay = replay.unwrap();
+        let (mut feed, mut inbox) = feed(FeedCapacity::default(), || ());
+        let mut player = player(&replay);
+        player.subscribe(&mut feed, ItemId(1), "A").unwrap();
+        let mut due = Vec::new();
+        for _ in 0..5 {
+            due.extend(player.next_due_ns());
+            player.play(&mut feed, *due.last().unwrap()).unwrap();
+        }
+        assert_eq!(due, [0, 5, 10, 15, 20].map(|ms| ms * MS));
+        let value = |snapshot, value| Heard::update(1, snapshot, &[("v", Some(value))]);
+        assert_eq!(
+            heard(&mut feed, &mut inbox),
+            [
+                value(true, "1"),
+                Heard::EndOfSnapshot(1),
+                value(false, "2"),
+                value(false, "1"),
+                value(false, "2"),
+                value(false, "1"),
+            ]
+        );
+    }
+
+    #[test]
+    fn without_a_pace_nothing_moves_unheard() {
+        let (_dir, replay) = replay(QUOTES, Pace::Unlimited, true);
+        let replay = replay.unwrap();
+        let (mut feed, _inbox) = feed(FeedCapacity::default(), || ());
+        let mut player = player(&replay);
+        player.subscribe(&mut feed, ItemId(1), "A").unwrap();
+        assert_eq!(player.next_due_ns(), Some(0));
+        player.unsubscribe(ItemId(1));
+        assert_eq!(player.next_due_ns(), None);
+    }
+
+    #[test]
+    fn a_file_in_disorder_is_refused_at_the_start() {
+        for (text, pace, complaint) in [
+            ("item,v\nA,1\nA\n", Pace::Unlimited, "line 3: the row has 1"),
+            ("item,v\n", Pace::Unlimited, "no row"),
+            (
+                "item,v\nA,1\n",
+                Pace::Speed(1.0),
+                "line 1: there is no column `time_ms`",
+            ),
+            ("item,v\nA,1\n", Pace::RateHz(0.0), "a rate of 0"),
+        ] {
+            let (_dir, replay) = replay(text, pace, false);
+            let error = replay.err().unwrap().to_string();
+            assert!(error.contains(complaint), "{error}");
+        }
+    }
+
+    #[test]
+    fn times_that_go_back_are_counted_and_held() {
+        let text = "item,time_ms,v\nA,50,1\nA,40,2\nA,45,3\nA,60,4\n";
+        let (_dir, replay) = replay(text, Pace::Speed(1.0), false);
+        let replay = replay.unwrap();
+        assert_eq!(replay.times_gone_back(), 2);
+        let (mut feed, mut inbox) = feed(FeedCapacity::default(), || ());
+        let mut player = player(&replay);
+        player.subscribe(&mut feed, ItemId(1), "A").unwrap();
+        player.play(&mut feed, 0).unwrap();
+        assert_eq!(
+            heard(&mut feed, &mut inbox).len(),
+            4,
+            "three rows, one end of snapshot"
+        );
+        assert_eq!(player.next_due_ns(), Some(10 * MS));
+    }
+
+    #[test]
+    fn a_file_that_changes_after_the_check_ends_the_replay_and_leaves_nobody_waiting() {
+        let (dir, replay) = replay("item,v\nA,1\nB,1\n", Pace::Unlimited, false);
+        let replay = replay.unwrap();
+        fs::write(dir.path().join("feed.csv"), "item,v\nA,1\nZ,1\n").unwrap();
+        let (mut feed, mut inbox) = feed(FeedCapacity::default(), || ());
+        let mut player = player(&replay);
+        player.subscribe(&mut feed, ItemId(1), "B").unwrap();
+        player.play(&mut feed, 0).unwrap();
+        player.subscribe(&mut feed, ItemId(2), "B").unwrap();
+        assert_eq!(
+            heard(&mut feed, &mut inbox),
+            [Heard::EndOfSnapshot(1), Heard::EndOfSnapshot(2)]
+        );
+        assert_eq!(player.next_due_ns(), None);
+    }
+
+    #[test]
+    fn a_row_that_can_never_fit_is_left_out_and_the_others_are_not() {
+        let text = format!("item,v\nA,{}\nA,2\n", "x".repeat(RING_BYTES_MIN));
+        let (_dir, replay) = replay(&text, Pace::Unlimited, false);
+        let replay = replay.unwrap();
+        let capacity = FeedCapacity {
+            ring_bytes: RING_BYTES_MIN,
+            commands: 1,
+        };
+        let (mut feed, mut inbox) = feed(capacity, || ());
+        let mut player = player(&replay);
+        player.subscribe(&mut feed, ItemId(1), "A").unwrap();
+        player.play(&mut feed, 0).unwrap();
+        assert_eq!(
+            heard(&mut feed, &mut inbox),
+            [
+                Heard::EndOfSnapshot(1),
+                Heard::update(1, false, &[("v", Some("2"))])
+            ]
+        );
+        assert_eq!(player.rows_too_large, 1);
+    }
+
+    /// Runs a whole replay on its thread through a small ring, and returns the updates of one item.
+    fn run_to_end(replay: Replay, name: &str, rows: usize) -> Vec<Heard> {
+        let capacity = FeedCapacity {
+            ring_bytes: RING_BYTES_MIN,
+            commands: 1,
+        };
+        let mut running = spawn("replay", Arc::new(replay), capacity, || ()).unwrap();
+        let subscribe = FeedCommand::Subscribe {
+            item: ItemId(1),
+            name: name.to_owned(),
+        };
+        running.inbox.command(subscribe).unwrap();
+        let mut updates = Vec::new();
+        while updates.len() < rows {
+            let heard = hear(&mut running.inbox);
+            updates.extend(
+                heard
+                    .into_iter()
+                    .filter(|event| matches!(event, Heard::Update(..))),
+            );
+            thread::yield_now();
+        }
+        assert_eq!(running.stop(), Ok(()));
+        updates
+    }
+
+    #[test]
+    fn a_ring_smaller_than_the_file_loses_no_row() {
+        let rows: String = (0..5_000).map(|row| format!("A,{row}\nB,-\n")).collect();
+        let (_dir, replay) = replay(&format!("item,v\n{rows}"), Pace::Unlimited, false);
+        let updates = run_to_end(replay.unwrap(), "A", 5_000);
+        for (row, update) in updates.iter().enumerate() {
+            let value = row.to_string();
+            assert_eq!(*update, Heard::update(1, row == 0, &[("v", Some(&value))]));
+        }
+    }
+
+    /// Real quotes, where the environment says that there are some.
+    #[test]
+    fn real_files_are_replayed_whole() {
+        let Some(data) = env::var_os("BRIGHTWIRE_DATA").map(PathBuf::from) else {
+            println!("skipped: BRIGHTWIRE_DATA names no directory of CSV files");
+            return;
+        };
+        for (file, item, pace) in [
+            ("fx-ticks.csv", "EUR/USD", Pace::Speed(1e12)),
+            ("aapl-top-of-book.csv", "AAPL", Pace::RateHz(1e9)),
+        ] {
+            let path = data.join(file);
+            let config = ReplayConfig {
+                path: path.clone(),
+                pace,
+                looped: false,
+            };
+            let replay = Replay::open(config).unwrap();
+            let text = fs::read_to_string(path).unwrap();
+            assert_eq!(replay.rows() as usize, text.lines().count() - 1);
+            let of_item = |line: &&str| line.split(',').any(|cell| cell == item);
+            let rows = text.lines().filter(of_item).count();
+            assert_eq!(run_to_end(replay, item, rows).len(), rows);
+        }
+    }
 }

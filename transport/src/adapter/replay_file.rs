@@ -10,7 +10,7 @@ use super::record::Field;
 use csv::{Position, Reader, ReaderBuilder, StringRecord};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// The longest row. A quote that is never closed would otherwise read the rest of the file into memory (a guess, far
@@ -72,7 +72,7 @@ impl ReplayFile {
         });
         let header = reader
             .headers()
-            .map_err(|e| csv_error(path, 1, &e))?
+            .map_err(|e| csv_error(path, &Position::new(), &e))?
             .clone();
         let columns = Columns::of(&header, needs_time).map_err(|reason| error(Some(1), reason))?;
         let first_row = reader.position().clone();
@@ -87,17 +87,17 @@ impl ReplayFile {
     /// Reads the next row into `row` and returns its time, 0 if the file has none. `None` at the end of the file.
     pub(super) fn next(&mut self, row: &mut StringRecord) -> Result<Option<u64>, ReplayError> {
         self.reader.get_mut().bytes_left = ROW_BYTES_MAX;
-        let line = self.reader.position().line();
+        let before = self.reader.position().clone();
         let found = self
             .reader
             .read_record(row)
-            .map_err(|e| csv_error(&self.path, line, &e))?;
+            .map_err(|e| csv_error(&self.path, &before, &e))?;
         if !found {
             return Ok(None);
         }
         let error = |reason| ReplayError {
             path: self.path.clone(),
-            line: row.position().map(Position::line),
+            line: Some(line_of(&self.path, &before)),
             reason,
         };
         if self.columns.item(row).is_empty() {
@@ -119,7 +119,7 @@ impl ReplayFile {
     pub(super) fn rewind(&mut self) -> Result<(), ReplayError> {
         self.reader
             .seek(self.first_row.clone())
-            .map_err(|e| csv_error(&self.path, self.first_row.line(), &e))
+            .map_err(|e| csv_error(&self.path, &self.first_row, &e))
     }
 
     /// How to read a row.
@@ -180,8 +180,8 @@ impl Columns {
     }
 }
 
-fn csv_error(path: &Path, line: u64, error: &csv::Error) -> ReplayError {
-    let line = error.position().map_or(line, Position::line);
+/// `before` is where the reader stood when it was asked for the row.
+fn csv_error(path: &Path, before: &Position, error: &csv::Error) -> ReplayError {
     let reason = match error.kind() {
         csv::ErrorKind::UnequalLengths {
             expected_len, len, ..
@@ -194,9 +194,29 @@ fn csv_error(path: &Path, line: u64, error: &csv::Error) -> ReplayError {
     };
     ReplayError {
         path: path.to_owned(),
-        line: Some(line),
+        line: Some(line_of(path, before)),
         reason,
     }
+}
+
+/// The line on which the row behind `before` begins. The reader's own count is short by what it skips when it goes on:
+/// empty lines, and the second half of a CR LF. Looked up in the file, since it is only wanted once, for a complaint.
+fn line_of(path: &Path, before: &Position) -> u64 {
+    let skipped = || -> io::Result<u64> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(before.byte()))?;
+        let mut newlines = 0;
+        for byte in BufReader::new(file).bytes() {
+            match byte? {
+                b'\n' => newlines += 1,
+                b'\r' => {}
+                _ => break,
+            }
+        }
+        Ok(newlines)
+    };
+    // A file that cannot be read any more gives the reader's count, which is better than none.
+    before.line() + skipped().unwrap_or(0)
 }
 
 /// A reader that refuses to go on when a row has used up its ration.
@@ -302,6 +322,9 @@ mod tests {
             ("item,time_ms,bid\nA,-1,1\n", 2, "\"-1\""),
             ("item,time_ms,bid\nA,1.5,1\n", 2, "\"1.5\""),
             ("item,time_ms,bid\n\n\nA,,1\n", 4, "`time_ms` is \"\""),
+            ("item,time_ms,bid\r\nA,0,1\r\nA,x,1\r\n", 3, "\"x\""),
+            ("item,time_ms,bid\r\nA,0,1\r\nA,1\r\n", 3, "2 columns"),
+            ("item,time_ms,bid\nA,0,\"1\n2\"\nA,x,1\n", 4, "\"x\""),
             ("item,time_ms,bid\n,0,1\n", 2, "`item` is empty"),
         ] {
             let (found_line, found) = read(text, true).unwrap_err();
@@ -325,7 +348,11 @@ mod tests {
         let error = ReplayFile::open(Path::new("no/such/feed.csv"), false)
             .err()
             .unwrap();
-        assert!(error.to_string().starts_with("no/such/feed.csv: cannot be opened"));
+        assert!(
+            error
+                .to_string()
+                .starts_with("no/such/feed.csv: cannot be opened")
+        );
     }
 
     #[test]
