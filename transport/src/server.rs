@@ -2,6 +2,7 @@
 
 use crate::adapter::demo::Demo;
 use crate::adapter::feed::FeedCapacity;
+use crate::adapter::replay::{Replay, ReplayConfig};
 use crate::adapter::{self, DataAdapter, RunningAdapter};
 use crate::config::plan::{
     AdapterSetPlan, DataAdapterPlan, DataKind, IoChoice, MetadataPlan, Origins, Pace, Plan,
@@ -248,8 +249,15 @@ fn data_adapter(plan: &DataAdapterPlan) -> Result<Arc<dyn DataAdapter>, Box<dyn 
     Ok(match &plan.kind {
         DataKind::Demo { rate } => Arc::new(Demo::new(*rate, fastrand::u64(..))?),
         DataKind::Replay { file, pace, looped } => {
-            let _ = (file, pace, looped);
-            return Err("soon".into());
+            let pace = match pace {
+                Pace::Speed(factor) => adapter::replay::Pace::Speed(*factor),
+                Pace::Rate(hz) => adapter::replay::Pace::RateHz(*hz),
+            };
+            Arc::new(Replay::open(ReplayConfig {
+                path: file.clone(),
+                pace,
+                looped: *looped,
+            })?)
         }
     })
 }

@@ -88,6 +88,11 @@ pub struct RunningAdapter {
 }
 
 impl RunningAdapter {
+    /// The adapter's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// See [`DataAdapter::is_snapshot_available`].
     pub fn is_snapshot_available(&self, item: &str) -> bool {
         self.adapter.is_snapshot_available(item)
