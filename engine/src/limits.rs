@@ -31,15 +31,12 @@ pub struct Limits {
     pub fields_per_item_max: usize,
     /// Bytes of one field name. Beyond: the event is dropped and counted. (guess)
     pub field_name_bytes_max: usize,
-    /// Bytes of all values of one item. Beyond: the event is dropped and counted. (guess: a record of twice this
-    /// must fit the data ring)
+    /// Bytes of all field names and values of one item, with eight more for each. Beyond: the event is dropped and
+    /// counted. (guess; a data ring must hold several times this, see [`Limits::for_ring`])
     pub item_bytes_max: usize,
     /// Items that ingest keeps. Beyond: the subscription gets no data, and that is counted. (item numbers are 24 bit)
     pub items_max: usize,
 }
-
-/// The smallest data ring that fits [`Limits::DEFAULT`]: the largest record with its names, and room to spare.
-pub const RING_BYTES_MIN: usize = 4 * Limits::DEFAULT.item_bytes_max;
 
 impl Limits {
     /// The defaults.
@@ -57,6 +54,15 @@ impl Limits {
         item_bytes_max: 256 << 10,
         items_max: 4_000_000,
     };
+
+    /// The same, but with items small enough that the largest record and its field names fill no more than a quarter
+    /// of a data ring of so many bytes: one that did not fit at all would never be sent.
+    pub fn for_ring(self, data_ring_bytes: usize) -> Self {
+        Self {
+            item_bytes_max: self.item_bytes_max.min(data_ring_bytes / 4),
+            ..self
+        }
+    }
 }
 
 impl Default for Limits {

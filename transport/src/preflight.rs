@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::config::Plan;
 use crate::config::plan::IoChoice;
+use crate::reactor::probe::{Probe, probe};
 use crate::runtime::topology::Topology;
 
 /// How serious a finding is.
@@ -102,7 +103,7 @@ pub fn examine(plan: Option<&Plan>) -> Report {
     let io = plan.map_or(IoChoice::Auto, |plan| plan.io);
     let mut findings = vec![
         kernel(&read("/proc/sys/kernel/osrelease")),
-        io_uring_line(io),
+        io_uring(&probe(), io),
         memlock(&limits, io),
         open_files(&limits, plan),
         port_range(&read("/proc/sys/net/ipv4/ip_local_port_range"), plan),
@@ -153,53 +154,26 @@ fn kernel(release: &str) -> Finding {
     }
 }
 
-/// Tries to set up a ring, which is the only reliable test: seccomp filters, sysctls and limits all decide.
-fn io_uring_line(io: IoChoice) -> Finding {
-    let forbidden = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
-    let outcome = io_uring::IoUring::new(8)
-        .map(drop)
-        .map_err(|error| error.raw_os_error().unwrap_or(0));
-    io_uring_outcome(outcome, forbidden.trim(), io)
-}
-
-/// `outcome` is an `errno` if there is no ring; `sysctl` the value of `kernel.io_uring_disabled`, if it exists.
-fn io_uring_outcome(outcome: Result<(), i32>, sysctl: &str, io: IoChoice) -> Finding {
-    let Err(errno) = outcome else {
-        return Finding::ok("io_uring: a ring can be set up");
+/// What trying io_uring has shown, which is the only reliable test: seccomp filters, sysctls and limits all decide.
+fn io_uring(probe: &Probe, io: IoChoice) -> Finding {
+    // The probe names the cause together with its cure.
+    let Some(obstacle) = &probe.obstacle else {
+        return Finding::ok(format!("io_uring: {}", probe));
     };
-    let (what, fix) = match errno {
-        libc::EPERM if matches!(sysctl, "1" | "2") => (
-            format!("io_uring: forbidden by the sysctl kernel.io_uring_disabled = {sysctl} (EPERM)"),
-            "sysctl -w kernel.io_uring_disabled=0".into(),
-        ),
-        libc::EPERM => (
-            "io_uring: forbidden (EPERM), most likely by a container's seccomp profile".into(),
-            "allow io_uring_setup, io_uring_enter and io_uring_register in the profile (Docker: --security-opt seccomp=FILE; Kubernetes: seccompProfile.localhostProfile)".into(),
-        ),
-        libc::ENOSYS => (
-            "io_uring: not in this kernel, or hidden by a sandbox (ENOSYS)".into(),
-            "a kernel of 5.11 or later with CONFIG_IO_URING; some seccomp profiles and gVisor answer like this too".into(),
-        ),
-        libc::ENOMEM => (
-            "io_uring: not enough lockable memory (ENOMEM)".into(),
-            "raise RLIMIT_MEMLOCK: ulimit -l, LimitMEMLOCK= in systemd, --ulimit memlock= in Docker".into(),
-        ),
-        _ => (
-            format!("io_uring: {}", std::io::Error::from_raw_os_error(errno)),
-            "see io_uring_setup(2) for this error".to_owned(),
-        ),
-    };
+    let what = "io_uring: not usable".to_owned();
     match io {
         IoChoice::Auto => Finding::note(
             what,
             "epoll is used instead, which costs more CPU per message",
-            fix,
+            obstacle,
         ),
-        IoChoice::Epoll => Finding::note(what, "nothing: the configuration asks for epoll", fix),
+        IoChoice::Epoll => {
+            Finding::note(what, "nothing: the configuration asks for epoll", obstacle)
+        }
         IoChoice::Uring => Finding::problem(
             what,
             "the configuration says io = \"uring\", so the server will not start",
-            fix,
+            obstacle,
         ),
     }
 }
@@ -511,6 +485,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::reactor::probe::Features;
     use crate::runtime::topology::Core;
 
     const LIMITS: &str = "\
@@ -548,33 +523,25 @@ Max file locks            unlimited            unlimited            locks
     }
 
     #[test]
-    fn every_way_io_uring_is_denied_names_its_fix() {
-        let judge = |errno, sysctl, io| io_uring_outcome(Err(errno), sysctl, io);
-        assert_eq!(
-            io_uring_outcome(Ok(()), "0", IoChoice::Uring).level,
-            Level::Ok
-        );
-        assert!(
-            judge(libc::EPERM, "2", IoChoice::Auto)
-                .fix
-                .contains("io_uring_disabled=0")
-        );
-        assert!(
-            judge(libc::EPERM, "", IoChoice::Auto)
-                .fix
-                .contains("seccomp")
-        );
-        assert!(judge(libc::ENOSYS, "", IoChoice::Auto).fix.contains("5.11"));
-        assert!(
-            judge(libc::ENOMEM, "0", IoChoice::Auto)
-                .fix
-                .contains("MEMLOCK")
-        );
-        for errno in [libc::EPERM, libc::ENOSYS, libc::ENOMEM, libc::EINVAL, 0] {
-            assert_eq!(judge(errno, "", IoChoice::Auto).level, Level::Note);
-            assert_eq!(judge(errno, "", IoChoice::Epoll).level, Level::Note);
-            assert_eq!(judge(errno, "", IoChoice::Uring).level, Level::Problem);
+    fn a_denied_io_uring_matters_as_far_as_it_is_wanted() {
+        let denied = Probe {
+            features: Features::default(),
+            obstacle: Some("allow it".into()),
+        };
+        for (io, level) in [
+            (IoChoice::Auto, Level::Note),
+            (IoChoice::Epoll, Level::Note),
+            (IoChoice::Uring, Level::Problem),
+        ] {
+            let finding = io_uring(&denied, io);
+            assert_eq!(finding.level, level);
+            assert_eq!(finding.fix, "allow it");
         }
+        let usable = Probe {
+            features: Features::default(),
+            obstacle: None,
+        };
+        assert_eq!(io_uring(&usable, IoChoice::Uring).level, Level::Ok);
     }
 
     #[test]

@@ -5,8 +5,7 @@ use crate::adapter::feed::FeedCapacity;
 use crate::adapter::replay::{Replay, ReplayConfig};
 use crate::adapter::{self, DataAdapter, RunningAdapter};
 use crate::config::plan::{
-    AdapterSetPlan, DataAdapterPlan, DataKind, IoChoice, MetadataPlan, Origins, Pace, Plan,
-    Threading,
+    AdapterSetPlan, DataAdapterPlan, DataKind, IoChoice, MetadataPlan, Pace, Plan, Threading,
 };
 use crate::lifecycle::{self, StopSignal};
 use crate::net::connection::Settings;
@@ -22,7 +21,6 @@ use crate::runtime::park::Park;
 use crate::runtime::rings::{self, Capacities, Command, ShardRings};
 use crate::runtime::shard_core::{Setup, ShardCore};
 use crate::runtime::topology;
-use crate::wire::ws::OriginPolicy;
 use engine::counters::{Counter, Counters};
 use engine::ingest::Ingest;
 use engine::limits::Limits;
@@ -263,11 +261,12 @@ fn data_adapter(plan: &DataAdapterPlan) -> Result<Arc<dyn DataAdapter>, Box<dyn 
 }
 
 fn limits(plan: &Plan) -> Limits {
-    Limits {
+    let limits = Limits {
         request_bytes_max: plan.sessions.request_limit,
         sessions_max: plan.sessions.sessions_max,
         ..Limits::DEFAULT
-    }
+    };
+    limits.for_ring(plan.rings.data_ring_bytes)
 }
 
 /// What one shard is told; made on the thread that spawns it, since [`Shard`] itself cannot leave its own.
@@ -296,13 +295,9 @@ fn setup(plan: &Plan, rings: ShardRings, clock: Clock) -> ShardSetup {
         limits: limits(plan),
         ..Config::default()
     };
-    let origins = match &plan.origins {
-        Origins::All => OriginPolicy::Any,
-        Origins::Only(origins) => OriginPolicy::Listed(origins.clone()),
-    };
     let connections = Settings {
         request_bytes_max: sessions.request_limit,
-        origins,
+        origins: plan.origins.clone(),
         server_name: sessions.server_name.clone(),
         ..Settings::default()
     };

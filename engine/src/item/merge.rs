@@ -12,7 +12,8 @@ pub struct MergeState {
     fields: Vec<Field>,
     /// Fields changed by the event at hand, in the order of their numbers once [`MergeState::changed`] is called.
     changed: Vec<u16>,
-    value_bytes: usize,
+    /// What all fields come to, see [`field_bytes`]; replaced values may still be counted.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -44,17 +45,17 @@ impl MergeState {
                 self.number(name, 0, fields_max)?;
             }
         }
-        // What the values would come to if nothing were replaced: an upper bound that is cheap to keep.
+        // What the fields would come to if nothing were replaced: an upper bound that is cheap to keep.
         let added: usize = event
             .iter()
-            .map(|(_, value)| value.map_or(0, str::len))
+            .map(|(name, value)| field_bytes(name, value.map_or(0, str::len)))
             .sum();
-        if self.value_bytes + added > bytes_max {
+        if self.bytes + added > bytes_max {
             let kept = self.bytes_beside(event);
             if kept + added > bytes_max {
                 return Err(TooLarge);
             }
-            self.value_bytes = kept;
+            self.bytes = kept;
         }
         let mut guess = 0;
         for (name, value) in event {
@@ -78,7 +79,7 @@ impl MergeState {
                     .push(u16::try_from(index).expect("fields_max fits"));
             }
         }
-        self.value_bytes += added;
+        self.bytes += added;
         self.changed.sort_unstable();
         Ok(())
     }
@@ -93,7 +94,6 @@ impl MergeState {
                     .push(u16::try_from(index).expect("fields_max fits"));
             }
         }
-        self.value_bytes = 0;
     }
 
     /// Numbers of the fields that the last event changed, ascending.
@@ -121,17 +121,12 @@ impl MergeState {
         self.fields[index].value.as_deref()
     }
 
-    /// Bytes of all values, at most (replaced values may still be counted).
-    pub fn value_bytes(&self) -> usize {
-        self.value_bytes
-    }
-
-    /// Bytes of the values that the event does not replace.
+    /// Bytes of the fields that the event does not name.
     fn bytes_beside(&self, event: &[(&str, Option<&str>)]) -> usize {
         self.fields
             .iter()
             .filter(|field| !event.iter().any(|(name, _)| **name == *field.name))
-            .map(|field| field.value.as_ref().map_or(0, |value| value.len()))
+            .map(|field| field_bytes(&field.name, field.value.as_ref().map_or(0, |v| v.len())))
             .sum()
     }
 
@@ -165,6 +160,11 @@ impl MergeState {
         });
         Ok(self.fields.len() - 1)
     }
+}
+
+/// What a field adds to the largest records that the item can need: its name once, and its number, length and value.
+fn field_bytes(name: &str, value_bytes: usize) -> usize {
+    name.len() + 8 + value_bytes
 }
 
 #[cfg(test)]
@@ -220,7 +220,7 @@ mod tests {
     fn bounds_hold_and_replaced_values_do_not_count() {
         let mut state = MergeState::default();
         assert_eq!(
-            state.merge(&[("a", None), ("b", None)], 1, 10),
+            state.merge(&[("a", None), ("b", None)], 1, 20),
             Err(TooLarge)
         );
         for n in 0..100 {
@@ -228,12 +228,12 @@ mod tests {
                 .merge(
                     &[("a", Some(if n % 2 == 0 { "12345" } else { "54321" }))],
                     1,
-                    10,
+                    20,
                 )
                 .unwrap();
         }
         assert_eq!(
-            state.merge(&[("a", Some("12345678901"))], 1, 10),
+            state.merge(&[("a", Some("123456789012"))], 1, 20),
             Err(TooLarge)
         );
         assert_eq!(state.value(0), Some(&b"54321"[..]));
@@ -243,9 +243,9 @@ mod tests {
     fn a_large_value_can_be_replaced() {
         let mut state = MergeState::default();
         for value in ["12345678", "87654321", "1234567890"] {
-            state.merge(&[("a", Some(value))], 1, 10).unwrap();
+            state.merge(&[("a", Some(value))], 1, 20).unwrap();
         }
-        assert_eq!(state.value_bytes(), 10);
+        assert_eq!(state.value(0), Some(&b"1234567890"[..]));
     }
 
     #[test]

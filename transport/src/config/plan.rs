@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::value::{Size, Time};
+use crate::wire::ws::OriginPolicy;
 
 /// A server, resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +32,7 @@ pub struct Plan {
     /// Sessions, their timers and their limits.
     pub sessions: SessionPlan,
     /// Which web pages may talk to the server.
-    pub origins: Origins,
+    pub origins: OriginPolicy,
     /// Metadata and data adapters; at least one set, with different names.
     pub adapter_sets: Vec<AdapterSetPlan>,
 }
@@ -137,27 +138,6 @@ pub struct SessionPlan {
     pub connections_max: usize,
     /// Sessions per shard.
     pub sessions_max: usize,
-}
-
-/// Which web pages may talk to the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origins {
-    /// Pages of every origin.
-    All,
-    /// Pages of these origins, in lower case, written as browsers send them.
-    Only(Vec<String>),
-}
-
-impl Origins {
-    /// Whether a page with this `Origin` header is let in.
-    pub fn allow(&self, origin: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(origins) => origins
-                .iter()
-                .any(|allowed| allowed.eq_ignore_ascii_case(origin)),
-        }
-    }
 }
 
 /// A metadata adapter and the data adapters that it rules over.
@@ -269,8 +249,10 @@ impl fmt::Display for Plan {
             Time(self.socket.write_timeout)
         )?;
         match &self.origins {
-            Origins::All => writeln!(formatter, "origins:      all")?,
-            Origins::Only(origins) => writeln!(formatter, "origins:      {}", origins.join(" "))?,
+            OriginPolicy::Any => writeln!(formatter, "origins:      all")?,
+            OriginPolicy::Listed(origins) => {
+                writeln!(formatter, "origins:      {}", origins.join(" "))?
+            }
         }
         for set in &self.adapter_sets {
             let data: Vec<String> = set.data.iter().map(DataAdapterPlan::to_string).collect();

@@ -14,6 +14,7 @@ use super::plan::*;
 use super::raw::{self, Raw};
 use super::value::{Size, Time};
 use crate::runtime::topology::Topology;
+use crate::wire::ws::OriginPolicy;
 
 /// What is wrong with a configuration: the path of the key, and why.
 #[derive(Debug, Default)]
@@ -352,10 +353,10 @@ fn sessions(raw: &raw::Sessions, problems: &mut Problems) -> SessionPlan {
     }
 }
 
-fn origins(raw: &raw::Origins, problems: &mut Problems) -> Origins {
+fn origins(raw: &raw::Origins, problems: &mut Problems) -> OriginPolicy {
     let allow = raw.allow();
     if allow == ["*"] {
-        return Origins::All;
+        return OriginPolicy::Any;
     }
     for (index, origin) in allow.iter().enumerate() {
         let key = format!("origins.allow[{index}]");
@@ -373,7 +374,7 @@ fn origins(raw: &raw::Origins, problems: &mut Problems) -> Origins {
             );
         }
     }
-    Origins::Only(
+    OriginPolicy::Listed(
         allow
             .iter()
             .map(|origin| origin.to_ascii_lowercase())
