@@ -135,7 +135,7 @@ fn what_a_file_says_is_what_the_plan_does() {
         plan.origins.allows("https://www.example.com")
             && plan.origins.allows("http://localhost:3000")
     );
-    assert!(!plan.origins.allows("https://example.com") && !plan.origins.allow("null"));
+    assert!(!plan.origins.allows("https://example.com") && !plan.origins.allows("null"));
     let kind = DataKind::Replay {
         file: directory.path().join("ticks.csv"),
         pace: Pace::Rate(100.0),
