@@ -1,0 +1,352 @@
+//! Plays the transcripts in `tests/transcripts` against ingest and shards, and compares every line.
+//!
+//! ```text
+//! # a comment
+//! ! shards 2               the world: shards, users name:password ..., frequency_max, answer_delay_ms, max_sessions
+//! ~ connect 1 shard=1      client 1 opens a WebSocket (version=2.0.0 for an old client)
+//! C1> wsok                 client 1 sends a message; ⏎ stands for CR LF
+//! C1+ wsok                 the same, but it arrives together with what the next step sends
+//! C1< WSOK                 client 1 receives a line
+//! A< subscribe item1       the data adapter is asked for an item (of the adapter QUOTE: QUOTE/item1)
+//! A> snapshot item1 a=1    the data adapter speaks: snapshot, update, eos, clear; # is null, $ is empty, %XX any byte
+//! @ 30ms                   time passes
+//! ~ block 1                client 1 reads nothing (unblock, close)
+//! ~ closed 1               the server has closed the connection
+//! ```
+//!
+//! `{S1}` is the id of the first session that a client saw, and so on. What a step causes stands behind it, and nothing
+//! may be missing or left over. With `UPDATE=1` in the environment the files are rewritten with what really happened:
+//! read the difference before you believe it.
+
+use engine::ids::{DataAdapterId, ShardId};
+use engine::metadata::{AdapterSets, literal::Literal};
+use engine::sim::world::{Event, Options, Say, WireId, World};
+use engine::text::{Plus, percent_decode};
+use engine::time::Duration;
+use engine::tlcp::Version;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+#[test]
+fn transcripts() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
+    let mut paths: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "there are transcripts");
+    let mut failures = String::new();
+    for path in &paths {
+        let text = std::fs::read_to_string(path).unwrap();
+        let played = std::panic::catch_unwind(|| play(&text));
+        let Ok(played) = played else {
+            writeln!(failures, "{}: panicked, see above", path.display()).unwrap();
+            continue;
+        };
+        if played == text {
+            continue;
+        }
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, played).unwrap();
+        } else {
+            writeln!(
+                failures,
+                "{}:\n{}",
+                path.display(),
+                difference(&text, &played)
+            )
+            .unwrap();
+        }
+    }
+    assert!(failures.is_empty(), "\n{failures}");
+}
+
+#[test]
+fn a_wrong_line_a_missing_one_and_one_too_many_are_told() {
+    let good = "~ connect 1\nC1> wsok\nC1< WSOK\n";
+    assert_eq!(play(good), good);
+    for (bad, told) in [
+        (
+            "~ connect 1\nC1> wsok\nC1< WSOk\n",
+            "- C1< WSOk\n+ C1< WSOK\n",
+        ),
+        ("~ connect 1\nC1> wsok\n", "+ C1< WSOK\n"),
+        (
+            "~ connect 1\nC1> wsok\nC1< WSOK\nC1< PROBE\n",
+            "- C1< PROBE\n",
+        ),
+    ] {
+        let difference = difference(bad, &play(bad));
+        assert!(difference.ends_with(told), "{difference}");
+    }
+}
+
+/// The transcript as it really goes: the steps and comments of `text`, each with what it causes.
+fn play(text: &str) -> String {
+    let mut stage = Stage::new(text);
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if is_expectation(line) {
+            continue;
+        }
+        stage.played.push_str(line);
+        stage.played.push('\n');
+        if stage.step(line) {
+            stage.show_events();
+        }
+    }
+    stage.played
+}
+
+fn is_expectation(line: &str) -> bool {
+    line.starts_with("~ closed")
+        || line
+            .split_once("< ")
+            .is_some_and(|(who, _)| who == "A" || client(who).is_some())
+}
+
+fn client(who: &str) -> Option<u32> {
+    who.strip_prefix('C')?.parse().ok()
+}
+
+struct Stage {
+    world: World,
+    wires: BTreeMap<u32, WireId>,
+    sessions: Vec<String>,
+    played: String,
+}
+
+impl Stage {
+    fn new(text: &str) -> Self {
+        let mut options = Options::default();
+        let mut literal = Literal::default();
+        for line in text.lines().filter_map(|line| line.strip_prefix("! ")) {
+            let (key, value) = line.split_once(' ').expect("a key and a value");
+            match key {
+                "shards" => options.shards = value.parse().unwrap(),
+                "answer_delay_ms" => {
+                    options.answer_delay = Duration::from_millis(value.parse().unwrap())
+                }
+                "frequency_max" => literal.frequency_max = Some(value.parse().unwrap()),
+                "max_sessions" => options.config.limits.sessions_max = value.parse().unwrap(),
+                "users" => {
+                    let user = |pair: &str| {
+                        let (name, password) = pair.split_once(':').unwrap();
+                        (name.into(), password.into())
+                    };
+                    literal.users = Some(value.split(' ').map(user).collect());
+                }
+                _ => panic!("unknown setting: {line}"),
+            }
+        }
+        options.sets = AdapterSets::default();
+        for set in ["DEFAULT", "DEMO"] {
+            options
+                .sets
+                .add(set, literal.clone(), &["DEFAULT", "QUOTE"]);
+        }
+        Self {
+            world: World::new(options),
+            wires: BTreeMap::new(),
+            sessions: Vec::new(),
+            played: String::new(),
+        }
+    }
+
+    /// Carries out a line; false if the world shall not run yet.
+    fn step(&mut self, line: &str) -> bool {
+        if line.is_empty() || line.starts_with(['#', '!']) {
+            return false;
+        }
+        let (who, what) = line.split_once(' ').expect("somebody and something");
+        if let Some(who) = who.strip_suffix(['>', '+']) {
+            match client(who) {
+                Some(number) => {
+                    let message = self.with_ids(what).replace('⏎', "\r\n");
+                    self.world.send(self.wires[&number], message);
+                }
+                None => self.adapter_says(what),
+            }
+            let waits = line.split(' ').next().unwrap().ends_with('+');
+            if !waits {
+                self.world.settle();
+            }
+            return !waits;
+        }
+        match who {
+            "@" => {
+                let millis = what.strip_suffix("ms").expect("milliseconds");
+                self.world
+                    .advance(Duration::from_millis(millis.parse().unwrap()));
+            }
+            "~" => self.happens(what),
+            _ => panic!("not understood: {line}"),
+        }
+        true
+    }
+
+    fn happens(&mut self, what: &str) {
+        let mut words = what.split(' ');
+        let event = words.next().unwrap();
+        let number: u32 = words.next().expect("a client").parse().unwrap();
+        match event {
+            "connect" => {
+                let (mut shard, mut version) = (0, Version::LATEST);
+                for word in words {
+                    match word.split_once('=') {
+                        Some(("shard", value)) => shard = value.parse().unwrap(),
+                        Some(("version", value)) => {
+                            version = Version::parse(&format!("TLCP-{value}")).unwrap()
+                        }
+                        _ => panic!("not understood: {what}"),
+                    }
+                }
+                let wire = self.world.connect(ShardId(shard), version);
+                self.wires.insert(number, wire);
+            }
+            "close" => self.world.close(self.wires[&number]),
+            "block" => self.world.stall(self.wires[&number]),
+            "unblock" => self.world.resume(self.wires[&number]),
+            _ => panic!("not understood: {what}"),
+        }
+        self.world.settle();
+    }
+
+    fn adapter_says(&mut self, what: &str) {
+        let mut words = what.split(' ').filter(|word| !word.is_empty());
+        let verb = words.next().unwrap();
+        let item = words.next().expect("an item");
+        let (adapters, name) = match item.strip_prefix("QUOTE/") {
+            Some(name) => ([1, 3], name),
+            None => ([0, 2], item),
+        };
+        let decode = |text: &str| percent_decode(text, Plus::IsPlus).unwrap().into_owned();
+        let fields: Vec<(String, Option<String>)> = words
+            .map(|word| {
+                let (name, value) = word.split_once('=').expect("name=value");
+                let value = match value {
+                    "#" => None,
+                    "$" => Some(String::new()),
+                    _ => Some(decode(value)),
+                };
+                (decode(name), value)
+            })
+            .collect();
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_deref()))
+            .collect();
+        let say = match verb {
+            "update" | "snapshot" => Say::Update {
+                snapshot: verb == "snapshot",
+                fields: &fields,
+            },
+            "eos" => Say::EndOfSnapshot,
+            "clear" => Say::Clear,
+            _ => panic!("not understood: {what}"),
+        };
+        for adapter in adapters.map(DataAdapterId) {
+            self.world.say(adapter, name, say);
+        }
+    }
+
+    fn show_events(&mut self) {
+        while let Some(event) = self.world.poll_event() {
+            let item = |adapter: DataAdapterId, name: &str| match adapter.0 % 2 {
+                0 => name.to_owned(),
+                _ => format!("QUOTE/{name}"),
+            };
+            match event {
+                Event::Message { wire, bytes, .. } => {
+                    let number = self.number(wire);
+                    let text = String::from_utf8(bytes).expect("lines are UTF-8");
+                    for line in text.split_terminator("\r\n") {
+                        self.learn_id(line);
+                        let line = self.without_ids(line);
+                        writeln!(self.played, "C{number}< {line}").unwrap();
+                    }
+                }
+                Event::Closed(wire) => {
+                    let number = self.number(wire);
+                    writeln!(self.played, "~ closed {number}").unwrap();
+                }
+                Event::Subscribe(adapter, name) => {
+                    writeln!(self.played, "A< subscribe {}", item(adapter, &name)).unwrap();
+                }
+                Event::Unsubscribe(adapter, name) => {
+                    writeln!(self.played, "A< unsubscribe {}", item(adapter, &name)).unwrap();
+                }
+            }
+        }
+    }
+
+    fn number(&self, wire: WireId) -> u32 {
+        let mut wires = self.wires.iter();
+        *wires.find(|(_, known)| **known == wire).expect("known").0
+    }
+
+    fn learn_id(&mut self, line: &str) {
+        if let Some(arguments) = line.strip_prefix("CONOK,") {
+            let id = arguments.split(',').next().unwrap();
+            if !self.sessions.iter().any(|known| known == id) {
+                self.sessions.push(id.to_owned());
+            }
+        }
+    }
+
+    fn with_ids(&self, text: &str) -> String {
+        self.sessions
+            .iter()
+            .enumerate()
+            .fold(text.to_owned(), |text, (index, id)| {
+                text.replace(&format!("{{S{}}}", index + 1), id)
+            })
+    }
+
+    fn without_ids(&self, text: &str) -> String {
+        self.sessions
+            .iter()
+            .enumerate()
+            .fold(text.to_owned(), |text, (index, id)| {
+                text.replace(id, &format!("{{S{}}}", index + 1))
+            })
+    }
+}
+
+/// What differs, by the longest common subsequence of lines, with the step before it.
+fn difference(expected: &str, actual: &str) -> String {
+    let (a, b): (Vec<_>, Vec<_>) = (expected.lines().collect(), actual.lines().collect());
+    let mut common = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in (0..a.len()).rev() {
+        for j in (0..b.len()).rev() {
+            common[i][j] = if a[i] == b[j] {
+                common[i + 1][j + 1] + 1
+            } else {
+                common[i + 1][j].max(common[i][j + 1])
+            };
+        }
+    }
+    let (mut i, mut j, mut out, mut context) = (0, 0, String::new(), None);
+    while i < a.len() || j < b.len() {
+        if i < a.len() && j < b.len() && a[i] == b[j] {
+            context = Some(a[i]);
+            i += 1;
+            j += 1;
+            continue;
+        }
+        if let Some(context) = context.take() {
+            writeln!(out, "  {context}").unwrap();
+        }
+        if i < a.len() && (j == b.len() || common[i + 1][j] >= common[i][j + 1]) {
+            writeln!(out, "- {}", a[i]).unwrap();
+            i += 1;
+        } else {
+            writeln!(out, "+ {}", b[j]).unwrap();
+            j += 1;
+        }
+    }
+    out
+}
