@@ -5,5 +5,10 @@
 //! had, [`clients`] behave as clients do at their worst, [`oracle`] compares what they see with what was, and
 //! [`trace`] says what happened before it went wrong.
 
+pub mod clients;
+pub mod feed;
+pub mod oracle;
 pub mod pair;
+pub mod run;
+pub mod trace;
 pub mod world;

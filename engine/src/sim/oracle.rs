@@ -1,0 +1,88 @@
+//! Knows every state that every item had, and so what a client may see and what it must see in the end.
+
+use crate::tlcp::client::FieldValues;
+use std::collections::{BTreeMap, VecDeque};
+
+/// An item's values at one moment; a field that is missing is null.
+pub type State = BTreeMap<String, Option<String>>;
+
+/// The states of all items, each item's counted from the beginning of the run.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    items: BTreeMap<String, History>,
+    complaint: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct History {
+    /// Number of the first state kept.
+    first: u64,
+    states: VecDeque<State>,
+}
+
+/// States kept of an item. Clients stall for seconds, in which an item has far fewer events.
+const STATES_MAX: usize = 5_000;
+
+impl Oracle {
+    /// The item has a new state.
+    pub fn happened(&mut self, item: &str, state: State) {
+        let history = self.items.entry(item.to_owned()).or_default();
+        history.states.push_back(state);
+        if history.states.len() > STATES_MAX {
+            history.states.pop_front();
+            history.first += 1;
+        }
+    }
+
+    /// The number that the item's next state will have.
+    pub fn next(&self, item: &str) -> u64 {
+        self.items
+            .get(item)
+            .map_or(0, |history| history.first + history.states.len() as u64)
+    }
+
+    /// The number of the first state after `seen` that looks like `values` through `schema`. By taking the first one,
+    /// a client that sees states of the feed in their order is never suspected.
+    pub fn place(
+        &self,
+        item: &str,
+        schema: &[String],
+        values: &FieldValues,
+        seen: Option<u64>,
+    ) -> Option<u64> {
+        let history = self.items.get(item)?;
+        let from = seen
+            .map_or(history.first, |seen| seen + 1)
+            .max(history.first);
+        let skip = usize::try_from(from - history.first).expect("a run is short");
+        history
+            .states
+            .iter()
+            .skip(skip)
+            .position(|state| looks_like(state, schema, values))
+            .map(|at| from + at as u64)
+    }
+
+    /// Whether `values` are the item's last state.
+    pub fn is_current(&self, item: &str, schema: &[String], values: &FieldValues) -> bool {
+        let last = self.items.get(item).and_then(|item| item.states.back());
+        last.is_some_and(|state| looks_like(state, schema, values))
+    }
+
+    /// Something is wrong. The first complaint counts.
+    pub fn complain(&mut self, complaint: String) {
+        self.complaint.get_or_insert(complaint);
+    }
+
+    /// The first complaint.
+    pub fn complaint(&self) -> Option<&str> {
+        self.complaint.as_deref()
+    }
+}
+
+fn looks_like(state: &State, schema: &[String], values: &FieldValues) -> bool {
+    schema
+        .iter()
+        .zip(values.iter())
+        .all(|(field, value)| state.get(field).and_then(|known| known.as_deref()) == value)
+}
