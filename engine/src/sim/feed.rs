@@ -103,7 +103,7 @@ impl Feed {
                     number: world.number(ADAPTER, name),
                     ..Item::default()
                 };
-                oracle.happened(name, State::new()); // the empty state: what an empty snapshot shows
+                oracle.happened(name, State::new(), world.now()); // the empty state: what an empty snapshot shows
             }
             Event::Unsubscribe(ADAPTER, name) => {
                 let item = self.items.get_mut(&**name).expect("one of ours");
@@ -152,7 +152,7 @@ impl Feed {
             (_, 45..48) => {
                 item.has_state = true;
                 item.state.values_mut().for_each(|value| *value = None);
-                oracle.happened(&name, item.state.clone());
+                oracle.happened(&name, item.state.clone(), world.now());
                 world.say(ADAPTER, &name, Say::Clear);
                 trace.note(world.now(), "feed", format_args!("{name} clear"));
             }
@@ -168,7 +168,7 @@ impl Feed {
                     item.state.insert(field.clone(), value.clone());
                 }
                 item.has_state = true;
-                oracle.happened(&name, item.state.clone());
+                oracle.happened(&name, item.state.clone(), world.now());
                 let fields: Vec<_> = fields
                     .iter()
                     .map(|(name, value)| (name.as_str(), value.as_deref()))

@@ -1,5 +1,6 @@
 //! Knows every state that every item had, and so what a client may see and what it must see in the end.
 
+use crate::time::{Duration, Instant};
 use crate::tlcp::client::FieldValues;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,18 +18,24 @@ pub struct Oracle {
 struct History {
     /// Number of the first state kept.
     first: u64,
-    states: VecDeque<State>,
+    /// With the time from which on it was so.
+    states: VecDeque<(Instant, State)>,
 }
 
-/// States kept of an item. Clients stall for seconds, in which an item has far fewer events.
-const STATES_MAX: usize = 5_000;
+/// How long a state is kept after the next one came: longer than what any client sees can be late. Clients stall for
+/// three seconds at most.
+const KEPT: Duration = Duration::from_secs(30);
 
 impl Oracle {
     /// The item has a new state.
-    pub fn happened(&mut self, item: &str, state: State) {
+    pub fn happened(&mut self, item: &str, state: State, now: Instant) {
         let history = self.items.entry(item.to_owned()).or_default();
-        history.states.push_back(state);
-        if history.states.len() > STATES_MAX {
+        history.states.push_back((now, state));
+        while history
+            .states
+            .get(1)
+            .is_some_and(|(since, _)| now.since(*since) > KEPT)
+        {
             history.states.pop_front();
             history.first += 1;
         }
@@ -59,14 +66,14 @@ impl Oracle {
             .states
             .iter()
             .skip(skip)
-            .position(|state| looks_like(state, schema, values))
+            .position(|(_, state)| looks_like(state, schema, values))
             .map(|at| from + at as u64)
     }
 
     /// Whether `values` are the item's last state.
     pub fn is_current(&self, item: &str, schema: &[String], values: &FieldValues) -> bool {
         let last = self.items.get(item).and_then(|item| item.states.back());
-        last.is_some_and(|state| looks_like(state, schema, values))
+        last.is_some_and(|(_, state)| looks_like(state, schema, values))
     }
 
     /// Something is wrong. The first complaint counts.

@@ -20,9 +20,9 @@ pub struct Plan {
     pub events: u64,
     /// Number of shards.
     pub shards: u16,
-    /// Number of clients.
+    /// Number of clients, at most.
     pub clients: usize,
-    /// Number of items.
+    /// Number of items, at most.
     pub items: usize,
     /// Lose a record now and then: the run must fail.
     pub canary: bool,
@@ -37,7 +37,7 @@ impl Default for Plan {
             events: 20_000,
             shards: 3,
             clients: 200,
-            items: 30,
+            items: 100,
             canary: false,
             verbose: false,
         }
@@ -117,10 +117,19 @@ struct Run<'a> {
     clients: Vec<Client>,
     trace: Trace,
     digest: u64,
+    weather: Weather,
 }
 
-/// Small enough to be full now and then, and large enough for every record.
-const RING_BYTES: usize = 8_000;
+/// How busy the world is. Each seed has its own.
+struct Weather {
+    step_micros_max: u64,
+    events_max: usize,
+    acts_max: usize,
+    lazy: u8,
+}
+
+/// The largest record of the feed with its names takes about 2,700 bytes: each ring fits that, and some not much more.
+const RING_BYTES: std::ops::Range<usize> = 3_000..12_000;
 /// In calm, everything must be in order after this much time: longer than any timeout and any limit's wait.
 const CALM: Duration = Duration::from_secs(90);
 
@@ -134,7 +143,7 @@ impl<'a> Run<'a> {
                 ..Config::default()
             },
             shards: plan.shards,
-            ring_bytes: RING_BYTES,
+            ring_bytes: rng.usize(RING_BYTES),
             mail_max: 8,
             delay_max: Duration::from_millis(rng.u64(0..4)),
             answer_delay: Duration::from_millis(rng.u64(0..30)),
@@ -142,17 +151,25 @@ impl<'a> Run<'a> {
             lose_record_each: plan.canary.then_some(1_000),
             ..Options::default()
         });
-        let clients = (0..plan.clients)
+        let weather = Weather {
+            step_micros_max: rng.u64(1_000..20_000),
+            events_max: rng.usize(1..30),
+            acts_max: rng.usize(1..12),
+            lazy: rng.u8(..95),
+        };
+        let items = rng.usize(1..=plan.items);
+        let clients = (0..rng.usize(1..=plan.clients))
             .map(|number| Client::new(number, Instant::from_millis(rng.u64(..2_000))))
             .collect();
         Self {
             plan,
             world,
             oracle: Oracle::default(),
-            feed: Feed::new(plan.items),
+            feed: Feed::new(items),
             clients,
             trace: Trace::new(plan.verbose),
             digest: 0xcbf2_9ce4_8422_2325,
+            weather,
             rng,
         }
     }
@@ -160,9 +177,9 @@ impl<'a> Run<'a> {
     /// The feed publishes, and everybody does what they should not.
     fn disturb(&mut self) {
         while self.feed.published() < self.plan.events && self.oracle.complaint().is_none() {
-            self.world
-                .skip(Duration::from_micros(self.rng.u64(..3_000)));
-            for _ in 0..self.rng.usize(..8) {
+            let micros = self.rng.u64(..self.weather.step_micros_max);
+            self.world.skip(Duration::from_micros(micros));
+            for _ in 0..self.rng.usize(..=self.weather.events_max) {
                 self.feed.act(
                     &mut self.world,
                     &mut self.oracle,
@@ -170,11 +187,11 @@ impl<'a> Run<'a> {
                     &mut self.trace,
                 );
             }
-            for _ in 0..self.rng.usize(..3) {
+            for _ in 0..self.rng.usize(..=self.weather.acts_max) {
                 let client = self.rng.usize(..self.clients.len());
                 self.act(client, false);
             }
-            self.world.turn(true);
+            self.world.turn(self.weather.lazy);
             self.hand_out();
         }
     }

@@ -350,7 +350,7 @@ impl World {
     /// If that never comes.
     pub fn settle(&mut self) {
         for _ in 0..100_000 {
-            if !self.turn(false) {
+            if !self.turn(0) {
                 return;
             }
         }
@@ -397,18 +397,18 @@ impl World {
         nodes.flatten().chain(self.ingest.next_deadline()).min()
     }
 
-    /// Each core does one turn; a `lazy` world lets some of them pass, and reads little where it could read much.
+    /// Each core does one turn, or, with `lazy` of 100 chances, lets it pass, or reads little where it could read much.
     /// Returns whether there was anything to do.
-    pub fn turn(&mut self, lazy: bool) -> bool {
+    pub fn turn(&mut self, lazy: u8) -> bool {
         let mut busy = false;
-        if !(lazy && self.rng.u8(..4) == 0) {
+        if self.rng.u8(..100) >= lazy {
             busy |= self.ingest_turn();
         }
         for index in 0..self.nodes.len() {
-            if lazy && self.rng.u8(..3) == 0 {
+            if self.rng.u8(..100) < lazy {
                 continue;
             }
-            let budget = if lazy {
+            let budget = if self.rng.u8(..100) < lazy {
                 self.rng.usize(..self.options.ring_bytes)
             } else {
                 usize::MAX
