@@ -85,7 +85,7 @@ struct Sub {
     fields: Vec<FieldValues>,
     seen: Vec<Option<u64>>,
     sent: Vec<Option<Instant>>,
-    /// The number of each item's next state when the subscription became active: all from there on concern it.
+    /// How many events each item had when the subscription became active: all later ones concern it.
     active_from: Vec<u64>,
 }
 
@@ -412,7 +412,7 @@ impl Client {
                     ));
                 }
                 let owed = (sub.snapshot && feed.owes_snapshot(item))
-                    || oracle.next(item) > sub.active_from[index];
+                    || oracle.events(item) > sub.active_from[index];
                 if sub.fields[index].is_started() {
                     if !oracle.is_current(item, &sub.schema, &sub.fields[index]) {
                         oracle.complain(format!("{}: not the last state", who()));
@@ -607,7 +607,7 @@ impl Client {
         sub.active_from = sub
             .items
             .iter()
-            .map(|item| around.oracle.next(item))
+            .map(|item| around.oracle.events(item))
             .collect();
     }
 

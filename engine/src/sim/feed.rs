@@ -103,7 +103,7 @@ impl Feed {
                     number: world.number(ADAPTER, name),
                     ..Item::default()
                 };
-                oracle.happened(name, State::new(), world.now()); // the empty state: what an empty snapshot shows
+                oracle.starts(name, world.now()); // the empty state: what an empty snapshot shows
             }
             Event::Unsubscribe(ADAPTER, name) => {
                 let item = self.items.get_mut(&**name).expect("one of ours");

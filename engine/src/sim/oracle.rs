@@ -18,6 +18,7 @@ pub struct Oracle {
 struct History {
     /// Number of the first state kept.
     first: u64,
+    events: u64,
     /// With the time from which on it was so.
     states: VecDeque<(Instant, State)>,
 }
@@ -31,6 +32,7 @@ impl Oracle {
     pub fn happened(&mut self, item: &str, state: State, now: Instant) {
         let history = self.items.entry(item.to_owned()).or_default();
         history.states.push_back((now, state));
+        history.events += 1;
         while history
             .states
             .get(1)
@@ -41,11 +43,16 @@ impl Oracle {
         }
     }
 
-    /// The number that the item's next state will have.
-    pub fn next(&self, item: &str) -> u64 {
-        self.items
-            .get(item)
-            .map_or(0, |history| history.first + history.states.len() as u64)
+    /// The item starts anew, without any value: what an empty snapshot shows. Unlike all other states, this one is no
+    /// event, of which everybody must be told.
+    pub fn starts(&mut self, item: &str, now: Instant) {
+        self.happened(item, State::new(), now);
+        self.items.entry(item.to_owned()).or_default().events -= 1;
+    }
+
+    /// How many events the item has had.
+    pub fn events(&self, item: &str) -> u64 {
+        self.items.get(item).map_or(0, |history| history.events)
     }
 
     /// The number of the first state after `seen` that looks like `values` through `schema`. By taking the first one,

@@ -190,6 +190,7 @@ impl<'a> Run<'a> {
             for _ in 0..self.rng.usize(..=self.weather.acts_max) {
                 let client = self.rng.usize(..self.clients.len());
                 self.act(client, false);
+                self.hand_out(); // what it would have read before its next act
             }
             self.world.turn(self.weather.lazy);
             self.hand_out();
