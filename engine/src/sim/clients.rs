@@ -49,8 +49,10 @@ pub struct Client {
     intact: bool,
     stalled_until: Option<Instant>,
     subs: BTreeMap<u32, Sub>,
-    /// Subscriptions that were given up while their request was still under way.
+    /// Subscriptions that the client knows no more, though lines of theirs may be under way.
     zombies: BTreeSet<u32>,
+    /// Which subscription a `delete` was about, by its request.
+    deletes: BTreeMap<u32, u32>,
     sub_ids: u32,
     req_ids: u32,
     meter: Meter,
@@ -128,6 +130,7 @@ impl Client {
             stalled_until: None,
             subs: BTreeMap::new(),
             zombies: BTreeSet::new(),
+            deletes: BTreeMap::new(),
             sub_ids: 0,
             req_ids: 0,
             meter: Meter::default(),
@@ -191,6 +194,7 @@ impl Client {
             None => {
                 self.subs.clear();
                 self.zombies.clear();
+                self.deletes.clear();
                 self.data_lines = 0;
                 let kbps = [8.0, 40.0, 400.0][around.rng.usize(..3)];
                 Request::Create(Create {
@@ -652,8 +656,17 @@ impl Client {
     fn on_refused(&mut self, req_id: &str, code: i64, text: &str, around: &mut Around<'_>) {
         match code {
             20 if self.phase == Phase::Live => self.lose_session(around),
-            // 19: the subscription went, or never came, meanwhile. 68: it could not be passed on. 65, 67: babble.
-            19 | 20 | 65 | 67 => {}
+            19 => {
+                // It went, or never came. If it went, its UNSUB may still be under way.
+                let sub_id = req_id.parse().ok().and_then(|id| self.deletes.remove(&id));
+                if let Some(sub_id) = sub_id
+                    && self.subs.remove(&sub_id).is_some()
+                {
+                    self.zombies.insert(sub_id);
+                }
+            }
+            // 68: it could not be passed on. 65, 67: babble.
+            20 | 65 | 67 => {}
             68 => self.repeat_requests(around),
             _ => self.complain(around, format!("request {req_id}: unexpected: {text}")),
         }
@@ -685,6 +698,9 @@ impl Client {
     fn control(&mut self, op: Op<'_>, around: &mut Around<'_>) {
         let Some(wire) = self.wire else { return };
         self.req_ids += 1;
+        if let Op::Delete { sub_id, .. } = op {
+            self.deletes.insert(self.req_ids, sub_id);
+        }
         let request = Request::Control(Control {
             req_id: self.req_ids.to_string().into(),
             session: None,
