@@ -72,3 +72,40 @@ pub fn encode(out: &mut Vec<u8>, fields: &[u16], base: Option<&Row>, row: &Row) 
     }
     out.extend_from_slice(CRLF);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::item::row::RowBuilder;
+    use proptest::prelude::*;
+
+    fn row(seq: u64, values: &[Option<String>]) -> Row {
+        let mut builder = RowBuilder::default();
+        builder.start(seq, values.len());
+        for value in values {
+            builder.push(value.as_ref().map(String::as_bytes));
+        }
+        builder.finish()
+    }
+
+    proptest! {
+        /// Whatever was asked before, a tail is what encoding it would give; and the same question again is a hit.
+        #[test]
+        fn tails_equal_direct_encoding(
+            rows in prop::collection::vec(prop::collection::vec(prop::option::of("[a#|]{0,2}"), 0..6), 1..6),
+            fields in prop::collection::vec(0u16..8, 0..6),
+            asked in prop::collection::vec((prop::option::of(0usize..6), 0usize..6), 1..60),
+        ) {
+            let rows: Vec<_> = rows.iter().zip(0..).map(|(values, seq)| row(seq, values)).collect();
+            let mut tails = Tails::default();
+            for (base, current) in asked {
+                let base = base.map(|base| &rows[base % rows.len()]);
+                let current = &rows[current % rows.len()];
+                let mut direct = Vec::new();
+                encode(&mut direct, &fields, base, current);
+                prop_assert_eq!(tails.get(&fields, base, current).0, direct.as_slice());
+                prop_assert!(tails.get(&fields, base, current).1);
+            }
+        }
+    }
+}

@@ -521,15 +521,9 @@ impl Client {
                 self.last_written = written;
                 self.repeat_requests(around);
             }
-            Line::Conerr { code, .. } => match code {
-                4 | 20 => self.lose_session(around),
-                _ => self.complain(around, format!("unexpected: {text}")),
-            },
-            Line::End { code, .. } => match code {
-                40 if self.old_wire == Some(wire) => {}
-                31 | -7 => self.lose_session(around),
-                _ => self.complain(around, format!("unexpected: {text}")),
-            },
+            Line::Conerr { code: 4 | 20, .. } => self.lose_session(around),
+            Line::End { code: 40, .. } if self.old_wire == Some(wire) => {}
+            Line::End { code: 31 | -7, .. } => self.lose_session(around),
             Line::Loop { .. } if self.wire != Some(wire) => {} // already binding elsewhere
             Line::Loop { .. } => {
                 self.phase = Phase::Opening;
