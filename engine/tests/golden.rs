@@ -87,8 +87,7 @@ fn a_wrong_line_a_missing_one_and_one_too_many_are_told() {
 /// The transcript as it really goes: the steps and comments of `text`, each with what it causes.
 fn play(text: &str) -> String {
     let mut stage = Stage::new(text);
-    let mut lines = text.lines().peekable();
-    while let Some(line) = lines.next() {
+    for line in text.lines() {
         if is_expectation(line) {
             continue;
         }

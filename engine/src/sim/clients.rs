@@ -87,8 +87,8 @@ struct Sub {
     fields: Vec<FieldValues>,
     seen: Vec<Option<u64>>,
     sent: Vec<Option<Instant>>,
-    /// How many events each item had when the subscription became active: all later ones concern it.
-    active_from: Vec<u64>,
+    /// When the client heard that the subscription is active.
+    active_at: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +112,9 @@ const BURST_S: f64 = 0.25;
 const LINE_BYTES_MAX: f64 = 4_000.0;
 /// Turns that were skipped, and the wheel's tick.
 const KEEPALIVE_SLACK: Duration = Duration::from_millis(500);
+/// What it may take until a shard's demand is heard by ingest, which starts after `SUBOK`: events of that time concern a
+/// subscription only if it wants a snapshot.
+const DEMAND_SLACK: Duration = Duration::from_secs(3);
 const KEEPALIVE: Duration = Duration::from_secs(5);
 const SUBS_MAX: usize = 6;
 
@@ -285,7 +288,7 @@ impl Client {
             fields: vec![FieldValues::new(schema.len()); items.len()],
             seen: vec![None; items.len()],
             sent: vec![None; items.len()],
-            active_from: vec![0; items.len()],
+            active_at: around.world.now(),
             items,
             schema,
         };
@@ -416,7 +419,7 @@ impl Client {
                     ));
                 }
                 let owed = (sub.snapshot && feed.owes_snapshot(item))
-                    || oracle.events(item) > sub.active_from[index];
+                    || oracle.last_event(item) > sub.active_at + DEMAND_SLACK;
                 if sub.fields[index].is_started() {
                     if !oracle.is_current(item, &sub.schema, &sub.fields[index]) {
                         oracle.complain(format!("{}: not the last state", who()));
@@ -602,11 +605,7 @@ impl Client {
             SubState::Leaving => {}
         }
         sub.granted_hz = sub.asked_hz;
-        sub.active_from = sub
-            .items
-            .iter()
-            .map(|item| around.oracle.events(item))
-            .collect();
+        sub.active_at = around.world.now();
     }
 
     fn on_update(

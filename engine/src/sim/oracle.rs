@@ -18,7 +18,7 @@ pub struct Oracle {
 struct History {
     /// Number of the first state kept.
     first: u64,
-    events: u64,
+    last_event: Instant,
     /// With the time from which on it was so.
     states: VecDeque<(Instant, State)>,
 }
@@ -32,7 +32,7 @@ impl Oracle {
     pub fn happened(&mut self, item: &str, state: State, now: Instant) {
         let history = self.items.entry(item.to_owned()).or_default();
         history.states.push_back((now, state));
-        history.events += 1;
+        history.last_event = now;
         while history
             .states
             .get(1)
@@ -46,13 +46,16 @@ impl Oracle {
     /// The item starts anew, without any value: what an empty snapshot shows. Unlike all other states, this one is no
     /// event, of which everybody must be told.
     pub fn starts(&mut self, item: &str, now: Instant) {
+        let last_event = self.last_event(item);
         self.happened(item, State::new(), now);
-        self.items.entry(item.to_owned()).or_default().events -= 1;
+        self.items.entry(item.to_owned()).or_default().last_event = last_event;
     }
 
-    /// How many events the item has had.
-    pub fn events(&self, item: &str) -> u64 {
-        self.items.get(item).map_or(0, |history| history.events)
+    /// When the item had its last event.
+    pub fn last_event(&self, item: &str) -> Instant {
+        self.items
+            .get(item)
+            .map_or(Instant::ZERO, |history| history.last_event)
     }
 
     /// The number of the first state after `seen` that looks like `values` through `schema`. By taking the first one,
