@@ -174,3 +174,61 @@ fn a_late_shard_gets_the_whole_state_of_an_undecided_item() {
         [(Kind::Fields, 0), (Kind::Snapshot, 2), (Kind::Update, 1)]
     );
 }
+
+/// A shard whose ring was full when it asked for an item: events that came meanwhile are events for it, and not only a
+/// part of the snapshot, which those who asked for none would not be shown.
+#[test]
+fn events_skipped_with_a_snapshot_are_events() {
+    use engine::ingest::demand::Demand;
+    use engine::ingest::event::AdapterEvent;
+    use engine::ingest::fanout::Rings;
+    use engine::ingest::record::{self, Kind};
+    use engine::ingest::{Ingest, IngestEffect};
+    use engine::time::Instant;
+
+    #[derive(Default)]
+    struct Valve {
+        open: bool,
+        bytes: Vec<u8>,
+    }
+    impl Rings for Valve {
+        fn room(&self, _: ShardId) -> usize {
+            if self.open { usize::MAX } else { 0 }
+        }
+        fn write(&mut self, _: ShardId, record: &[u8]) {
+            self.bytes.extend_from_slice(record);
+        }
+    }
+    for (events_meanwhile, expected) in [(0, Kind::Snapshot), (2, Kind::State)] {
+        let mut ring = Valve::default();
+        let mut ingest = Ingest::new(1, Duration::ZERO, Limits::DEFAULT);
+        let want = Demand::Want {
+            local: 0,
+            epoch: 1,
+            adapter: DataAdapterId(0),
+            name: "item1".into(),
+        };
+        ingest.on_demand(ShardId(0), want, Instant::ZERO, &mut ring);
+        let Some(IngestEffect::Subscribe { item, .. }) = ingest.poll_effect() else {
+            panic!("the adapter is not asked")
+        };
+        ingest.on_subscribed(item, true);
+        let mut publish = |snapshot, value| {
+            let fields = &[("a", Some(value))];
+            let event = AdapterEvent::Update {
+                item,
+                snapshot,
+                fields,
+            };
+            ingest.on_adapter(event, Instant::ZERO, &mut ring);
+        };
+        publish(true, "snapshot");
+        for _ in 0..events_meanwhile {
+            publish(false, "live");
+        }
+        ring.open = true;
+        ingest.flush(&mut ring);
+        let last = record::read(&ring.bytes).last().map(|record| record.kind);
+        assert_eq!(last, Some(expected));
+    }
+}

@@ -110,8 +110,8 @@ struct Meter {
 /// What a session may save up, and the longest line, which is never cut.
 const BURST_S: f64 = 0.25;
 const LINE_BYTES_MAX: f64 = 4_000.0;
-/// Turns that were skipped, and the wheel's tick.
-const KEEPALIVE_SLACK: Duration = Duration::from_millis(500);
+/// Turns that were skipped, and the wheel's tick. Official clients have the same patience.
+const KEEPALIVE_SLACK: Duration = Duration::from_secs(2);
 /// What it may take until a shard's demand is heard by ingest, which starts after `SUBOK`: events of that time concern a
 /// subscription only if it wants a snapshot.
 const DEMAND_SLACK: Duration = Duration::from_secs(3);

@@ -3,7 +3,8 @@
 //! [`world`] holds the engine and models what lies between its halves; [`pair`] is the smallest world, for tests of
 //! ten lines; the rest makes random worlds and judges them: [`feed`] invents items and remembers every state they
 //! had, [`clients`] behave as clients do at their worst, [`oracle`] compares what they see with what was, and
-//! [`trace`] says what happened before it went wrong.
+//! [`trace`] says what happened before it went wrong. [`run`] puts them together; the command `sim` runs it for many
+//! seeds.
 
 pub mod clients;
 pub mod feed;
