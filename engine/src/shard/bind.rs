@@ -120,7 +120,10 @@ impl Shard {
         self.effects.push_back(super::Effect::Move {
             conn,
             shard,
-            request: message.into(),
+            request: super::MovedRequest {
+                message: message.into(),
+                http_identity: None,
+            },
             lines: entry.replies.into(),
         });
     }

@@ -29,6 +29,7 @@ use crate::limits::Limits;
 use crate::metadata::{Answer, Ask};
 use crate::time::{Duration, Instant};
 use crate::tlcp::Version;
+use crate::tlcp::request::Verb;
 use conn::Conns;
 use hashbrown::{HashMap, HashSet};
 use items::{Change, Items, Schema};
@@ -111,13 +112,44 @@ pub struct Peer {
     pub version: Version,
 }
 
+/// A TLCP request that came over HTTP: `POST /lightstreamer/<verb>.txt?<query>` with a body, or `GET` without.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpRequest<'a> {
+    /// What is asked for.
+    pub verb: Verb,
+    /// The query string, undecoded.
+    pub query: &'a str,
+    /// The body, undecoded; for `GET` empty.
+    pub body: &'a str,
+    /// The response's length must be told before it: HTTP/1.0 and `Connection: close` (TLCP, HTTP responses).
+    pub identity: bool,
+}
+
 /// Where the pump writes. The driver frames and sends.
 pub trait Outbox {
     /// The buffer to which this connection's lines are appended. What it holds already is none of the caller's.
     fn open(&mut self, conn: ConnId) -> &mut Vec<u8>;
 
-    /// Sends what was appended since [`Outbox::open`], as one message.
-    fn send(&mut self, conn: ConnId);
+    /// Sends what was appended since [`Outbox::open`]. If that is nothing, and the part is not the end of an HTTP
+    /// response, nothing happens.
+    fn send(&mut self, conn: ConnId, part: Part);
+}
+
+/// What a run of lines is to the connection that it is sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A WebSocket message.
+    Message,
+    /// All of an HTTP response. The connection is free for the next request.
+    Response,
+    /// A part of an HTTP response that is written as it comes to be.
+    Stream {
+        /// The body's length in bytes, should it have to be told beforehand: all parts together stay within it. Only
+        /// that of the first part counts.
+        content_length: u64,
+        /// Nothing follows. The connection is free for the next request, unless the length was told beforehand.
+        last: bool,
+    },
 }
 
 /// What a shard wants of its driver.
@@ -142,12 +174,21 @@ pub enum Effect {
         /// Where to.
         shard: ShardId,
         /// The request that made it move.
-        request: Box<str>,
+        request: MovedRequest,
         /// Answers that have not been written yet.
         lines: Box<[u8]>,
     },
     /// Close a connection, after what has been sent on it. It is forgotten here.
     Close(ConnId),
+}
+
+/// A bind that belongs to another shard, with all that it needs there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MovedRequest {
+    /// The request as a WebSocket message.
+    pub message: Box<str>,
+    /// It came over HTTP, and if so whether its response's length must be told before it.
+    pub http_identity: Option<bool>,
 }
 
 /// What shards tell each other.
@@ -247,12 +288,12 @@ impl Shard {
         conn: ConnId,
         peer: Peer,
         lines: &[u8],
-        request: &str,
+        request: &MovedRequest,
         now: Instant,
     ) {
         self.on_accept(conn, peer, now);
         self.reply(Origin::Here(conn), |out| out.extend_from_slice(lines));
-        self.on_request(conn, request, now);
+        self.on_request(conn, &request.message, now);
     }
 
     /// A client has sent one message. Returns false if its connection is not known here any more: the driver keeps what
@@ -264,6 +305,20 @@ impl Shard {
         entry.last_read = now;
         self.take_message(Origin::Here(conn), message, now);
         self.conns.get(conn).is_some()
+    }
+
+    /// A client has sent a TLCP request over HTTP. Exactly one response follows on this connection ([`Part::Response`],
+    /// or [`Part::Stream`] up to its last part); until then the driver must not deliver another request of it. The
+    /// version in `peer` is the request's `LS_protocol`. Returns false if the connection has moved to another shard.
+    pub fn on_http_request(
+        &mut self,
+        conn: ConnId,
+        peer: Peer,
+        request: HttpRequest<'_>,
+        now: Instant,
+    ) -> bool {
+        let _ = (conn, peer, request, now);
+        true
     }
 
     /// Ingest has written records, whole ones.

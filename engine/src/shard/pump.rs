@@ -71,7 +71,7 @@ impl Shard {
                 conn.last_write = now;
             }
         }
-        out.send(id);
+        out.send(id, super::Part::Message);
         if closing {
             self.drop_connection(id, now);
         } else if rest == Rest::More {

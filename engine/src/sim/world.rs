@@ -14,7 +14,7 @@ use crate::ingest::{Ingest, IngestEffect};
 use crate::limits::Limits;
 use crate::metadata::{AdapterSets, Answer, Ask, literal::Literal};
 use crate::shard::session_id::RANDOM_BYTES;
-use crate::shard::{Config, Effect, Outbox, Peer, Shard, ShardMessage};
+use crate::shard::{Config, Effect, MovedRequest, Outbox, Part, Peer, Shard, ShardMessage};
 use crate::text::CRLF;
 use crate::time::{Duration, Instant};
 use crate::tlcp::Version;
@@ -148,7 +148,7 @@ enum Mail {
     Message(ShardId, ShardMessage),
     Moved {
         wire: WireId,
-        request: Box<str>,
+        request: MovedRequest,
         lines: Box<[u8]>,
     },
 }
@@ -776,7 +776,7 @@ impl Outbox for Sockets<'_> {
         &mut self.buffer
     }
 
-    fn send(&mut self, conn: ConnId) {
+    fn send(&mut self, conn: ConnId, _part: Part) {
         let bytes = self
             .buffer
             .strip_prefix(HEAD)

@@ -6,7 +6,7 @@ use engine::ingest::demand::Demand;
 use engine::ingest::fanout::Rings;
 use engine::ingest::record;
 use engine::metadata::{Answer, Ask};
-use engine::shard::{Peer, ShardMessage};
+use engine::shard::{MovedRequest, Peer, ShardMessage};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub struct MovedConnection {
     /// Answers that it is still owed.
     pub lines: Box<[u8]>,
     /// The request that made it move.
-    pub request: Box<str>,
+    pub request: MovedRequest,
 }
 
 /// Ingest's ends.

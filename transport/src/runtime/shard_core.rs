@@ -15,7 +15,7 @@ use engine::counters::Counters;
 use engine::ids::ShardId;
 use engine::ingest::demand::Demand;
 use engine::metadata::Ask;
-use engine::shard::{Effect, Outbox, Peer, Shard};
+use engine::shard::{Effect, MovedRequest, Outbox, Part, Peer, Shard};
 use engine::time::{Duration, Instant};
 use engine::tlcp::Version;
 use std::collections::VecDeque;
@@ -371,7 +371,7 @@ impl<R: Reactor> ShardCore<R> {
 
     /// Hands a connection to the shard that owns its session. If that fails the connection is closed, and the client
     /// tries again.
-    fn move_to(&mut self, id: ConnId, shard: ShardId, request: Box<str>, lines: Box<[u8]>) {
+    fn move_to(&mut self, id: ConnId, shard: ShardId, request: MovedRequest, lines: Box<[u8]>) {
         let mut unread = Vec::new();
         let socket = self.reactor.release_with_unread(id, &mut unread);
         // The connection holds back what it has not used; these bytes come behind that.
@@ -613,7 +613,7 @@ impl<R: Reactor> Outbox for Out<'_, R> {
     }
 
     #[inline]
-    fn send(&mut self, conn: ConnId) {
+    fn send(&mut self, conn: ConnId, _part: Part) {
         let buffer = self.reactor.buffer();
         if outbox::is_empty(buffer, self.start) {
             return outbox::cancel(buffer, self.start);
