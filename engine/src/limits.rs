@@ -18,6 +18,10 @@ pub struct Limits {
     /// Bytes written to one session in one turn before others get theirs. Beyond: the rest follows in the next turn.
     /// (guess: a few TLS records; small beside a socket's buffer)
     pub turn_bytes_max: usize,
+    /// Bytes of written lines kept per session, for a client that lost its connection. Beyond: the oldest are given up,
+    /// and a client that lacks them opens a new session. (the reference keeps 1,600; a phone that changes networks needs
+    /// some seconds' worth)
+    pub recovery_bytes_max: usize,
     /// Sessions of one shard. Beyond: `CONERR,8`. (guess: what a shard's memory holds)
     pub sessions_max: usize,
     /// Subscriptions of one session. Beyond: `REQERR,68`. (guess: two-level push makes one per key)
@@ -45,6 +49,7 @@ impl Limits {
         waiting_bytes_max: 100_000,
         lines_bytes_max: 1 << 20,
         turn_bytes_max: 64 << 10,
+        recovery_bytes_max: 64 << 10,
         sessions_max: 1_000_000,
         subscriptions_per_session_max: 10_000,
         items_per_subscription_max: 10_000,

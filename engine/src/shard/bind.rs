@@ -1,13 +1,15 @@
 //! Binding: which connection a session writes to. A new session's first connection, a client that comes back, a
 //! connection that takes over from another.
 
+use super::conn::Poll;
+use super::exchange::Wire;
 use super::session::State;
-use super::{Origin, SessionKey, Shard};
+use super::{HttpRequest, Origin, SessionKey, Shard};
 use crate::counters::Counter;
 use crate::ids::{ConnId, ShardId};
 use crate::time::{Duration, Instant};
 use crate::tlcp::cause::{Reason, Refusal};
-use crate::tlcp::request::{Bind, StreamOptions, Verb};
+use crate::tlcp::request::{self, Bind, StreamOptions, Verb};
 use crate::tlcp::{notify, response};
 
 use super::session_id;
@@ -28,11 +30,12 @@ impl Shard {
     /// Finds the session that a request means: by its id, or, without one, the last session of its connection.
     pub(super) fn target(&self, origin: Origin, id: Option<&str>) -> Target {
         let Some(id) = id else {
-            let implied = match origin {
-                Origin::Here(conn) => self.conns.get(conn).and_then(|entry| entry.last_session),
-                Origin::There(..) => None,
-            };
-            return implied
+            // Only a WebSocket has a last session.
+            let entry = self.conns.get(origin.conn);
+            let here = origin.shard == self.config.shard && origin.slot.is_none();
+            return entry
+                .filter(|_| here)
+                .and_then(|entry| entry.last_session)
                 .filter(|key| self.sessions.contains_key(*key))
                 .map_or(Target::Nowhere, Target::Here);
         };
@@ -51,8 +54,11 @@ impl Shard {
     }
 
     /// `bind_session`. A session of another shard makes the connection move there, with this request.
-    pub(super) fn bind(&mut self, origin: Origin, bind: Bind<'_>, message: &str, now: Instant) {
-        let Origin::Here(conn) = origin else { return }; // binds move connections instead of being forwarded
+    pub(super) fn bind(&mut self, origin: Origin, bind: Bind<'_>, message: Box<str>, now: Instant) {
+        let conn = origin.conn;
+        if origin.shard != self.config.shard {
+            return; // binds move connections instead of being forwarded
+        }
         let Some(entry) = self.conns.get(conn) else {
             return;
         };
@@ -65,9 +71,12 @@ impl Shard {
             Target::Shard(shard) => return self.move_connection(conn, shard, message),
             Target::Here(key) => match self.check_bind(key, &bind) {
                 Err(refusal) => refusal,
-                Ok(()) => {
+                Ok(replay) => {
                     self.take_over(key, &bind, now);
-                    return self.attach(key, conn, &bind.stream, bind.recovery_from, now);
+                    let start = Start::Bind {
+                        recovery: bind.recovery_from.map(|received| (received, replay)),
+                    };
+                    return self.attach(key, conn, &bind.stream, start, now);
                 }
             },
         };
@@ -77,18 +86,21 @@ impl Shard {
         });
     }
 
-    /// What has been written is not kept for recovery (yet): a client that has received all of it may go on.
-    fn check_bind(&self, key: SessionKey, bind: &Bind<'_>) -> Result<(), Refusal> {
-        if bind.stream.polling.is_some() {
-            return Err(
-                Refusal::request_failed().with_text("Polling is not available on this server")
-            );
-        }
+    /// Whether the session can go on where the client says it stands; and the lines that it lacks. A client that does
+    /// not ask for any has received everything: nothing older will be asked for.
+    fn check_bind(&mut self, key: SessionKey, bind: &Bind<'_>) -> Result<Box<[u8]>, Refusal> {
+        let session = &mut self.sessions[key];
         match bind.recovery_from {
-            Some(received) if received != self.sessions[key].sent => {
-                Err(Refusal::recovery_impossible())
+            Some(received) => {
+                let lines = session.log.after(received, session.sent);
+                lines
+                    .map(Into::into)
+                    .ok_or_else(Refusal::recovery_impossible)
             }
-            _ => Ok(()),
+            None => {
+                session.log.clear();
+                Ok(Box::default())
+            }
         }
     }
 
@@ -100,6 +112,8 @@ impl Shard {
         };
         if let Some(entry) = self.conns.get_mut(old) {
             entry.stream = None;
+            entry.poll = None;
+            entry.ends = true;
             if bind.recovery_from.is_some() {
                 self.drop_connection(old, now);
             } else {
@@ -112,30 +126,53 @@ impl Shard {
 
     /// Lets a connection go to another shard. Answers that wait on it go along: clients send `wsok` and `bind_session`
     /// together.
-    fn move_connection(&mut self, conn: ConnId, shard: ShardId, message: &str) {
+    fn move_connection(&mut self, conn: ConnId, shard: ShardId, message: Box<str>) {
         let Some(entry) = self.conns.remove(conn) else {
             return;
         };
+        let http = !matches!(entry.wire, Wire::WebSocket);
         self.counters.count(Counter::Moved);
         self.effects.push_back(super::Effect::Move {
             conn,
             shard,
             request: super::MovedRequest {
-                message: message.into(),
-                http_identity: None,
+                message,
+                http_identity: http.then_some(entry.identity),
             },
             lines: entry.replies.into(),
         });
     }
 
+    /// A connection arrived over HTTP with a bind that belongs here.
+    pub(super) fn on_moved_http(
+        &mut self,
+        conn: ConnId,
+        message: &str,
+        identity: bool,
+        now: Instant,
+    ) {
+        let Some(peer) = self.conns.remove(conn).map(|entry| entry.peer) else {
+            return;
+        };
+        if let Ok((verb, body)) = request::split_message(message) {
+            let request = HttpRequest {
+                verb,
+                query: "",
+                body,
+                identity,
+            };
+            self.begin_exchange(conn, peer, request, now);
+        }
+    }
+
     /// Makes a connection the session's stream and writes the head of the response: `CONOK`, who we are, who the
-    /// client is, its bandwidth, and for a recovery the count of data lines before the next one.
+    /// client is, its bandwidth, and for a recovery the count of data lines before the next one, and these.
     pub(super) fn attach(
         &mut self,
         key: SessionKey,
         conn: ConnId,
         options: &StreamOptions,
-        recovery_from: Option<u64>,
+        start: Start,
         now: Instant,
     ) {
         let Some(entry) = self.conns.get_mut(conn) else {
@@ -144,41 +181,86 @@ impl Shard {
         let config = &self.config;
         let keepalive = options
             .keepalive_millis
-            .map_or(config.keepalive_default, Duration::from_millis);
-        let keepalive = keepalive.clamp(config.keepalive_min, config.keepalive_max);
+            .map_or(config.keepalive_default, Duration::from_millis)
+            .clamp(config.keepalive_min, config.keepalive_max);
+        let idle = |polling: request::Polling| {
+            Duration::from_millis(polling.idle_millis).min(config.idle_max)
+        };
         entry.stream = Some(key);
         entry.last_session = Some(key);
         entry.keepalive = keepalive;
         entry.last_write = now;
+        entry.poll = options.polling.map(|polling| Poll {
+            until: now + idle(polling),
+            millis: polling
+                .polling_millis
+                .min(config.polling_max.as_millis() as u64),
+        });
 
         let session = &mut self.sessions[key];
         session.send_sync = options.send_sync;
         session.bound_at = now;
         session.last_sync = now;
 
+        let http = !matches!(entry.wire, Wire::WebSocket);
         let out = &mut entry.replies;
-        let creation = session.sent == 0 && recovery_from.is_none();
-        if !options.reduce_head || creation {
-            response::conok(
-                out,
-                &session.id,
-                config.limits.request_bytes_max as u64,
-                keepalive.as_millis() as u64,
-                None,
-            );
+        if !options.reduce_head || matches!(start, Start::Create) {
+            // A poll is told its idle time in place of the keep-alive: clients take it over for the next one.
+            let time = options.polling.map_or(keepalive, idle);
+            let request_max = config.limits.request_bytes_max as u64;
+            response::conok(out, &session.id, request_max, time.as_millis() as u64, None);
         }
         if !options.reduce_head {
             notify::servname(out, &config.server_name);
             notify::clientip(out, &entry.peer.ip);
         }
+        if http && entry.poll.is_none() {
+            while out.len() < STREAM_HEAD_BYTES_MIN {
+                notify::noop(out, "sending placeholder data");
+            }
+        }
         if !session.reduce_head {
             notify::cons(out, session.granted_bandwidth());
         }
-        if let Some(received) = recovery_from {
+        if let Start::Bind {
+            recovery: Some((received, lines)),
+        } = start
+        {
             notify::prog(out, received);
+            out.extend_from_slice(&lines);
+            if let Some(bucket) = &mut session.bandwidth {
+                bucket.take(lines.len());
+            }
+        }
+        if http {
+            let head = out.len() as u64;
+            entry.wire = Wire::Stream;
+            entry.ends = false;
+            entry.content_written = 0;
+            entry.content_length = options
+                .content_length
+                .unwrap_or(config.content_length_default)
+                .max(head + CONTENT_LENGTH_ROOM);
         }
         self.bound(key, conn);
         self.watch(conn, now);
         self.conns.make_ready(conn, &mut self.ready);
     }
 }
+
+/// How a session comes to a connection.
+pub(super) enum Start {
+    /// It is new.
+    Create,
+    /// It goes on: after so many data lines that the client has, with those that it lacks.
+    Bind {
+        /// What the client asked for, if it lacks anything.
+        recovery: Option<(u64, Box<[u8]>)>,
+    },
+}
+
+/// Some networks and browsers hold a response back until it has about this many bytes.
+const STREAM_HEAD_BYTES_MIN: usize = 2048;
+/// A response has room for its head and at least this, whatever length the client asks for: a few lines, so that each
+/// response gets the session on.
+const CONTENT_LENGTH_ROOM: u64 = 1024;

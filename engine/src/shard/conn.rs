@@ -1,5 +1,6 @@
 //! Client connections as the engine knows them: who is there, what waits to be written, and since when it is silent.
 
+use super::exchange::Wire;
 use super::timer::Timer;
 use super::{Effect, Peer, SessionKey, Shard};
 use crate::counters::Counter;
@@ -13,8 +14,19 @@ use std::collections::VecDeque;
 pub(super) struct Conn {
     id: ConnId,
     pub peer: Peer,
+    /// WebSocket, or how far an HTTP exchange is.
+    pub wire: Wire,
+    /// Over HTTP: the length of the response must be told before it.
+    pub identity: bool,
     /// The session whose stream this is, or will be once its creation is granted.
     pub stream: Option<SessionKey>,
+    /// The stream is a poll, which ends with its first data or in time.
+    pub poll: Option<Poll>,
+    /// Over HTTP: bytes that the stream's response may have in all, and those that it has.
+    pub content_length: u64,
+    pub content_written: u64,
+    /// Over HTTP: the response ends with what waits.
+    pub ends: bool,
     /// The session last created or bound here: what a request means that names none.
     pub last_session: Option<SessionKey>,
     /// Requests that wait for the creation in progress.
@@ -38,6 +50,15 @@ pub(super) struct Conn {
     watch_version: u32,
 }
 
+/// A poll: TLCP's way to push over networks that hold responses back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Poll {
+    /// It is answered with what there is by then.
+    pub until: Instant,
+    /// When the client will poll again, in milliseconds after this answer.
+    pub millis: u64,
+}
+
 /// The connections of a shard, by slot.
 #[derive(Debug, Default)]
 pub(super) struct Conns {
@@ -59,7 +80,13 @@ impl Conns {
         self.slots[slot] = Some(Box::new(Conn {
             id,
             peer,
+            wire: Wire::WebSocket,
+            identity: false,
             stream: None,
+            poll: None,
+            content_length: u64::MAX,
+            content_written: 0,
+            ends: false,
             last_session: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -157,6 +184,10 @@ impl Shard {
                     self.counters.count(Counter::IdleTimeouts);
                     return self.drop_connection(conn, now);
                 }
+                Due::PollEnd => {
+                    self.conns.make_ready(conn, &mut self.ready);
+                    return; // the pump ends it, and looks again
+                }
                 Due::Probe => {
                     notify::probe(&mut entry.replies);
                     entry.last_write = now;
@@ -194,6 +225,7 @@ enum Due {
     Overrun,
     WriteTimeout,
     Probe,
+    PollEnd,
     IdleTimeout,
 }
 
@@ -202,6 +234,8 @@ fn due(conn: &Conn, config: &super::Config) -> (Due, Instant) {
         (Due::Overrun, Instant::ZERO)
     } else if let Some(since) = conn.blocked_since {
         (Due::WriteTimeout, since + config.write_timeout)
+    } else if let Some(poll) = conn.poll {
+        (Due::PollEnd, poll.until)
     } else if conn.stream.is_some() {
         (Due::Probe, conn.last_write + conn.keepalive)
     } else {

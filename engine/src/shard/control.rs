@@ -5,16 +5,13 @@ use super::session::State;
 use super::subscription::frequency_hz;
 use super::{Origin, SessionKey, Shard, ShardMessage};
 use crate::counters::Counter;
-use crate::ids::{ConnId, ShardId};
+use crate::ids::ShardId;
 use crate::time::{Duration, Instant};
 use crate::tlcp::cause::{Cause, Refusal};
 use crate::tlcp::request::{
     self, Bandwidth, Carrier, Control, Frequency, Message, Op, Request, Verb,
 };
 use crate::tlcp::{notify, response};
-
-/// The longest time that a client may announce until its next bind. (reference)
-const POLLING_MAX: Duration = Duration::from_secs(15);
 
 impl Shard {
     /// Carries out the requests of one message, in their order.
@@ -35,15 +32,15 @@ impl Shard {
             return self.refuse(origin, Some(verb), &refusal);
         }
         for line in request::lines(verb, body) {
-            self.counters.count(Counter::Requests);
-            match request::parse_line(verb, Carrier::WebSocket, "", line) {
+            match request::parse_line(verb, origin.carrier(), "", line) {
                 Ok(request) => self.take_request(origin, request, verb, line, now),
                 Err(refusal) => self.refuse(origin, Some(verb), &refusal),
             }
         }
     }
 
-    fn take_request(
+    /// Carries out one request. `line` is what it was parsed from, in case it has to go elsewhere.
+    pub(super) fn take_request(
         &mut self,
         origin: Origin,
         request: Request<'_>,
@@ -51,14 +48,15 @@ impl Shard {
         line: &str,
         now: Instant,
     ) {
+        self.counters.count(Counter::Requests);
         match request {
             Request::Wsok => {} // answered before its lines were looked for
             Request::SendLog => self.reply(origin, response::reqok_bare),
-            Request::Heartbeat { .. } => {} // arriving was its purpose; over WebSocket it has no answer
+            Request::Heartbeat { .. } => self.answer_heartbeat(origin),
             Request::Create(create) => self.create(origin, create, now),
             Request::Bind(bind) => {
-                let message = format!("{}\r\n{line}", verb.name());
-                self.bind(origin, bind, &message, now);
+                let message = message_of(verb, bind.session.as_deref(), line);
+                self.bind(origin, bind, message, now);
             }
             Request::Control(control) => {
                 if let Some(key) = self.find(
@@ -88,9 +86,10 @@ impl Shard {
     /// Keeps a message back that came behind a creation the metadata adapter has not decided about: it may mean that
     /// very session.
     fn waits_for_session(&mut self, origin: Origin, message: &str, now: Instant) -> bool {
-        let Origin::Here(conn) = origin else {
+        let conn = origin.conn;
+        if origin.shard != self.config.shard {
             return false;
-        };
+        }
         let Some(entry) = self.conns.get_mut(conn).filter(|entry| entry.opening) else {
             return false;
         };
@@ -120,7 +119,7 @@ impl Shard {
         let refusal = match self.target(origin, session) {
             Target::Here(key) => return Some(key),
             Target::Shard(shard) => {
-                self.forward(origin, shard, verb, line);
+                self.forward(origin, shard, message_of(verb, session, line));
                 return None;
             }
             Target::Elsewhere => Refusal::control_elsewhere(),
@@ -130,33 +129,35 @@ impl Shard {
         None
     }
 
-    fn forward(&mut self, origin: Origin, shard: ShardId, verb: Verb, line: &str) {
-        // What another shard forwarded named this shard's session, so it is never forwarded on.
-        let Origin::Here(conn) = origin else { return };
+    fn forward(&mut self, origin: Origin, shard: ShardId, request: Box<str>) {
+        if origin.shard != self.config.shard {
+            return; // what another shard forwarded named a session of this one
+        }
         self.counters.count(Counter::Forwarded);
-        let request = format!("{}\r\n{line}", verb.name());
+        let Origin { conn, slot, .. } = origin;
         self.tell(
             shard,
             ShardMessage::Request {
                 conn,
-                request: request.into(),
+                slot,
+                request,
             },
         );
     }
 
     /// A request could not be passed on. The refusal is one that stays local to the request.
-    pub(super) fn refuse_undelivered(&mut self, conn: ConnId, message: &str) {
+    pub(super) fn refuse_undelivered(&mut self, origin: Origin, message: &str) {
         let Ok((verb, body)) = request::split_message(message) else {
             return;
         };
         for line in request::lines(verb, body) {
-            let req_id = match request::parse_line(verb, Carrier::WebSocket, "", line) {
+            let req_id = match request::parse_line(verb, origin.carrier(), "", line) {
                 Ok(Request::Control(control)) => control.req_id,
                 Ok(Request::Message(message)) => message.req_id,
                 _ => continue,
             };
             let refusal = Refusal::request_failed().for_request(req_id);
-            self.refuse(Origin::Here(conn), Some(verb), &refusal);
+            self.refuse(origin, Some(verb), &refusal);
         }
     }
 
@@ -264,11 +265,13 @@ impl Shard {
         let State::Bound(conn) = self.sessions[key].state else {
             return;
         };
-        let polling = Duration::from_millis(polling_millis).min(POLLING_MAX);
+        let polling = Duration::from_millis(polling_millis).min(self.config.polling_max);
         let wait = self.config.session_timeout + polling;
         self.unbind(key, wait, now);
         if let Some(entry) = self.conns.get_mut(conn) {
             entry.stream = None;
+            entry.poll = None;
+            entry.ends = true;
             notify::loop_(&mut entry.replies, 0);
             if close_socket {
                 self.close_after_write(conn, now);
@@ -293,6 +296,22 @@ impl Shard {
     pub(super) fn wake(&mut self, key: SessionKey) {
         if let Some(conn) = self.sessions.get(key).and_then(|session| session.conn()) {
             self.conns.make_ready(conn, &mut self.ready);
+        }
+    }
+}
+
+/// A request as a WebSocket message that names its session, whatever named it before.
+fn message_of(verb: Verb, session: Option<&str>, line: &str) -> Box<str> {
+    let (name, session) = (verb.name(), session.unwrap_or_default());
+    format!("{name}\r\nLS_session={session}&{line}").into()
+}
+
+impl Origin {
+    /// Whether some parameters count that only count on one of them.
+    fn carrier(self) -> Carrier {
+        match self.slot {
+            Some(_) => Carrier::Http,
+            None => Carrier::WebSocket,
         }
     }
 }

@@ -12,9 +12,11 @@ mod bandwidth;
 mod bind;
 mod conn;
 mod control;
+mod exchange;
 mod items;
 mod pump;
 mod question;
+mod recovery;
 mod session;
 pub mod session_id;
 mod subscription;
@@ -31,6 +33,7 @@ use crate::time::{Duration, Instant};
 use crate::tlcp::Version;
 use crate::tlcp::request::Verb;
 use conn::Conns;
+use exchange::Wire;
 use hashbrown::{HashMap, HashSet};
 use items::{Change, Items, Schema};
 use question::Waiting;
@@ -76,6 +79,14 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// How long a connection may take nothing before it is closed.
     pub write_timeout: Duration,
+    /// The longest time that a poll may wait for data.
+    pub idle_max: Duration,
+    /// The longest time that a client may announce until its next poll.
+    pub polling_max: Duration,
+    /// Bytes of a streaming response over HTTP whose client does not say.
+    pub content_length_default: u64,
+    /// How long written lines are kept for clients that lost them.
+    pub recovery_age_max: Duration,
     /// How long a metadata adapter may think.
     pub question_timeout: Duration,
     /// The bounds.
@@ -97,6 +108,10 @@ impl Default for Config {
             recovery_timeout: Duration::from_secs(13),
             idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(120),
+            idle_max: Duration::from_secs(30),
+            polling_max: Duration::from_secs(15),
+            content_length_default: 4_000_000,
+            recovery_age_max: Duration::from_secs(30),
             question_timeout: Duration::from_secs(30),
             limits: Limits::DEFAULT,
         }
@@ -198,6 +213,8 @@ pub enum ShardMessage {
     Request {
         /// The connection it came on.
         conn: ConnId,
+        /// Over HTTP, the place of its answer.
+        slot: Option<u32>,
         /// The request.
         request: Box<str>,
     },
@@ -205,6 +222,8 @@ pub enum ShardMessage {
     Reply {
         /// The connection.
         conn: ConnId,
+        /// Over HTTP, the place of the answer.
+        slot: Option<u32>,
         /// Whole lines.
         lines: Box<[u8]>,
     },
@@ -217,11 +236,13 @@ pub enum ShardMessage {
 
 /// Where a request came from, and where its answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    /// A connection of this shard.
-    Here(ConnId),
-    /// A connection of another shard.
-    There(ShardId, ConnId),
+struct Origin {
+    /// The shard of the connection.
+    shard: ShardId,
+    /// The connection.
+    conn: ConnId,
+    /// Over HTTP, the answer's place among those of the request; `None` over WebSocket.
+    slot: Option<u32>,
 }
 
 /// One shard.
@@ -292,8 +313,11 @@ impl Shard {
         now: Instant,
     ) {
         self.on_accept(conn, peer, now);
-        self.reply(Origin::Here(conn), |out| out.extend_from_slice(lines));
-        self.on_request(conn, &request.message, now);
+        self.reply(self.here(conn), |out| out.extend_from_slice(lines));
+        match request.http_identity {
+            None => _ = self.on_request(conn, &request.message, now),
+            Some(identity) => self.on_moved_http(conn, &request.message, identity, now),
+        }
     }
 
     /// A client has sent one message. Returns false if its connection is not known here any more: the driver keeps what
@@ -303,7 +327,7 @@ impl Shard {
             return false;
         };
         entry.last_read = now;
-        self.take_message(Origin::Here(conn), message, now);
+        self.take_message(self.here(conn), message, now);
         self.conns.get(conn).is_some()
     }
 
@@ -317,8 +341,8 @@ impl Shard {
         request: HttpRequest<'_>,
         now: Instant,
     ) -> bool {
-        let _ = (conn, peer, request, now);
-        true
+        self.begin_exchange(conn, peer, request, now);
+        self.conns.get(conn).is_some()
     }
 
     /// Ingest has written records, whole ones.
@@ -364,11 +388,25 @@ impl Shard {
     /// Another shard has something to say.
     pub fn on_message(&mut self, from: ShardId, message: ShardMessage, now: Instant) {
         match message {
-            ShardMessage::Request { conn, request } => {
-                self.take_message(Origin::There(from, conn), &request, now)
+            ShardMessage::Request {
+                conn,
+                slot,
+                request,
+            } => {
+                let origin = Origin {
+                    shard: from,
+                    conn,
+                    slot,
+                };
+                self.take_message(origin, &request, now);
             }
-            ShardMessage::Reply { conn, lines } => {
-                self.reply(Origin::Here(conn), |out| out.extend_from_slice(&lines))
+            ShardMessage::Reply { conn, slot, lines } => {
+                let origin = Origin {
+                    shard: self.config.shard,
+                    conn,
+                    slot,
+                };
+                self.reply(origin, |out| out.extend_from_slice(&lines));
             }
             ShardMessage::Replaced { session } => self.replaced(&session, now),
         }
@@ -376,8 +414,18 @@ impl Shard {
 
     /// An effect of [`Effect::Tell`] could not be delivered: the other shard's ring is full.
     pub fn on_undelivered(&mut self, message: ShardMessage) {
-        if let ShardMessage::Request { conn, request } = message {
-            self.refuse_undelivered(conn, &request);
+        if let ShardMessage::Request {
+            conn,
+            slot,
+            request,
+        } = message
+        {
+            let origin = Origin {
+                shard: self.config.shard,
+                conn,
+                slot,
+            };
+            self.refuse_undelivered(origin, &request);
         }
     }
 
@@ -456,13 +504,43 @@ impl Shard {
         self.conns.len()
     }
 
-    /// Appends an answer to what waits for the connection that the request came on.
+    /// Where requests of an own WebSocket come from.
+    fn here(&self, conn: ConnId) -> Origin {
+        Origin {
+            shard: self.config.shard,
+            conn,
+            slot: None,
+        }
+    }
+
+    /// Gives an answer to the connection that the request came on: at the end of what waits there or, over HTTP, in
+    /// its place among the answers of the request.
     fn reply(&mut self, to: Origin, write: impl FnOnce(&mut Vec<u8>)) {
-        match to {
-            Origin::Here(conn) => {
-                let Some(entry) = self.conns.get_mut(conn) else {
-                    return;
-                };
+        let Origin { shard, conn, slot } = to;
+        if shard != self.config.shard {
+            let mut lines = Vec::new();
+            write(&mut lines);
+            return self.tell(
+                shard,
+                ShardMessage::Reply {
+                    conn,
+                    slot,
+                    lines: lines.into(),
+                },
+            );
+        }
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return;
+        };
+        match (&mut entry.wire, slot) {
+            (Wire::Answering(answers), Some(slot)) => {
+                answers.put(slot, write);
+                if answers.are_complete() {
+                    self.conns.make_ready(conn, &mut self.ready);
+                }
+            }
+            (_, Some(_)) => {} // its response is over: the connection broke in between
+            (_, None) => {
                 write(&mut entry.replies);
                 if entry.replies.len() > self.config.limits.lines_bytes_max {
                     entry.overrun = true; // and no now at hand: the next tick's look closes it
@@ -470,17 +548,6 @@ impl Shard {
                 } else {
                     self.conns.make_ready(conn, &mut self.ready);
                 }
-            }
-            Origin::There(shard, conn) => {
-                let mut lines = Vec::new();
-                write(&mut lines);
-                self.tell(
-                    shard,
-                    ShardMessage::Reply {
-                        conn,
-                        lines: lines.into(),
-                    },
-                );
             }
         }
     }

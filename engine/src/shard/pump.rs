@@ -5,7 +5,10 @@
 //! frequency or the turn stays owed, and what is owed is only encoded when it is sent: a slow client costs no memory
 //! and gets the newest state. A connection that takes nothing at the moment is not even looked at.
 
-use super::{Outbox, SessionKey, Shard, SubItem};
+use super::conn::Poll;
+use super::exchange::Wire;
+use super::items::LocalItem;
+use super::{Outbox, Part, SessionKey, Shard, SubItem, recovery};
 use crate::counters::Counter;
 use crate::ids::ConnId;
 use crate::text::CRLF;
@@ -15,6 +18,17 @@ use crate::tlcp::notify;
 /// A client that measures its lag gets the time with the first data this long after the last.
 const SYNC_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How much a session may write now.
+#[derive(Clone, Copy)]
+struct Room {
+    /// What is left of the response. A WebSocket's message has no bound.
+    bytes: u64,
+    /// Nothing of the response is out. A line that fits no response goes out in one of its own.
+    fresh: bool,
+    /// What may be written in one turn, so that others get theirs. A poll is answered at once.
+    turn_bytes: usize,
+}
+
 /// How a session's share of a message ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rest {
@@ -22,6 +36,8 @@ enum Rest {
     Nothing,
     /// More could be sent, and will be in the next turn.
     More,
+    /// The response has no room for more: the client must bind again.
+    Full,
 }
 
 impl Shard {
@@ -44,7 +60,7 @@ impl Shard {
         self.ready_spare = ready;
     }
 
-    /// Writes one connection's message.
+    /// Writes one connection's message, or its share of an HTTP response.
     fn write(&mut self, id: ConnId, now: Instant, out: &mut impl Outbox) {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
@@ -53,17 +69,133 @@ impl Shard {
         if conn.blocked_since.is_some() {
             return;
         }
-        let (stream, closing) = (conn.stream, conn.closing);
-        let replies = std::mem::take(&mut conn.replies);
+        match &conn.wire {
+            Wire::WebSocket => self.write_message(id, now, out),
+            Wire::Idle => {}
+            Wire::Answering(answers) if answers.are_complete() => {
+                answers.write(out.open(id));
+                conn.wire = Wire::Idle;
+                conn.last_write = now;
+                out.send(id, Part::Response);
+            }
+            Wire::Answering(_) => {}
+            Wire::Stream => self.write_response(id, now, out),
+        }
+    }
+
+    /// Writes a WebSocket message.
+    #[inline]
+    fn write_message(&mut self, id: ConnId, now: Instant, out: &mut impl Outbox) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let (stream, poll, closing) = (conn.stream, conn.poll, conn.closing);
         let buffer = out.open(id);
         let before = buffer.len();
-        buffer.extend_from_slice(&replies);
-        drop(replies); // an idle connection owns no buffer
+        if !conn.replies.is_empty() {
+            buffer.extend_from_slice(&conn.replies);
+            conn.replies = Vec::new(); // an idle connection owns no buffer
+        }
+        let head = buffer.len();
         let rest = match stream {
-            Some(session) if !closing => self.write_session(session, now, buffer),
+            Some(session) if !closing => {
+                let room = Room {
+                    bytes: u64::MAX,
+                    fresh: true,
+                    turn_bytes: self.turn_bytes(poll),
+                };
+                self.write_session(session, room, now, buffer)
+            }
             _ => Rest::Nothing,
         };
+        if let (Some(poll), Some(session)) = (poll, stream)
+            && rest == Rest::Nothing
+            && (buffer.len() > head || now >= poll.until)
+        {
+            notify::loop_(buffer, poll.millis);
+            self.end_stream(id, session, poll.millis, now);
+        }
+        self.count_written(id, buffer.len() - before, now);
+        out.send(id, Part::Message);
+        self.after_write(id, closing, rest, now);
+    }
+
+    /// Writes a share of an HTTP response: as much of a stream as there is, or all of a poll when it is due.
+    fn write_response(&mut self, id: ConnId, now: Instant, out: &mut impl Outbox) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let (stream, poll, closing, ends) = (conn.stream, conn.poll, conn.closing, conn.ends);
+        let (content_length, written_before) = (conn.content_length, conn.content_written);
+        let buffer = out.open(id);
+        let before = buffer.len();
+        buffer.extend_from_slice(&conn.replies);
+        let head = buffer.len();
+        let bytes = written_before + (head - before) as u64 + LAST_LINE_BYTES;
+        let room = Room {
+            bytes: content_length.saturating_sub(bytes),
+            fresh: written_before == 0,
+            turn_bytes: self.turn_bytes(poll),
+        };
+        let rest = match stream {
+            Some(session) => self.write_session(session, room, now, buffer),
+            None => Rest::Nothing,
+        };
+        let over = match poll {
+            Some(poll) => buffer.len() > head || now >= poll.until,
+            None => stream.is_some() && (rest == Rest::Full || room.bytes == 0),
+        };
+        if poll.is_some() && !over && !ends {
+            buffer.truncate(before); // the head waits for the data
+            return out.send(id, Part::Response);
+        }
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        conn.replies = Vec::new();
+        if let Some(session) = stream.filter(|_| over) {
+            let millis = poll.map_or(0, |poll| poll.millis);
+            notify::loop_(buffer, millis);
+            self.end_stream(id, session, millis, now);
+        }
+        let last = over || ends;
         let written = buffer.len() - before;
+        self.count_written(id, written, now);
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.content_written += written as u64;
+            conn.wire = if last { Wire::Idle } else { Wire::Stream };
+            conn.ends = false;
+        }
+        let part = match poll {
+            Some(_) => Part::Response,
+            None => Part::Stream {
+                content_length: content_length.max(written as u64),
+                last,
+            },
+        };
+        out.send(id, part);
+        self.after_write(id, closing, if last { Rest::Nothing } else { rest }, now);
+    }
+
+    /// The session has said `LOOP` on its connection, and waits for the client's next bind.
+    fn end_stream(&mut self, id: ConnId, session: SessionKey, polling_millis: u64, now: Instant) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.stream = None;
+            conn.poll = None;
+        }
+        let wait = self.config.session_timeout + Duration::from_millis(polling_millis);
+        self.unbind(session, wait, now);
+        self.watch(id, now);
+    }
+
+    fn turn_bytes(&self, poll: Option<Poll>) -> usize {
+        match poll {
+            Some(_) => usize::MAX,
+            None => self.config.limits.turn_bytes_max,
+        }
+    }
+
+    fn count_written(&mut self, id: ConnId, written: usize, now: Instant) {
         if written > 0 {
             self.counters.count(Counter::Writes);
             self.counters.add(Counter::WrittenBytes, written as u64);
@@ -71,7 +203,9 @@ impl Shard {
                 conn.last_write = now;
             }
         }
-        out.send(id, super::Part::Message);
+    }
+
+    fn after_write(&mut self, id: ConnId, closing: bool, rest: Rest, now: Instant) {
         if closing {
             self.drop_connection(id, now);
         } else if rest == Rest::More {
@@ -79,26 +213,74 @@ impl Shard {
         }
     }
 
-    fn write_session(&mut self, key: SessionKey, now: Instant, buffer: &mut Vec<u8>) -> Rest {
+    /// Writes what a session owes its client, within `room` bytes and one turn's share; and keeps it, in case it does
+    /// not arrive.
+    fn write_session(
+        &mut self,
+        key: SessionKey,
+        room: Room,
+        now: Instant,
+        buffer: &mut Vec<u8>,
+    ) -> Rest {
         let Some(session) = self.sessions.get_mut(key) else {
             return Rest::Nothing;
         };
-        let start = buffer.len();
-        let end_of_turn = start + self.config.limits.turn_bytes_max;
+        let begin = buffer.len();
         let has_data = !session.lines.is_empty() || !session.owed.is_empty();
         if has_data && session.send_sync && now.since(session.last_sync) >= SYNC_INTERVAL {
             notify::sync(buffer, now.since(session.bound_at).as_secs());
             session.last_sync = now;
         }
-        buffer.append(&mut session.lines);
-        if session.lines.capacity() > 0 {
+        let start = buffer.len();
+        let room = Room {
+            bytes: room.bytes.saturating_sub((start - begin) as u64),
+            ..room
+        };
+        let sent_before = session.sent;
+        let rest = self.write_data(key, room, now, buffer);
+        let Some(session) = self.sessions.get_mut(key) else {
+            return rest;
+        };
+        if buffer.len() == start {
+            buffer.truncate(begin); // the time goes with data only
+        } else if session.version.has_recovery() {
+            let bytes_max = self.config.limits.recovery_bytes_max;
+            let age_max = self.config.recovery_age_max;
+            session
+                .log
+                .append(&buffer[start..], sent_before, bytes_max, age_max, now);
+        }
+        rest
+    }
+
+    /// Writes lines and updates.
+    fn write_data(
+        &mut self,
+        key: SessionKey,
+        room: Room,
+        now: Instant,
+        buffer: &mut Vec<u8>,
+    ) -> Rest {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Rest::Nothing;
+        };
+        let start = buffer.len();
+        let limit =
+            usize::try_from(room.bytes).map_or(usize::MAX, |bytes| start.saturating_add(bytes));
+        let end_of_turn = start.saturating_add(room.turn_bytes);
+        if !session.lines.is_empty() {
+            let fitting = whole_lines(&session.lines, limit - start, room.fresh);
+            buffer.extend_from_slice(&session.lines[..fitting]);
+            session.sent += recovery::data_lines(&session.lines[..fitting]);
+            if let Some(bucket) = &mut session.bandwidth {
+                bucket.take(fitting);
+            }
+            if fitting < session.lines.len() {
+                session.lines.drain(..fitting);
+                return Rest::Full;
+            }
             session.lines = Vec::new();
         }
-        session.sent += u64::from(std::mem::take(&mut session.data_lines));
-        if let Some(bucket) = &mut session.bandwidth {
-            bucket.take(buffer.len() - start);
-        }
-
         while let Some(item) = session.owed.pop_front() {
             let Some(sub_item) = self.sub_items.get_mut(item) else {
                 continue;
@@ -126,7 +308,15 @@ impl Shard {
                 return Rest::More;
             }
             let before = buffer.len();
-            let hit = write_update(sub_item, self.items.get_mut(sub_item.item), now, buffer);
+            let local = self.items.get_mut(sub_item.item);
+            let hit = encode_update(sub_item, local, buffer);
+            let alone = room.fresh && before == start;
+            if buffer.len() > limit && !alone {
+                buffer.truncate(before);
+                session.owed.push_front(item);
+                return Rest::Full;
+            }
+            sub_item.sent(local, now);
             session.sent += 1;
             if let Some(bucket) = &mut session.bandwidth {
                 bucket.take(buffer.len() - before);
@@ -137,6 +327,9 @@ impl Shard {
                 Counter::TailMisses
             });
             self.counters.count(Counter::UpdatesSent);
+            if buffer.len() > limit {
+                return Rest::Full;
+            }
         }
         session.owed.shrink_to(OWED_CAPACITY_KEPT);
         Rest::Nothing
@@ -153,21 +346,38 @@ impl Shard {
 
 /// Writes one `U` line: the prefix is the client's own, the rest is shared with all clients in step.
 #[inline]
-fn write_update(
-    sub_item: &mut SubItem,
-    item: &mut super::items::LocalItem,
-    now: Instant,
-    buffer: &mut Vec<u8>,
-) -> bool {
+fn encode_update(sub_item: &SubItem, item: &mut LocalItem, buffer: &mut Vec<u8>) -> bool {
     notify::update_prefix(buffer, sub_item.sub_id, sub_item.position);
     let (tail, hit) = item.tail(sub_item.view, sub_item.base.as_ref());
     debug_assert!(tail.ends_with(CRLF));
     buffer.extend_from_slice(tail);
-    sub_item.base.clone_from(&item.row);
-    sub_item.owed = false;
-    sub_item.due = now + sub_item.interval;
     hit
+}
+
+impl SubItem {
+    /// The client has been sent the item's current state.
+    #[inline]
+    fn sent(&mut self, item: &LocalItem, now: Instant) {
+        self.base.clone_from(&item.row);
+        self.owed = false;
+        self.due = now + self.interval;
+    }
+}
+
+/// Length of the longest run of whole lines at the start of `lines` within `room`; where nothing is out yet, at least
+/// one line.
+fn whole_lines(lines: &[u8], room: usize, fresh: bool) -> usize {
+    if lines.len() <= room {
+        return lines.len();
+    }
+    match memchr::memrchr(b'\n', &lines[..room]) {
+        Some(end) => end + 1,
+        None if fresh => memchr::memchr(b'\n', lines).map_or(lines.len(), |end| end + 1),
+        None => 0,
+    }
 }
 
 /// What the queue of an idle session keeps allocated, in entries.
 const OWED_CAPACITY_KEPT: usize = 32;
+/// Room that is left in a response for its last line, `LOOP` or `END`.
+const LAST_LINE_BYTES: u64 = 128;

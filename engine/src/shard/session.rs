@@ -1,8 +1,10 @@
 //! Sessions: their states, their creation, their end.
 
 use super::bandwidth::Bucket;
+use super::bind::Start;
 use super::conn::Conn;
 use super::question::Waiting;
+use super::recovery::Log;
 use super::session_id::{self, Owner};
 use super::timer::Timer;
 use super::{Origin, SessionKey, Shard, ShardMessage, SubItem, SubItemKey, SubKey};
@@ -28,15 +30,16 @@ pub(super) struct Session {
     pub state: State,
     /// By `LS_subId`, ascending.
     pub subscriptions: Vec<(u32, SubKey)>,
-    /// Lines of the stream other than updates, in order, and how many of them count as data lines.
+    /// Lines of the stream other than updates, in order.
     pub lines: Vec<u8>,
-    pub data_lines: u32,
     /// Items that may be sent now, oldest first. May name items that are gone.
     pub owed: VecDeque<SubItemKey>,
     /// How many of them are gone.
     owed_gone: usize,
     /// Data lines ever written to a connection: what `PROG` counts.
     pub sent: u64,
+    /// The last of them, for clients that lost some.
+    pub log: Log,
     pub bandwidth: Option<Bucket>,
     pub bandwidth_kbps_max: Option<f64>,
     /// A timer will resume the session when its bandwidth allows.
@@ -109,7 +112,7 @@ impl Session {
 /// A creation that waits for the metadata adapter.
 #[derive(Debug)]
 pub(super) struct Opening {
-    pub conn: ConnId,
+    origin: Origin,
     id: Box<str>,
     user: Option<Box<str>>,
     bandwidth: Bandwidth,
@@ -119,7 +122,10 @@ pub(super) struct Opening {
 impl Shard {
     /// `create_session`
     pub(super) fn create(&mut self, origin: Origin, create: Create<'_>, now: Instant) {
-        let Origin::Here(conn) = origin else { return }; // creations are never forwarded
+        let conn = origin.conn;
+        if origin.shard != self.config.shard {
+            return; // creations are never forwarded
+        }
         let Some(entry) = self.conns.get(conn) else {
             return;
         };
@@ -127,13 +133,11 @@ impl Shard {
             Some(Refusal::stream_in_place())
         } else if self.sessions.len() >= self.config.limits.sessions_max {
             Some(Refusal::session_limit_reached())
-        } else if create.stream.polling.is_some() {
-            Some(Refusal::request_failed().with_text("Polling is not available on this server"))
         } else {
             None
         };
         if let Some(refusal) = refusal {
-            return self.refuse_session(conn, &refusal);
+            return self.refuse_session(origin, &refusal);
         }
         if let Some(old) = &create.old_session {
             self.replace(old, now);
@@ -152,7 +156,7 @@ impl Shard {
             password: create.password.map(Into::into),
         };
         let opening = Opening {
-            conn,
+            origin,
             id,
             user,
             bandwidth: create.bandwidth.unwrap_or(Bandwidth::Unlimited),
@@ -171,7 +175,8 @@ impl Shard {
         result: Result<Granted, Refusal>,
         now: Instant,
     ) {
-        let conn = opening.conn;
+        let origin = opening.origin;
+        let conn = origin.conn;
         let Some(entry) = self.conns.get_mut(conn) else {
             return;
         }; // the client is gone
@@ -189,10 +194,10 @@ impl Shard {
                     state: State::Unbound,
                     subscriptions: Vec::new(),
                     lines: Vec::new(),
-                    data_lines: 0,
                     owed: VecDeque::new(),
                     owed_gone: 0,
                     sent: 0,
+                    log: Log::default(),
                     bandwidth: None,
                     bandwidth_kbps_max,
                     waits_for_bandwidth: false,
@@ -207,10 +212,10 @@ impl Shard {
                 let key = self.sessions.insert(session);
                 self.by_id.insert(id, key);
                 self.counters.count(Counter::SessionsOpened);
-                self.attach(key, conn, &opening.stream, None, now);
+                self.attach(key, conn, &opening.stream, Start::Create, now);
             }
-            Ok(_) => self.refuse_session(conn, &Refusal::request_failed()),
-            Err(refusal) => self.refuse_session(conn, &refusal),
+            Ok(_) => self.refuse_session(origin, &Refusal::request_failed()),
+            Err(refusal) => self.refuse_session(origin, &refusal),
         }
         // What came behind the creation can be told now to which session it belongs.
         let waiting = self.conns.get_mut(conn).map(|entry| {
@@ -218,14 +223,14 @@ impl Shard {
             std::mem::take(&mut entry.waiting)
         });
         for message in waiting.into_iter().flatten() {
-            self.take_message(Origin::Here(conn), &message, now);
+            self.take_message(self.here(conn), &message, now);
         }
     }
 
-    fn refuse_session(&mut self, conn: ConnId, refusal: &Refusal) {
+    fn refuse_session(&mut self, origin: Origin, refusal: &Refusal) {
         self.counters.count(Counter::SessionsRefused);
         self.counters.count(Counter::RequestsRefused);
-        self.reply(Origin::Here(conn), |out| {
+        self.reply(origin, |out| {
             response::refuse(out, Some(Verb::CreateSession), refusal)
         });
     }
@@ -317,6 +322,8 @@ impl Shard {
             && let Some(entry) = self.conns.get_mut(conn)
         {
             entry.stream = None;
+            entry.poll = None;
+            entry.ends = true;
             if let Some(cause) = cause {
                 entry.replies.extend_from_slice(&session.lines);
                 response::end(&mut entry.replies, cause);

@@ -254,7 +254,6 @@ impl Shard {
             count(items.len()),
             count(fields.len()),
         );
-        entry.data_lines += 1;
         let schema = self.intern(fields);
         for (index, granted) in items.iter().enumerate() {
             let name = ItemNameRef {
@@ -323,7 +322,6 @@ impl Shard {
         self.remove_subscription(sub);
         let session = &mut self.sessions[key];
         notify::unsub(&mut session.lines, sub_id);
-        session.data_lines += 1;
         self.wake(key);
     }
 
@@ -406,7 +404,6 @@ impl Shard {
             granted,
             subscription.is_unfiltered(),
         );
-        session.data_lines += 1;
         let key = subscription.session;
         self.wake(key);
     }

@@ -45,6 +45,8 @@ pub struct Client {
     session: Option<String>,
     /// Data lines received: what recovery goes by.
     data_lines: u64,
+    /// When lines were last repeated after a broken connection.
+    replayed_at: Option<Instant>,
     /// Everything that was written has been received, so a bind without recovery is safe.
     intact: bool,
     stalled_until: Option<Instant>,
@@ -129,6 +131,7 @@ impl Client {
             side_wire: None,
             session: None,
             data_lines: 0,
+            replayed_at: None,
             intact: true,
             stalled_until: None,
             subs: BTreeMap::new(),
@@ -540,6 +543,8 @@ impl Client {
                         format!("{text}, but {} were received", self.data_lines),
                     );
                 }
+                // What follows was written before, and is repeated at once: nothing can be said of its pace.
+                self.replayed_at = Some(written);
             }
             Line::Cons(bandwidth) => self.meter.set(bandwidth, written),
             Line::Reqerr { req_id, code, .. } => self.on_refused(&req_id, code, text, around),
@@ -578,7 +583,9 @@ impl Client {
                 values,
             } => {
                 self.updates += 1;
-                self.meter.count(text.len() + 2, written);
+                if self.replayed_at != Some(written) {
+                    self.meter.count(text.len() + 2, written);
+                }
                 if self.meter.is_over() {
                     self.complain(around, format!("bandwidth exceeded by {text}"));
                 }
@@ -634,6 +641,10 @@ impl Client {
             .place(item, &sub.schema, fields, sub.seen[index]);
         sub.seen[index] =
             Some(place.ok_or_else(|| format!("{item} never was so, or not after what was seen"))?);
+        if self.replayed_at == Some(written) {
+            sub.sent[index] = None;
+            return Ok(());
+        }
         if let (Some(hz), Some(last)) = (sub.granted_hz, sub.sent[index])
             && written.since(last) < Duration::from_secs_f64(1.0 / hz)
         {

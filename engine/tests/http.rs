@@ -1,0 +1,401 @@
+//! TLCP over HTTP, the engine's half: one response per request, streams with a length, polls that wait.
+
+use engine::ids::{ConnId, ItemId, ShardId};
+use engine::ingest::event::AdapterEvent;
+use engine::ingest::fanout::Rings;
+use engine::ingest::{Ingest, IngestEffect};
+use engine::limits::Limits;
+use engine::metadata::AdapterSets;
+use engine::metadata::literal::Literal;
+use engine::shard::{Config, Effect, HttpRequest, Outbox, Part, Peer, Shard};
+use engine::time::{Duration, Instant};
+use engine::tlcp::Version;
+use engine::tlcp::request::Verb;
+
+/// One shard and ingest, driven by hand; what was sent, in order.
+struct Bench {
+    shard: Shard,
+    ingest: Ingest,
+    sets: AdapterSets,
+    records: Records,
+    item: Option<ItemId>,
+    sent: Sent,
+    now: Instant,
+    conns: u32,
+}
+
+#[derive(Default)]
+struct Records(Vec<u8>);
+
+impl Rings for Records {
+    fn room(&self, _: ShardId) -> usize {
+        usize::MAX
+    }
+
+    fn write(&mut self, _: ShardId, record: &[u8]) {
+        self.0.extend_from_slice(record);
+    }
+}
+
+#[derive(Default)]
+struct Sent {
+    buffer: Vec<u8>,
+    parts: Vec<(ConnId, Part, String)>,
+}
+
+impl Outbox for Sent {
+    fn open(&mut self, _: ConnId) -> &mut Vec<u8> {
+        self.buffer.clear();
+        &mut self.buffer
+    }
+
+    fn send(&mut self, conn: ConnId, part: Part) {
+        let text = String::from_utf8(self.buffer.clone()).unwrap();
+        if !text.is_empty() || matches!(part, Part::Stream { last: true, .. }) {
+            self.parts.push((conn, part, text));
+        }
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut sets = AdapterSets::default();
+        sets.add("DEFAULT", Literal::default(), &["DEFAULT"]);
+        let mut serial = 0u8;
+        let random = move || {
+            serial += 1;
+            [serial; 12]
+        };
+        Self {
+            shard: Shard::new(Config::default(), random),
+            ingest: Ingest::new(1, Duration::ZERO, Limits::DEFAULT),
+            sets,
+            records: Records::default(),
+            item: None,
+            sent: Sent::default(),
+            now: Instant::from_millis(1),
+            conns: 0,
+        }
+    }
+
+    fn connect(&mut self) -> ConnId {
+        self.conns += 1;
+        ConnId {
+            slot: self.conns,
+            generation: 0,
+        }
+    }
+
+    fn request(&mut self, conn: ConnId, verb: Verb, query: &str, body: &str) {
+        let peer = Peer {
+            ip: "192.0.2.1".into(),
+            version: Version::LATEST,
+        };
+        let request = HttpRequest {
+            verb,
+            query,
+            body,
+            identity: false,
+        };
+        self.shard.on_http_request(conn, peer, request, self.now);
+        self.settle();
+    }
+
+    /// Turns until nothing happens any more.
+    fn settle(&mut self) {
+        loop {
+            let mut busy = false;
+            self.shard.on_timers(self.now);
+            self.shard.pump(self.now, &mut self.sent);
+            while let Some(effect) = self.shard.poll_effect() {
+                busy = true;
+                match effect {
+                    Effect::Ask(ask) => {
+                        let answer = self.sets.answer(ShardId(0), &ask);
+                        self.shard.on_answer(answer, self.now);
+                    }
+                    Effect::Demand(demand) => {
+                        self.ingest
+                            .on_demand(ShardId(0), demand, self.now, &mut self.records);
+                    }
+                    _ => {}
+                }
+            }
+            while let Some(effect) = self.ingest.poll_effect() {
+                if let IngestEffect::Subscribe { item, .. } = effect {
+                    self.ingest.on_subscribed(item, true);
+                    self.item = Some(item);
+                }
+            }
+            let records = std::mem::take(&mut self.records.0);
+            self.shard.on_records(&records, self.now);
+            if !busy && !self.shard.has_output() {
+                return;
+            }
+        }
+    }
+
+    fn update(&mut self, value: &str, snapshot: bool) {
+        let event = AdapterEvent::Update {
+            item: self.item.expect("subscribed"),
+            snapshot,
+            fields: &[("a", Some(value))],
+        };
+        self.ingest.on_adapter(event, self.now, &mut self.records);
+        self.settle();
+    }
+
+    fn advance(&mut self, by: Duration) {
+        self.now += by;
+        self.settle();
+    }
+
+    /// What was sent since the last look, which must be one part.
+    fn one(&mut self) -> (ConnId, Part, String) {
+        let mut parts = std::mem::take(&mut self.sent.parts);
+        assert_eq!(parts.len(), 1, "{parts:?}");
+        parts.remove(0)
+    }
+
+    /// A session by a synchronous poll, as official clients begin over HTTP; its id.
+    fn session(&mut self) -> String {
+        let conn = self.connect();
+        let body = "LS_polling=true&LS_polling_millis=0&LS_idle_millis=0&LS_cid=x";
+        self.request(conn, Verb::CreateSession, "LS_protocol=TLCP-2.5.0", body);
+        let (_, part, text) = self.one();
+        assert_eq!(part, Part::Response);
+        let lines: Vec<_> = text.split("\r\n").collect();
+        assert_eq!(
+            lines[1..],
+            [
+                "SERVNAME,Brightwire",
+                "CLIENTIP,192.0.2.1",
+                "CONS,unlimited",
+                "LOOP,0",
+                ""
+            ]
+        );
+        let id = lines[0].split(',').nth(1).unwrap().to_owned();
+        assert_eq!(lines[0], format!("CONOK,{id},50000,0,*"));
+        id
+    }
+
+    fn subscribe(&mut self, id: &str) {
+        let conn = self.connect();
+        let add = "LS_reqId=1&LS_op=add&LS_subId=1&LS_mode=MERGE&LS_group=i&LS_schema=a&LS_snapshot=true&LS_ack=false";
+        self.request(conn, Verb::Control, &format!("LS_session={id}"), add);
+        let answer = self
+            .sent
+            .parts
+            .iter()
+            .position(|(to, ..)| *to == conn)
+            .unwrap();
+        let (_, part, text) = self.sent.parts.remove(answer);
+        // `LS_ack` counts over WebSocket only.
+        assert_eq!((part, text.as_str()), (Part::Response, "REQOK,1\r\n"));
+    }
+}
+
+#[test]
+fn a_stream_is_padded_then_flows_and_ends_with_loop() {
+    let mut bench = Bench::new();
+    let id = bench.session();
+    let conn = bench.connect();
+    let body = format!("LS_session={id}&LS_send_sync=false");
+    bench.request(conn, Verb::BindSession, "", &body);
+    let (to, part, head) = bench.one();
+    assert_eq!(to, conn);
+    assert!(matches!(part, Part::Stream { last: false, .. }));
+    assert!(head.len() >= 2048 && head.ends_with("\r\nCONS,unlimited\r\n"));
+    assert!(head.contains("\r\nNOOP,sending placeholder data\r\n"));
+    bench.subscribe(&id);
+    let (to, _, text) = bench.one();
+    assert_eq!(
+        (to, text.as_str()),
+        (conn, "SUBOK,1,1,1\r\nCONF,1,unlimited,filtered\r\n")
+    );
+    bench.update("1", true);
+    assert_eq!(bench.one().2, "U,1,1,1\r\n");
+    bench.advance(Duration::from_secs(6));
+    assert_eq!(bench.one().2, "PROBE\r\n");
+
+    let other = bench.connect();
+    let query = format!("LS_session={id}");
+    bench.request(
+        other,
+        Verb::Control,
+        &query,
+        "LS_reqId=2&LS_op=force_rebind",
+    );
+    let mut parts = std::mem::take(&mut bench.sent.parts);
+    parts.sort_by_key(|(to, ..)| to.slot);
+    assert_eq!(parts[0].2, "LOOP,0\r\n");
+    assert!(matches!(parts[0].1, Part::Stream { last: true, .. }));
+    assert_eq!(parts[1], (other, Part::Response, "REQOK,2\r\n".to_owned()));
+}
+
+#[test]
+fn a_response_stays_within_its_length_and_nothing_is_lost() {
+    let mut bench = Bench::new();
+    let id = bench.session();
+    bench.subscribe(&id);
+    let mut seen = Vec::new();
+    let mut conn = bench.connect();
+    let body = format!("LS_session={id}&LS_content_length=4000&LS_send_sync=false");
+    bench.request(conn, Verb::BindSession, "", &body);
+    let (mut used, mut loops, mut length) = (0, 0, None);
+    for n in 0..200 {
+        bench.update(&format!("{n:03}{}", "x".repeat(97)), n == 0);
+        for (to, part, text) in std::mem::take(&mut bench.sent.parts) {
+            assert_eq!(to, conn);
+            let Part::Stream {
+                content_length,
+                last,
+            } = part
+            else {
+                panic!("{part:?}")
+            };
+            let length = *length.get_or_insert(content_length);
+            used += text.len() as u64;
+            assert!(used <= length, "{used} of {length}");
+            seen.extend(
+                text.lines()
+                    .filter_map(|line| line.strip_prefix("U,1,1,"))
+                    .map(|value| value[..3].to_owned()),
+            );
+            assert_eq!(last, text.ends_with("LOOP,0\r\n"));
+            loops += usize::from(last);
+        }
+        if loops > 0 && length.is_some_and(|_| used > 0) && bench.shard.has_output() {
+            unreachable!("everything was settled");
+        }
+        if loops > 0 {
+            loops = 0;
+            (used, length) = (0, None);
+            conn = bench.connect();
+            bench.request(conn, Verb::BindSession, "", &body);
+            // The head and what did not fit the last response.
+            for (_, part, text) in std::mem::take(&mut bench.sent.parts) {
+                if let Part::Stream { content_length, .. } = part {
+                    length.get_or_insert(content_length);
+                }
+                used += text.len() as u64;
+                seen.extend(
+                    text.lines()
+                        .filter_map(|line| line.strip_prefix("U,1,1,"))
+                        .map(|value| value[..3].to_owned()),
+                );
+            }
+        }
+    }
+    let expected: Vec<_> = (0..200).map(|n| format!("{n:03}")).collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_long_poll_waits_for_data_or_its_time() {
+    let mut bench = Bench::new();
+    let id = bench.session();
+    bench.subscribe(&id);
+    let poll = format!("LS_session={id}&LS_polling=true&LS_polling_millis=0&LS_idle_millis=19000");
+    let conn = bench.connect();
+    bench.request(conn, Verb::BindSession, "", &poll);
+    let (_, part, text) = bench.one();
+    assert_eq!(part, Part::Response);
+    assert!(
+        text.ends_with("SUBOK,1,1,1\r\nCONF,1,unlimited,filtered\r\nLOOP,0\r\n"),
+        "{text}"
+    );
+
+    bench.request(conn, Verb::BindSession, "", &poll);
+    bench.advance(Duration::from_secs(8));
+    assert_eq!(bench.sent.parts, []);
+    bench.update("1", true);
+    let (_, part, text) = bench.one();
+    assert_eq!(part, Part::Response);
+    assert!(text.starts_with(&format!("CONOK,{id},50000,19000,*\r\n")));
+    assert!(
+        text.ends_with("CONS,unlimited\r\nU,1,1,1\r\nLOOP,0\r\n"),
+        "{text}"
+    );
+
+    bench.request(conn, Verb::BindSession, "", &poll);
+    bench.advance(Duration::from_millis(18_999));
+    assert_eq!(bench.sent.parts, []);
+    bench.advance(Duration::from_millis(1));
+    let (_, part, text) = bench.one();
+    assert_eq!(part, Part::Response);
+    assert!(text.ends_with("CONS,unlimited\r\nLOOP,0\r\n"), "{text}");
+}
+
+#[test]
+fn a_batch_is_answered_in_its_order_in_one_response() {
+    let mut bench = Bench::new();
+    let id = bench.session();
+    let conn = bench.connect();
+    let body = "LS_reqId=1&LS_op=add&LS_subId=1&LS_mode=MERGE&LS_group=i&LS_schema=a\r\n\
+                LS_reqId=2&LS_op=delete&LS_subId=9\r\n\
+                LS_reqId=3&LS_op=add&LS_subId=2&LS_mode=RAW&LS_group=i&LS_schema=a\r\n\
+                LS_reqId=4&LS_op=constrain&LS_requested_max_bandwidth=10&LS_session=Sdead\r\n\
+                LS_op=add\r\n";
+    bench.request(conn, Verb::Control, &format!("LS_session={id}"), body);
+    let (_, part, text) = bench.one();
+    assert_eq!(part, Part::Response);
+    assert_eq!(
+        text,
+        "REQOK,1\r\n\
+         REQERR,2,19,Specified subscription not found\r\n\
+         REQERR,3,24,Invalid mode for these items\r\n\
+         REQERR,4,20,Session not found\r\n\
+         ERROR,67,Malformed request\r\n"
+    );
+    // A heartbeat has an answer over HTTP, and no session is required to be alive.
+    bench.request(conn, Verb::Heartbeat, "LS_session=Sdead", "\r\n");
+    assert_eq!(bench.one().2, "REQOK\r\n");
+}
+
+#[test]
+fn refusals_are_whole_responses() {
+    let mut bench = Bench::new();
+    let conn = bench.connect();
+    bench.request(
+        conn,
+        Verb::CreateSession,
+        "",
+        "LS_adapter_set=NONE&LS_cid=x",
+    );
+    let refused = "CONERR,2,Requested Adapter Set not available\r\n";
+    assert_eq!(bench.one(), (conn, Part::Response, refused.to_owned()));
+    bench.request(conn, Verb::BindSession, "", "LS_session=Sdead");
+    let refused = "CONERR,20,Session not found\r\n";
+    assert_eq!(bench.one(), (conn, Part::Response, refused.to_owned()));
+    bench.request(conn, Verb::BindSession, "", "LS_session=%");
+    let refused = "CONERR,67,Malformed request\r\n";
+    assert_eq!(bench.one(), (conn, Part::Response, refused.to_owned()));
+}
+
+#[test]
+fn destroying_ends_a_stream_and_a_waiting_poll() {
+    for poll in [false, true] {
+        let mut bench = Bench::new();
+        let id = bench.session();
+        let conn = bench.connect();
+        let mut body = format!("LS_session={id}");
+        if poll {
+            body += "&LS_polling=true&LS_idle_millis=19000";
+        }
+        bench.request(conn, Verb::BindSession, "", &body);
+        bench.sent.parts.clear();
+        let other = bench.connect();
+        let query = format!("LS_session={id}");
+        bench.request(other, Verb::Control, &query, "LS_reqId=2&LS_op=destroy");
+        let mut parts = std::mem::take(&mut bench.sent.parts);
+        parts.sort_by_key(|(to, ..)| to.slot);
+        assert!(
+            parts[0].2.ends_with("END,31,Destroy invoked by client\r\n"),
+            "{parts:?}"
+        );
+        assert!(matches!(parts[0].1, Part::Stream { last: true, .. }));
+        assert_eq!(parts[1].2, "REQOK,2\r\n");
+    }
+}
