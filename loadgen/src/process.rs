@@ -1,0 +1,196 @@
+//! What a process, the server's or our own, has cost so far: from `/proc`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// The unit of times in `/proc/PID/stat`. The kernel's own tick differs, but towards user space it is 100 Hz on all
+/// architectures that Rust has a Linux target for, save Alpha.
+const USER_HZ: u64 = 100;
+
+/// A process at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// CPU time outside the kernel.
+    pub user: Duration,
+    /// CPU time in the kernel.
+    pub system: Duration,
+    /// Memory, bytes.
+    pub rss_bytes: u64,
+    /// By thread id.
+    pub threads: BTreeMap<u32, Thread>,
+}
+
+/// A thread at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Thread {
+    /// Name.
+    pub name: String,
+    /// CPU time.
+    pub cpu: Duration,
+    /// Time for which it was ready to run and another thread had its core; zero if the kernel does not count it.
+    pub waited: Duration,
+}
+
+impl Sample {
+    /// Looks at a process.
+    pub fn take(pid: u32) -> io::Result<Self> {
+        let read = |path: String| {
+            fs::read_to_string(&path)
+                .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
+        };
+        let (user, system) = cpu_times(&read(format!("/proc/{pid}/stat"))?)?;
+        let rss_bytes = rss_bytes(&read(format!("/proc/{pid}/status"))?).unwrap_or(0);
+        let mut threads = BTreeMap::new();
+        for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let name = entry?.file_name();
+            let Some(tid) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let task = format!("/proc/{pid}/task/{tid}");
+            // A thread may end while we look.
+            let (Ok(stat), Ok(name)) = (read(format!("{task}/stat")), read(format!("{task}/comm")))
+            else {
+                continue;
+            };
+            let (user, system) = cpu_times(&stat)?;
+            let waited = read(format!("{task}/schedstat"))
+                .ok()
+                .and_then(|text| text.split_whitespace().nth(1)?.parse().ok())
+                .map_or(Duration::ZERO, Duration::from_nanos);
+            let thread = Thread {
+                name: name.trim_end().to_owned(),
+                cpu: user + system,
+                waited,
+            };
+            threads.insert(tid, thread);
+        }
+        Ok(Self {
+            user,
+            system,
+            rss_bytes,
+            threads,
+        })
+    }
+
+    /// What was used since an earlier sample; memory is that of now.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let threads = self.threads.iter().map(|(tid, thread)| {
+            let before = earlier.threads.get(tid).cloned().unwrap_or_default();
+            let used = Thread {
+                name: thread.name.clone(),
+                cpu: thread.cpu.saturating_sub(before.cpu),
+                waited: thread.waited.saturating_sub(before.waited),
+            };
+            (*tid, used)
+        });
+        Self {
+            user: self.user.saturating_sub(earlier.user),
+            system: self.system.saturating_sub(earlier.system),
+            rss_bytes: self.rss_bytes,
+            threads: threads.collect(),
+        }
+    }
+
+    /// CPU time in all.
+    pub fn cpu(&self) -> Duration {
+        self.user + self.system
+    }
+}
+
+/// Raises our limit of open files to `files` if it is lower and the system lets us.
+pub fn allow_open_files(files: u64) -> Result<(), String> {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| error.to_string())?;
+    if limit.0 >= files {
+        return Ok(());
+    }
+    if limit.1 < files {
+        return Err(format!(
+            "{files} open files are needed and {} allowed; raise the limit (ulimit -n) or ask for fewer sessions",
+            limit.1
+        ));
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, files, limit.1).map_err(|error| error.to_string())
+}
+
+/// `utime` and `stime` of a `stat` file: the 14th and 15th field. The second one, the name in parentheses, may contain
+/// anything.
+fn cpu_times(stat: &str) -> io::Result<(Duration, Duration)> {
+    let parse = || {
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+        let mut ticks = || fields.next()?.parse::<u64>().ok();
+        Some((ticks()?, ticks()?))
+    };
+    let (user, system) =
+        parse().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown stat format"))?;
+    let time = |ticks: u64| Duration::from_millis(ticks * 1_000 / USER_HZ);
+    Ok((time(user), time(system)))
+}
+
+fn rss_bytes(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_found_behind_any_name() {
+        let stat = "42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 123 45 0 0 20 0 7";
+        assert_eq!(
+            cpu_times(stat).unwrap(),
+            (Duration::from_millis(1_230), Duration::from_millis(450))
+        );
+        assert!(cpu_times("42 (x) S 1").is_err());
+        assert!(cpu_times("").is_err());
+    }
+
+    #[test]
+    fn memory_is_in_bytes() {
+        assert_eq!(rss_bytes("Name:\tx\nVmRSS:\t   12 kB\n"), Some(12 * 1_024));
+        assert_eq!(rss_bytes("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn our_own_process_can_be_sampled() {
+        let before = Sample::take(std::process::id()).unwrap();
+        assert!(before.rss_bytes > 0 && !before.threads.is_empty());
+        let used = Sample::take(std::process::id()).unwrap().since(&before);
+        assert!(used.cpu() < before.cpu() + Duration::from_secs(3_600));
+    }
+
+    #[test]
+    fn what_is_missing_before_counts_in_full() {
+        let thread = Thread {
+            name: "shard-0".into(),
+            cpu: Duration::from_secs(2),
+            waited: Duration::from_secs(1),
+        };
+        let now = Sample {
+            user: Duration::from_secs(5),
+            threads: BTreeMap::from([(1, thread.clone())]),
+            ..Sample::default()
+        };
+        let earlier = Sample {
+            user: Duration::from_secs(3),
+            ..Sample::default()
+        };
+        let used = now.since(&earlier);
+        assert_eq!(used.cpu(), Duration::from_secs(2));
+        assert_eq!(used.threads[&1], thread);
+    }
+
+    #[test]
+    fn a_limit_that_is_high_enough_is_left_alone() {
+        assert_eq!(allow_open_files(1), Ok(()));
+        assert!(allow_open_files(u64::MAX - 1).is_err());
+    }
+}
