@@ -365,9 +365,8 @@ fn control<'a>(req_id: &'a str, op: Op<'a>) -> Request<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use brightwire::net::outbox;
     use brightwire::wire::http;
-    use brightwire::wire::ws::{OriginPolicy, Upgrade};
+    use brightwire::wire::ws::{OriginPolicy, Upgrade, frame_header};
 
     fn setup() -> Setup {
         Setup {
@@ -393,12 +392,10 @@ mod tests {
         }
     }
 
+    /// Framed without the server's own check that messages end with a line.
     fn message(text: &str) -> Vec<u8> {
-        let mut buffer = Vec::new();
-        let start = outbox::begin(&mut buffer);
-        buffer.extend_from_slice(text.as_bytes());
-        let from = outbox::finish(&mut buffer, start);
-        buffer.split_off(from)
+        let (header, first) = frame_header(text.len());
+        [&header[first..], text.as_bytes()].concat()
     }
 
     /// What the session said since the last time, as the server reads it.
@@ -420,10 +417,18 @@ mod tests {
     /// The server's answer to the session's upgrade.
     fn accepted(session: &mut Session) -> Vec<u8> {
         let request = std::mem::take(&mut session.reply);
-        let (request, _) = http::Request::parse(&request, 10_000).unwrap().unwrap();
+        let mut headers = [httparse::EMPTY_HEADER; http::HEADERS_MAX];
+        let request = http::Request::parse(&request, &mut headers, 0).unwrap();
         let upgrade = Upgrade::read(&request, &OriginPolicy::Any).unwrap();
         let mut answer = Vec::new();
-        upgrade.write_answer(&mut answer, &http::Context::default());
+        let context = http::Context {
+            server_name: "s",
+            now: std::time::UNIX_EPOCH,
+            http_1_0: false,
+            keep_alive: true,
+            head_only: false,
+        };
+        upgrade.write_answer(&mut answer, &context);
         answer
     }
 
