@@ -58,7 +58,7 @@ pub struct Books {
 }
 
 /// How far a session is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Progress {
     /// No further than before.
     Same,
@@ -174,9 +174,7 @@ impl Session {
             match incoming {
                 None => {}
                 Some(Incoming::Text(text)) => {
-                    if self.on_message(text, setup, books)? == Progress::Live {
-                        progress = Progress::Live;
-                    }
+                    progress = progress.max(self.on_message(text, setup, books)?);
                 }
                 Some(Incoming::Ping(payload)) => {
                     ws_client::write_pong(&mut self.reply, payload, books.mask());
@@ -216,8 +214,8 @@ impl Session {
                     return Err("an update came before its subscription".into());
                 }
                 self.on_update(line, &text[range], setup, books)?;
-            } else if self.on_line(&text[range], setup, books)? == Progress::Live {
-                progress = Progress::Live;
+            } else {
+                progress = progress.max(self.on_line(&text[range], setup, books)?);
             }
         }
         if taken != text.len() {
