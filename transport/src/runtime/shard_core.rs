@@ -649,9 +649,11 @@ impl Deadlines {
     }
 
     fn expired(&mut self, now: Instant) -> Option<ConnId> {
-        self.queue
-            .pop_front_if(|(at, _)| *at <= now)
-            .map(|(_, id)| id)
+        let (at, id) = *self.queue.front()?;
+        (at <= now).then(|| {
+            self.queue.pop_front();
+            id
+        })
     }
 
     fn next(&self) -> Option<Instant> {
