@@ -27,7 +27,7 @@ export function prepareReplays() {
     },
     {
       name: 'fx-ticks.csv by its times', items: ['EUR/USD', 'USD/JPY'], fields: ['bid', 'ask'],
-      ...real('fx-ticks.csv'), options: ['--speed', '3600'], // six hours in six seconds
+      ...real('fx-ticks.csv'), options: ['--speed', '600'], // six hours in 36 seconds
     },
     {
       name: 'aapl-top-of-book.csv at a rate, client limited to 2 per second', items: ['AAPL'],
