@@ -22,6 +22,21 @@ pub trait Rings {
     fn write(&mut self, shard: ShardId, record: &[u8]);
 }
 
+/// What is fanned out: an item's state, where it stands in the item's history, and who wants it.
+#[derive(Debug)]
+pub struct Subject {
+    /// The item.
+    pub item: ItemId,
+    /// Its state.
+    pub state: MergeState,
+    /// Number of its events so far.
+    pub seq: u64,
+    /// When the last of them came.
+    pub stamp: Instant,
+    /// Who wants it.
+    pub listeners: Listeners,
+}
+
 /// A shard that wants an item.
 #[derive(Debug)]
 struct Listener {
@@ -68,6 +83,11 @@ impl Listeners {
         self.0.retain(|l| l.shard != shard);
     }
 
+    /// What a shard is owed because its ring was full.
+    fn owed_to(&self, shard: ShardId) -> Option<Kind> {
+        self.0.iter().find(|l| l.shard == shard)?.owed
+    }
+
     /// Whether no shard wants the item.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -83,42 +103,35 @@ impl Fanout {
         }
     }
 
-    /// Sends the item's whole state to one shard.
-    #[expect(clippy::too_many_arguments)]
+    /// Sends the item's whole state, to one shard or to all that listen.
     pub fn send_state(
         &mut self,
-        item: ItemId,
-        state: &MergeState,
-        seq: u64,
-        stamp: Instant,
+        subject: &mut Subject,
         kind: Kind,
-        listeners: &mut Listeners,
         to: Option<ShardId>,
         rings: &mut impl Rings,
         counters: &mut Counters,
     ) {
-        encode_state(&mut self.scratch, kind, state, seq, stamp);
-        self.copy(item, state, kind, listeners, to, rings, counters);
+        encode_state(&mut self.scratch, kind, subject);
+        self.copy(subject, kind, to, rings, counters);
     }
 
     /// Sends what the last event changed to every shard that listens.
-    #[expect(clippy::too_many_arguments)]
     pub fn send_changes(
         &mut self,
-        item: ItemId,
-        state: &MergeState,
-        seq: u64,
-        stamp: Instant,
-        listeners: &mut Listeners,
+        subject: &mut Subject,
         rings: &mut impl Rings,
         counters: &mut Counters,
     ) {
-        let mut writer = record::Writer::start(&mut self.scratch, Kind::Update, seq, stamp);
+        let Subject {
+            state, seq, stamp, ..
+        } = subject;
+        let mut writer = record::Writer::start(&mut self.scratch, Kind::Update, *seq, *stamp);
         for &field in state.changed() {
             writer.value(field, state.value(usize::from(field)));
         }
         writer.finish();
-        self.copy(item, state, Kind::State, listeners, None, rings, counters);
+        self.copy(subject, Kind::State, None, rings, counters);
     }
 
     /// Whether any shard is owed anything.
@@ -131,29 +144,22 @@ impl Fanout {
         self.owed[usize::from(shard.0)].front().copied()
     }
 
-    /// Tries again to send what a shard is owed of an item. False if there still is no room.
+    /// Tries again to send what a shard is owed of an item, which may be gone. False if there still is no room.
     pub fn retry(
         &mut self,
         shard: ShardId,
-        state: Option<(&MergeState, &mut Listeners)>,
-        seq: u64,
-        stamp: Instant,
+        subject: Option<&mut Subject>,
         rings: &mut impl Rings,
         counters: &mut Counters,
     ) -> bool {
-        if let Some((state, listeners)) = state
-            && let Some(listener) = listeners.0.iter_mut().find(|l| l.shard == shard)
-            && let Some(kind) = listener.owed
+        if let Some(subject) = subject
+            && let Some(kind) = subject.listeners.owed_to(shard)
         {
-            encode_state(&mut self.scratch, kind, state, seq, stamp);
-            if !write(
-                &mut self.scratch,
-                &mut self.names,
-                state,
-                listener,
-                rings,
-                counters,
-            ) {
+            encode_state(&mut self.scratch, kind, subject);
+            let listener = subject.listeners.0.iter_mut().find(|l| l.shard == shard);
+            let listener = listener.expect("it is owed something");
+            let (scratch, names) = (&mut self.scratch, &mut self.names);
+            if !write(scratch, names, &subject.state, listener, rings, counters) {
                 return false;
             }
             listener.owed = None;
@@ -163,22 +169,22 @@ impl Fanout {
     }
 
     /// Copies the record in `scratch` to the listeners; `else_owed` is what one gets later whose ring is full.
-    #[expect(clippy::too_many_arguments)]
     fn copy(
         &mut self,
-        item: ItemId,
-        state: &MergeState,
+        subject: &mut Subject,
         else_owed: Kind,
-        listeners: &mut Listeners,
         to: Option<ShardId>,
         rings: &mut impl Rings,
         counters: &mut Counters,
     ) {
-        for listener in listeners
-            .0
-            .iter_mut()
-            .filter(|l| to.is_none_or(|to| to == l.shard))
-        {
+        let Subject {
+            item,
+            state,
+            listeners,
+            ..
+        } = subject;
+        let meant = |listener: &&mut Listener| to.is_none_or(|to| to == listener.shard);
+        for listener in listeners.0.iter_mut().filter(meant) {
             if let Some(owed) = &mut listener.owed {
                 // It will get the state as it then is: as an event if one is among what was skipped.
                 if else_owed == Kind::State {
@@ -186,29 +192,22 @@ impl Fanout {
                 }
                 continue;
             }
-            if !write(
-                &mut self.scratch,
-                &mut self.names,
-                state,
-                listener,
-                rings,
-                counters,
-            ) {
+            let (scratch, names) = (&mut self.scratch, &mut self.names);
+            if !write(scratch, names, state, listener, rings, counters) {
                 counters.count(Counter::RingFull);
                 listener.owed = Some(else_owed);
-                self.owed[usize::from(listener.shard.0)].push_back(item);
+                self.owed[usize::from(listener.shard.0)].push_back(*item);
             }
         }
     }
 }
 
-fn encode_state(scratch: &mut Vec<u8>, kind: Kind, state: &MergeState, seq: u64, stamp: Instant) {
-    let mut writer = record::Writer::start(scratch, kind, seq, stamp);
+fn encode_state(scratch: &mut Vec<u8>, kind: Kind, subject: &Subject) {
+    let state = &subject.state;
+    let mut writer = record::Writer::start(scratch, kind, subject.seq, subject.stamp);
     for field in 0..state.len() {
-        writer.value(
-            u16::try_from(field).expect("fields are bounded"),
-            state.value(field),
-        );
+        let number = u16::try_from(field).expect("fields are bounded");
+        writer.value(number, state.value(field));
     }
     writer.finish();
 }

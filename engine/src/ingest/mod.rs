@@ -17,7 +17,7 @@ use crate::limits::Limits;
 use crate::time::{Duration, Instant};
 use demand::{Demand, Linger};
 use event::AdapterEvent;
-use fanout::{Fanout, Listeners, Rings};
+use fanout::{Fanout, Listeners, Rings, Subject};
 use hashbrown::HashMap;
 use record::Kind;
 use std::collections::VecDeque;
@@ -67,13 +67,8 @@ struct Slot {
 #[derive(Debug)]
 struct Item {
     name: ItemName,
-    state: MergeState,
-    /// Number of events so far.
-    seq: u64,
-    /// When the last of them came.
-    stamp: Instant,
+    subject: Subject,
     snapshot: SnapshotPhase,
-    listeners: Listeners,
     lingers_until: Option<Instant>,
 }
 
@@ -156,21 +151,16 @@ impl Ingest {
         wanted[local as usize] = Some(id);
         let item = item_mut(&mut self.items, id).expect("just found or opened");
         item.lingers_until = None;
-        item.listeners.add(shard, local, epoch);
+        item.subject.listeners.add(shard, local, epoch);
         let ready = match item.snapshot {
             SnapshotPhase::Complete => true,
-            SnapshotPhase::None => item.seq > 0,
+            SnapshotPhase::None => item.subject.seq > 0,
             SnapshotPhase::Unknown | SnapshotPhase::Awaited => false,
         };
         if ready {
-            let (seq, stamp) = (item.seq, item.stamp);
             self.fanout.send_state(
-                id,
-                &item.state,
-                seq,
-                stamp,
+                &mut item.subject,
                 Kind::Snapshot,
-                &mut item.listeners,
                 Some(shard),
                 rings,
                 &mut self.counters,
@@ -186,8 +176,8 @@ impl Ingest {
             return; // an item that was refused
         };
         let item = item_mut(&mut self.items, id).expect("wanted items are alive");
-        item.listeners.remove(shard);
-        if item.listeners.is_empty() {
+        item.subject.listeners.remove(shard);
+        if item.subject.listeners.is_empty() {
             item.lingers_until = Some(self.linger.start(id, now));
         }
     }
@@ -239,12 +229,8 @@ impl Ingest {
                     // Live events without a snapshot: the snapshot is empty, and comes first.
                     item.snapshot = SnapshotPhase::Complete;
                     self.fanout.send_state(
-                        id,
-                        &item.state,
-                        item.seq,
-                        now,
+                        &mut item.subject,
                         Kind::Snapshot,
-                        &mut item.listeners,
                         None,
                         rings,
                         &mut self.counters,
@@ -255,6 +241,7 @@ impl Ingest {
                     .all(|(name, _)| name.len() <= self.limits.field_name_bytes_max);
                 if !fits
                     || item
+                        .subject
                         .state
                         .merge(
                             fields,
@@ -266,44 +253,28 @@ impl Ingest {
                     self.counters.count(Counter::AdapterEventsTooLarge);
                     return;
                 }
-                item.seq += 1;
-                item.stamp = now;
-                let (seq, listeners) = (item.seq, &mut item.listeners);
+                item.subject.seq += 1;
+                item.subject.stamp = now;
                 if completes && snapshot {
                     // MERGE has one snapshot event at most, so the first one completes it.
                     item.snapshot = SnapshotPhase::Complete;
                     self.fanout.send_state(
-                        id,
-                        &item.state,
-                        seq,
-                        now,
+                        &mut item.subject,
                         Kind::Snapshot,
-                        listeners,
                         None,
                         rings,
                         &mut self.counters,
                     );
                 } else {
-                    self.fanout.send_changes(
-                        id,
-                        &item.state,
-                        seq,
-                        now,
-                        listeners,
-                        rings,
-                        &mut self.counters,
-                    );
+                    self.fanout
+                        .send_changes(&mut item.subject, rings, &mut self.counters);
                 }
             }
             AdapterEvent::EndOfSnapshot { .. } if completes => {
                 item.snapshot = SnapshotPhase::Complete;
                 self.fanout.send_state(
-                    id,
-                    &item.state,
-                    item.seq,
-                    now,
+                    &mut item.subject,
                     Kind::Snapshot,
-                    &mut item.listeners,
                     None,
                     rings,
                     &mut self.counters,
@@ -311,9 +282,9 @@ impl Ingest {
             }
             AdapterEvent::EndOfSnapshot { .. } => {} // unexpected: ignored
             AdapterEvent::ClearSnapshot { .. } => {
-                item.state.clear();
-                item.seq += 1;
-                item.stamp = now;
+                item.subject.state.clear();
+                item.subject.seq += 1;
+                item.subject.stamp = now;
                 let kind = if completes {
                     Kind::Snapshot
                 } else {
@@ -322,17 +293,8 @@ impl Ingest {
                 if completes {
                     item.snapshot = SnapshotPhase::Complete;
                 }
-                self.fanout.send_state(
-                    id,
-                    &item.state,
-                    item.seq,
-                    now,
-                    kind,
-                    &mut item.listeners,
-                    None,
-                    rings,
-                    &mut self.counters,
-                );
+                self.fanout
+                    .send_state(&mut item.subject, kind, None, rings, &mut self.counters);
             }
         }
     }
@@ -357,15 +319,8 @@ impl Ingest {
             (0..self.wanted.len()).map(|n| ShardId(u16::try_from(n).expect("shards are few")))
         {
             while let Some(id) = self.fanout.next_owed(shard) {
-                let item = item_mut(&mut self.items, id);
-                let (seq, stamp) = item
-                    .as_ref()
-                    .map_or((0, Instant::ZERO), |item| (item.seq, item.stamp));
-                let state = item.map(|item| (&item.state, &mut item.listeners));
-                if !self
-                    .fanout
-                    .retry(shard, state, seq, stamp, rings, &mut self.counters)
-                {
+                let subject = item_mut(&mut self.items, id).map(|item| &mut item.subject);
+                if !self.fanout.retry(shard, subject, rings, &mut self.counters) {
                     break;
                 }
             }
@@ -407,11 +362,14 @@ impl Ingest {
         let id = number(slot, entry.generation);
         entry.item = Some(Item {
             name: name.to_owned(),
-            state: MergeState::default(),
-            seq: 0,
-            stamp: Instant::ZERO,
+            subject: Subject {
+                item: id,
+                state: MergeState::default(),
+                seq: 0,
+                stamp: Instant::ZERO,
+                listeners: Listeners::default(),
+            },
             snapshot: SnapshotPhase::Unknown,
-            listeners: Listeners::default(),
             lingers_until: None,
         });
         self.by_name.insert(name.to_owned(), id);
