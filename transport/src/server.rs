@@ -298,6 +298,7 @@ fn setup(plan: &Plan, rings: ShardRings, clock: Clock) -> ShardSetup {
     let connections = Settings {
         request_bytes_max: sessions.request_limit,
         origins: plan.origins.clone(),
+        added_headers: plan.added_headers.clone(),
         server_name: sessions.server_name.clone(),
         ..Settings::default()
     };

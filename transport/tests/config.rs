@@ -8,7 +8,7 @@ use brightwire::config::plan::{DataKind, IoChoice, MetadataPlan, Pace, Placement
 use brightwire::config::raw::{Raw, Section};
 use brightwire::config::{self, ConfigError, Demo, Plan};
 use brightwire::runtime::topology::{Core, Topology};
-use brightwire::wire::ws::OriginPolicy;
+use brightwire::wire::origin::OriginPolicy;
 
 /// A machine of 16 cores, all of them free.
 fn machine() -> Topology {
@@ -70,7 +70,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(sessions.recovery_timeout, Duration::from_secs(13));
     assert_eq!(sessions.subscription_linger, Duration::from_secs(5));
     assert_eq!(sessions.request_limit, 50_000);
-    assert_eq!(plan.origins, OriginPolicy::Any);
+    assert_eq!(plan.origins.policy, OriginPolicy::Any);
     let set = &plan.adapter_sets[0];
     assert_eq!(
         (set.name.as_str(), set.metadata),
@@ -132,10 +132,12 @@ fn what_a_file_says_is_what_the_plan_does() {
     assert_eq!(plan.socket.send_buffer, Some(16_384));
     assert_eq!(plan.rings.data_ring_bytes, 1 << 20);
     assert!(
-        plan.origins.allows("https://www.example.com")
-            && plan.origins.allows("http://localhost:3000")
+        plan.origins.policy.allows("https://www.example.com")
+            && plan.origins.policy.allows("http://localhost:3000")
     );
-    assert!(!plan.origins.allows("https://example.com") && !plan.origins.allows("null"));
+    assert!(
+        !plan.origins.policy.allows("https://example.com") && !plan.origins.policy.allows("null")
+    );
     let kind = DataKind::Replay {
         file: directory.path().join("ticks.csv"),
         pace: Pace::Rate(100.0),

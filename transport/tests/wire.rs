@@ -8,12 +8,16 @@ use std::thread;
 use std::time::SystemTime;
 
 use brightwire::net::connection::{
-    self, ANSWER_BYTES_MAX, Connection, Flow, Host, Phase, Progress, Settings, UNREAD_BYTES_MAX,
+    self, ANSWER_BYTES_MAX, Connection, Flow, Host, Phase, Progress, Settings, TlcpRequest,
+    UNREAD_BYTES_MAX,
 };
 use brightwire::net::outbox;
+use brightwire::net::response::Responding;
+use brightwire::wire::origin::{OriginPolicy, Origins};
 use brightwire::wire::pages;
-use brightwire::wire::ws::{CloseCode, Decoder, Incoming, OriginPolicy, Upgrade};
+use brightwire::wire::ws::{CloseCode, Decoder, Incoming, Upgrade};
 use brightwire::wire::ws_client::{Handshake, write_close, write_frame, write_text};
+use engine::shard::Part;
 use proptest::prelude::*;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
@@ -30,6 +34,8 @@ struct Recorder {
     upgraded_at: Option<usize>,
     stop: bool,
     closed: bool,
+    /// The last response, which is written at once.
+    response: Option<Responding>,
 }
 
 impl Host for Recorder {
@@ -48,6 +54,42 @@ impl Host for Recorder {
         } else {
             Flow::Continue
         }
+    }
+
+    /// Answers with as many lines as the request has bytes, modulo 3; in chunks if there are several.
+    fn request(&mut self, request: TlcpRequest<'_>) {
+        let TlcpRequest {
+            version,
+            http,
+            terms,
+        } = request;
+        self.events.push(format!(
+            "{} {version:?} {:?} {:?}",
+            http.verb.name(),
+            http.query,
+            http.body
+        ));
+        assert_eq!(http.identity, terms.identity());
+        let mut response = Responding::new(terms);
+        let lines = http.body.len() % 3;
+        for line in 0..=lines {
+            let start = outbox::begin(&mut self.reply);
+            self.reply
+                .extend_from_slice(format!("REQOK,{line}\r\n").as_bytes());
+            let part = match lines {
+                0 => Part::Response,
+                _ => Part::Stream {
+                    content_length: 1_000,
+                    last: line == lines,
+                },
+            };
+            let now = SystemTime::UNIX_EPOCH;
+            let from = response
+                .frame(&mut self.reply, start, part, &settings(), now)
+                .unwrap();
+            self.reply.drain(start..from); // a host sends from there
+        }
+        self.response = Some(response);
     }
 
     fn reply(&mut self) -> &mut Vec<u8> {
@@ -107,7 +149,13 @@ fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, stop: bool) -> (Connectio
         // A copy of exactly the piece's size: reading beyond it would be noticed.
         let mut progress = connection.on_bytes(&mut piece.to_vec(), &mut host);
         while matches!(progress, Progress::Stopped | Progress::Answered) {
-            progress = connection.resume(&mut host);
+            progress = match host.response.take() {
+                Some(response) => {
+                    assert_eq!(connection.phase(), Phase::Response);
+                    connection.on_response_end(response.ended().unwrap(), &mut host)
+                }
+                None => connection.resume(&mut host),
+            };
         }
         assert_eq!(progress == Progress::Closed, host.closed);
     }
@@ -176,6 +224,62 @@ fn close() -> Vec<u8> {
     out
 }
 
+/// TLCP requests as different clients send them.
+fn tlcp() -> Vec<Vec<u8>> {
+    let post = |target: &str, headers: &str, body: &str| {
+        let length = body.len();
+        format!(
+            "POST {target} HTTP/1.1\r\nHost: h\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+        )
+        .into_bytes()
+    };
+    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes();
+    let version = "LS_protocol=TLCP-2.5.0";
+    let large = format!(
+        "LS_reqId=9&LS_message={}",
+        "\u{e9}".repeat(REQUEST_BYTES_MAX)
+    );
+    vec![
+        post(
+            &format!("/lightstreamer/create_session.txt?{version}"),
+            "Content-Type: text/plain; charset=utf-8\r\nOrigin: https://a\r\n",
+            "LS_polling=true&LS_user=\u{e9}",
+        ),
+        post(
+            &format!("/lightstreamer/control.txt?{version}&LS_session=S1"),
+            "Expect: 100-continue\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n",
+            "LS_reqId=1&LS_op=add\r\nLS_reqId=2&LS_op=delete\r\n",
+        ),
+        get(&format!("/lightstreamer/control.txt?LS_reqId=3&{version}")),
+        post(
+            "/lightstreamer/msg.txt",
+            "",
+            &format!("LS_reqId=4&{version}"),
+        ),
+        post(
+            &format!("/lightstreamer/heartbeat.txt?{version}&LS_session=S1"),
+            "",
+            "\r\n",
+        ),
+        get(&format!("/lightstreamer/wsok.txt?{version}")),
+        post("/lightstreamer/control.txt", "", "LS_reqId=5"),
+        post(
+            "/lightstreamer/control.txt?LS_protocol=TLCP-3.0.0",
+            "",
+            "LS_reqId=6",
+        ),
+        post(&format!("/lightstreamer/msg.txt?{version}"), "", &large),
+        b"OPTIONS /lightstreamer/control.txt HTTP/1.1\r\nHost: h\r\nOrigin: https://a\r\n\r\n"
+            .to_vec(),
+        b"HEAD /lightstreamer/control.txt HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(),
+        post(
+            &format!("/lightstreamer/send_log.txt?{version}"),
+            "",
+            "a log",
+        ),
+    ]
+}
+
 fn corpus() -> Vec<Vec<u8>> {
     let first = |payload: &[u8]| frame(false, OpCode::Data(Data::Text), payload);
     let more = |is_final, payload: &[u8]| frame(is_final, OpCode::Data(Data::Continue), payload);
@@ -230,6 +334,19 @@ fn corpus() -> Vec<Vec<u8>> {
         ]
         .concat(),
         [upgrade(), vec![0x81, 1, b'x']].concat(),
+        tlcp().concat(),
+        [&tlcp().concat()[..], &upgrade(), &text("now")].concat(),
+        [
+            &tlcp()[1..3].concat()[..],
+            b"GET /lightstreamer/bind_session.txt?LS_protocol=TLCP-2.5.0&LS_session=S HTTP/1.0\r\n\r\nGET /",
+        ]
+        .concat(),
+        [
+            &tlcp()[1][..],
+            b"POST /lightstreamer/bind_session.txt?LS_protocol=TLCP-2.5.0 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\
+              Content-Length: 13\r\n\r\nLS_session=S1GET /",
+        ]
+        .concat(),
         b"GET / HTTP/1.1\r\n\r\n".to_vec(),
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc".to_vec(),
     ]
@@ -274,12 +391,12 @@ fn the_corpus_means_what_it_should() {
     };
     assert_eq!(
         statuses(1),
-        ["200", "200", "404", "100", "405", "404", "400", "101"]
+        ["200", "200", "200", "100", "405", "404", "400", "101"]
     );
     assert_eq!(results[1].0.last().unwrap(), "message now");
     assert_eq!(
         statuses(2),
-        ["200", "200", "404", "100", "405", "404", "400", "404"]
+        ["200", "200", "200", "100", "405", "404", "400", "404"]
     );
     assert_eq!(results[2].4, Phase::Closed);
     assert_eq!(statuses(3), ["404", "404"]);
@@ -295,10 +412,47 @@ fn the_corpus_means_what_it_should() {
         assert_eq!(results[index].2, [format!("Close(Some({code}))")]);
         assert_eq!(results[index].4, Phase::Closed);
     }
+    let answers = [
+        "200", "100", "200", "200", "200", "200", "404", "400", "200", "200", "200", "405", "200",
+    ];
+    assert_eq!(statuses(8), answers);
+    assert_eq!(results[8].0, tlcp_events());
+    assert_eq!(results[8].4, Phase::Request);
+    assert_eq!(statuses(9)[..13], answers);
+    assert_eq!(results[9].0.last().unwrap(), "message now");
+    for (index, last) in [
+        (10, "HTTP/1.0 without keep-alive"),
+        (11, "Connection: close"),
+    ] {
+        assert_eq!(results[index].4, Phase::Closed, "{last}");
+        let (_, response) = results[index].1.rsplit_once("HTTP/1.1 200 OK\r\n").unwrap();
+        assert!(response.contains("\r\nConnection: close\r\n"), "{last}");
+        assert!(response.contains("\r\nContent-Length: "), "{last}");
+    }
     assert_eq!(
-        (statuses(8), statuses(9)),
+        (statuses(12), statuses(13)),
         (vec!["400".to_owned()], vec!["400".to_owned()])
     );
+}
+
+/// What the host hears of [`tlcp`].
+fn tlcp_events() -> Vec<String> {
+    let version = |minor: u8| format!("Version {{ major: 2, minor: {minor}, sub: 0 }}");
+    let query = "LS_protocol=TLCP-2.5.0";
+    let event =
+        |verb: &str, query: &str, body: &str| format!("{verb} {} {query:?} {body:?}", version(5));
+    vec![
+        event("create_session", query, "LS_polling=true&LS_user=\u{e9}"),
+        event(
+            "control",
+            &format!("{query}&LS_session=S1"),
+            "LS_reqId=1&LS_op=add\r\nLS_reqId=2&LS_op=delete\r\n",
+        ),
+        event("control", &format!("LS_reqId=3&{query}"), ""),
+        event("msg", "", &format!("LS_reqId=4&{query}")),
+        event("heartbeat", &format!("{query}&LS_session=S1"), "\r\n"),
+        event("send_log", query, "a log"),
+    ]
 }
 
 #[test]
@@ -325,7 +479,7 @@ fn a_cut_at_any_position_changes_nothing() {
 
 proptest! {
     #[test]
-    fn many_cuts_change_nothing(index in 0usize..10, sizes in proptest::collection::vec(1usize..80, 1..200), stop: bool) {
+    fn many_cuts_change_nothing(index in 0usize..14, sizes in proptest::collection::vec(1usize..80, 1..200), stop: bool) {
         let stream = &corpus()[index];
         let mut rest = &stream[..];
         let mut pieces = Vec::new();
@@ -340,7 +494,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_streams_do_no_harm(index in 0usize..10, cut: u8, position: prop::sample::Index, byte: u8) {
+    fn damaged_streams_do_no_harm(index in 0usize..14, cut: u8, position: prop::sample::Index, byte: u8) {
         let mut stream = corpus().swap_remove(index);
         let position = position.index(stream.len());
         stream[position] = byte;
@@ -374,7 +528,10 @@ fn upgrades_that_are_refused() {
     assert_eq!(with("Upgrade", ""), 426);
     assert_eq!(with("Content-Length", "1"), 400);
     let listed = || Settings {
-        origins: OriginPolicy::Listed(vec!["https://good".into()]),
+        origins: Origins {
+            policy: OriginPolicy::Listed(vec!["https://good".into()]),
+            ..Origins::default()
+        },
         ..Settings::default()
     };
     assert_eq!(
@@ -625,6 +782,9 @@ impl Host for Echo {
         let from = outbox::finish(&mut buffer, start);
         self.0.reply.extend_from_slice(&buffer[from..]);
         Flow::Continue
+    }
+    fn request(&mut self, request: TlcpRequest<'_>) {
+        self.0.request(request);
     }
     fn reply(&mut self) -> &mut Vec<u8> {
         &mut self.0.reply

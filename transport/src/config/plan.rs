@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::value::{Size, Time};
-use crate::wire::ws::OriginPolicy;
+use crate::wire::origin::{OriginPolicy, Origins};
 
 /// A server, resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,8 +31,10 @@ pub struct Plan {
     pub rings: RingsPlan,
     /// Sessions, their timers and their limits.
     pub sessions: SessionPlan,
-    /// Which web pages may talk to the server.
-    pub origins: OriginPolicy,
+    /// Which web pages may talk to the server, and what their browsers are told.
+    pub origins: Origins,
+    /// Headers of every HTTP response, besides the server's own: names and values.
+    pub added_headers: Vec<(String, String)>,
     /// Metadata and data adapters; at least one set, with different names.
     pub adapter_sets: Vec<AdapterSetPlan>,
 }
@@ -248,7 +250,7 @@ impl fmt::Display for Plan {
             Time(self.sessions.recovery_timeout),
             Time(self.socket.write_timeout)
         )?;
-        match &self.origins {
+        match &self.origins.policy {
             OriginPolicy::Any => writeln!(formatter, "origins:      all")?,
             OriginPolicy::Listed(origins) => {
                 writeln!(formatter, "origins:      {}", origins.join(" "))?

@@ -102,6 +102,8 @@ pub struct Raw {
     pub sessions: Sessions,
     /// `[origins]`
     pub origins: Origins,
+    /// `[http]`
+    pub http: Http,
     /// `[[adapter_sets]]`; one with default values if there is none.
     pub adapter_sets: Option<Vec<AdapterSet>>,
 }
@@ -117,6 +119,7 @@ impl Raw {
             Rings::section(),
             Sessions::section(),
             Origins::section(),
+            Http::section(),
             AdapterSet::section(),
             DataAdapter::section(),
         ]
@@ -227,6 +230,20 @@ section! {
     /// Origins such as "https://www.example.com", or "*" alone for all of them, as in the reference product. Clients
     /// outside browsers send no origin and are always let in.
     allow: Vec<String> = vec!["*".into()];
+    /// Whether requests of those pages may carry cookies and other credentials. Default of the reference product.
+    credentials: bool = true;
+    /// How long a browser may go without asking again whether a request is allowed. Default of the reference product.
+    max_age: Time = Time::secs(3600);
+    /// Names of request headers that those pages may set, besides "Content-Type": ["X-Request-Id"], say.
+    headers: Vec<String> = vec![];
+}
+
+section! {
+    /// Responses over HTTP: pages, refusals, upgrades to WebSocket, and TLCP.
+    Http ["[http]"]
+    /// Headers that every response shall have, besides the server's own: ["Strict-Transport-Security: max-age=31536000"],
+    /// say.
+    add: Vec<String> = vec![];
 }
 
 section! {

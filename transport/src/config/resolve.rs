@@ -14,7 +14,7 @@ use super::plan::*;
 use super::raw::{self, Raw};
 use super::value::{Size, Time};
 use crate::runtime::topology::Topology;
-use crate::wire::ws::OriginPolicy;
+use crate::wire::origin::{OriginPolicy, Origins};
 
 /// What is wrong with a configuration: the path of the key, and why.
 #[derive(Debug, Default)]
@@ -61,6 +61,7 @@ pub(super) fn resolve(raw: &Raw, machine: &Topology, directory: &Path) -> Result
         rings: rings(&raw.rings, &mut problems),
         sessions: sessions(&raw.sessions, &mut problems),
         origins: origins(&raw.origins, &mut problems),
+        added_headers: added_headers(&raw.http, &mut problems),
         adapter_sets: adapter_sets(raw, directory, &mut problems),
     };
     problems.check_range(
@@ -353,7 +354,30 @@ fn sessions(raw: &raw::Sessions, problems: &mut Problems) -> SessionPlan {
     }
 }
 
-fn origins(raw: &raw::Origins, problems: &mut Problems) -> OriginPolicy {
+fn origins(raw: &raw::Origins, problems: &mut Problems) -> Origins {
+    problems.check_range(
+        "origins.max_age",
+        raw.max_age(),
+        Time::secs(0)..=Time::secs(24 * 3600), // the most that any browser keeps to
+    );
+    let headers = raw.headers();
+    for (index, name) in headers.iter().enumerate() {
+        if !is_token(name) {
+            problems.add(
+                format!("origins.headers[{index}]"),
+                format!("`{name}` is not the name of a header"),
+            );
+        }
+    }
+    Origins {
+        policy: origin_policy(raw, problems),
+        credentials: raw.credentials(),
+        max_age: raw.max_age().0,
+        headers,
+    }
+}
+
+fn origin_policy(raw: &raw::Origins, problems: &mut Problems) -> OriginPolicy {
     let allow = raw.allow();
     if allow == ["*"] {
         return OriginPolicy::Any;
@@ -380,6 +404,47 @@ fn origins(raw: &raw::Origins, problems: &mut Problems) -> OriginPolicy {
             .map(|origin| origin.to_ascii_lowercase())
             .collect(),
     )
+}
+
+/// They are written as they are, so one that is broken, or contradicts the server's own, would break every response.
+fn added_headers(raw: &raw::Http, problems: &mut Problems) -> Vec<(String, String)> {
+    let mut headers = Vec::new();
+    for (index, line) in raw.add().iter().enumerate() {
+        let key = format!("http.add[{index}]");
+        let Some((name, value)) = line.split_once(':').filter(|(name, _)| is_token(name)) else {
+            problems.add(
+                key,
+                format!("`{line}` is not a header, such as \"X-Frame-Options: DENY\""),
+            );
+            continue;
+        };
+        let value = value.trim();
+        let own = |own: &&str| match own.strip_suffix('*') {
+            Some(start) => name.to_ascii_lowercase().starts_with(start),
+            None => name.eq_ignore_ascii_case(own),
+        };
+        if OWN_HEADERS.iter().any(|header| own(&header)) {
+            problems.add(key, format!("`{name}` is the server's own"));
+        } else if value.chars().any(char::is_control) {
+            problems.add(key, "contains a control character");
+        } else if line.len() > HEADER_BYTES_MAX {
+            problems.add(key, format!("is longer than {HEADER_BYTES_MAX} bytes"));
+        } else {
+            headers.push((name.into(), value.into()));
+        }
+    }
+    if headers.len() > HEADERS_ADDED_MAX {
+        problems.add("http.add", format!("more than {HEADERS_ADDED_MAX} headers"));
+    }
+    headers
+}
+
+/// What a header may be called (RFC 9110, section 5.6.2).
+fn is_token(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 fn adapter_sets(raw: &Raw, directory: &Path, problems: &mut Problems) -> Vec<AdapterSetPlan> {
@@ -521,6 +586,30 @@ const SHARDS_MAX: usize = 256;
 const PER_SHARD_MAX: usize = 10_000_000;
 /// A guess.
 const NAME_BYTES_MAX: usize = 200;
+/// Headers that responses have already, or that say how they are framed; `*` stands for any end.
+const OWN_HEADERS: [&str; 18] = [
+    "access-control-*",
+    "allow",
+    "cache-control",
+    "connection",
+    "content-*",
+    "date",
+    "etag",
+    "expires",
+    "keep-alive",
+    "pragma",
+    "referrer-policy",
+    "sec-websocket-*",
+    "server",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "vary",
+    "x-content-type-options",
+];
+/// A guess, as the next: every response carries them.
+const HEADER_BYTES_MAX: usize = 1_000;
+const HEADERS_ADDED_MAX: usize = 20;
 /// No timer of a connection is useful beyond it. A guess.
 const HOUR: Time = Time::secs(3600);
 /// Updates per second, or times as fast. The lower end is one update in about three hours.

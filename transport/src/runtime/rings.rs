@@ -12,6 +12,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use crate::net::connection::Connection;
+use crate::net::response::Responding;
 
 /// Sizes of the rings.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +46,8 @@ pub struct MovedConnection {
     pub connection: Connection,
     /// Who is at the other end.
     pub peer: Peer,
+    /// The response that it is owed, if it speaks HTTP.
+    pub response: Option<Responding>,
     /// Answers that it is still owed.
     pub lines: Box<[u8]>,
     /// The request that made it move.

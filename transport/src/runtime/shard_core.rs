@@ -7,8 +7,9 @@
 use super::clock::Clock;
 use super::ingest_core::IngestCore;
 use super::rings::{Command, MovedConnection, ShardPost, ShardRings};
-use crate::net::connection::{Connection, Flow, Host, Phase, Progress, Settings};
+use crate::net::connection::{Connection, Flow, Host, Phase, Progress, Settings, TlcpRequest};
 use crate::net::outbox;
+use crate::net::response::Responding;
 use crate::reactor::{ConnId, Event, EventSink, Reactor};
 use crate::wire::ws::{CloseCode, Upgrade};
 use engine::counters::Counters;
@@ -31,6 +32,9 @@ const RECORD_BYTES_PER_TURN: usize = 1 << 20;
 const MESSAGES_PER_TURN: usize = 256;
 /// How long a peer may take for its part of a WebSocket's closing handshake.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a peer may take nothing of an answer that is no matter of the engine's any more. (reference: its write
+/// timeout)
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What a shard core is told at its start.
 pub struct Setup {
@@ -70,7 +74,8 @@ struct Desk {
     now: Instant,
     /// Connections with something of their own to say (answers to HTTP requests, pongs), in the order of asking.
     speakers: Vec<ConnId>,
-    /// Connections that answered much and read on when that is sent.
+    /// Connections that read on when what they were answered is sent: they answered much, or a response is complete.
+    /// Those that are blocked are not listed, and come back when they can be written to.
     answered: Vec<ConnId>,
     /// Connections to be closed once all is sent.
     finished: Vec<ConnId>,
@@ -92,7 +97,11 @@ struct Line {
     peer: SocketAddr,
     version: Option<Version>,
     reply: Vec<u8>,
-    blocked: bool,
+    /// The response that is owed, or being written, to a TLCP request over HTTP.
+    response: Option<Responding>,
+    /// Reads on once the reply is sent.
+    answered: bool,
+    blocked_since: Option<Instant>,
     finished: bool,
     last_read: Instant,
 }
@@ -208,6 +217,7 @@ impl<R: Reactor> ShardCore<R> {
             && !self.desk.shard.has_output()
             && self.desk.speakers.is_empty()
             && self.desk.answered.is_empty()
+            && self.desk.finished.is_empty()
     }
 
     /// One turn.
@@ -272,6 +282,7 @@ impl<R: Reactor> ShardCore<R> {
             socket,
             connection,
             peer,
+            response,
             lines,
             request,
         } = moved;
@@ -284,6 +295,10 @@ impl<R: Reactor> ShardCore<R> {
         let desk = &mut self.desk;
         let mut line = Line::new(id, address, desk.now);
         line.version = Some(peer.version);
+        if response.is_some() {
+            desk.heads.start(id, desk.now);
+        }
+        line.response = response;
         desk.insert(Link { connection, line });
         desk.shard.on_moved(id, peer, &lines, &request, desk.now);
         desk.resume(id);
@@ -295,12 +310,14 @@ impl<R: Reactor> ShardCore<R> {
         let mut out = Out {
             reactor,
             links: &mut desk.links,
+            answered: &mut desk.answered,
+            settings: &desk.settings,
             start: 0,
         };
         desk.shard.pump(desk.now, &mut out);
         for id in std::mem::take(&mut desk.speakers) {
             let Some(line) = line_mut(&mut desk.links, id)
-                .filter(|line| !line.blocked && !line.reply.is_empty())
+                .filter(|line| line.blocked_since.is_none() && !line.reply.is_empty())
             else {
                 continue;
             };
@@ -390,6 +407,7 @@ impl<R: Reactor> ShardCore<R> {
                     socket,
                     connection: link.connection,
                     peer,
+                    response: link.line.response,
                     lines,
                     request,
                 };
@@ -402,7 +420,7 @@ impl<R: Reactor> ShardCore<R> {
     fn close_finished(&mut self) {
         for id in std::mem::take(&mut self.desk.finished) {
             let blocked = line_mut(&mut self.desk.links, id)
-                .is_some_and(|line| line.blocked && !line.reply.is_empty());
+                .is_some_and(|line| line.blocked_since.is_some() && !line.reply.is_empty());
             if !blocked {
                 self.desk.remove(id);
                 self.reactor.close(id);
@@ -426,13 +444,16 @@ impl EventSink for Desk {
             Event::Received { conn, bytes } => self.on_bytes(conn, bytes),
             Event::Blocked { conn } => {
                 if let Some(line) = line_mut(&mut self.links, conn) {
-                    line.blocked = true;
+                    line.blocked_since = Some(self.now);
                 }
                 self.shard.on_blocked(conn, self.now);
             }
             Event::Writable { conn } => {
                 if let Some(line) = line_mut(&mut self.links, conn) {
-                    line.blocked = false;
+                    line.blocked_since = None;
+                    if line.answered || line.has_ended() {
+                        self.answered.push(conn);
+                    }
                     if !line.reply.is_empty() {
                         self.speakers.push(conn);
                     }
@@ -477,7 +498,12 @@ impl Desk {
     fn close(&mut self, id: ConnId) {
         let now = self.now;
         match line_mut(&mut self.links, id) {
-            Some(line) if line.blocked => {
+            // A response that is complete is for the client to have: the connection ends behind it.
+            Some(Line {
+                response: Some(response),
+                ..
+            }) if response.ended().is_some() => response.close_after(),
+            Some(line) if line.blocked_since.is_some() => {
                 line.reply.clear();
                 self.finished.push(id);
             }
@@ -510,8 +536,12 @@ impl Desk {
             self.speakers.push(id);
         }
         match progress {
-            Progress::Reading | Progress::Stopped => {} // stopped: it is about to move or to be closed
-            Progress::Answered => self.answered.push(id),
+            // Stopped: it is about to move or to be closed, or the engine owes it a response.
+            Progress::Reading | Progress::Stopped => {}
+            Progress::Answered => {
+                link.line.answered = true;
+                self.answered.push(id);
+            }
             Progress::Closed => {
                 link.line.finished = true;
                 self.finished.push(id);
@@ -525,10 +555,24 @@ impl Desk {
     /// Connections whose answers are out read on.
     fn read_on(&mut self) {
         for id in std::mem::take(&mut self.answered) {
-            match line_mut(&mut self.links, id) {
-                Some(line) if line.blocked || !line.reply.is_empty() => self.answered.push(id),
-                Some(_) => self.resume(id),
-                None => {}
+            let Some(line) = line_mut(&mut self.links, id) else {
+                continue;
+            };
+            if line.blocked_since.is_some() {
+                continue; // comes back when it can be written to
+            }
+            if !line.reply.is_empty() {
+                self.answered.push(id);
+                continue;
+            }
+            let ended = line.response.as_ref().and_then(Responding::ended);
+            if let Some(keep_alive) = ended {
+                line.response = None;
+                self.drive(id, |connection, talk| {
+                    connection.on_response_end(keep_alive, talk)
+                });
+            } else if std::mem::take(&mut line.answered) {
+                self.resume(id);
             }
         }
     }
@@ -536,15 +580,28 @@ impl Desk {
     /// Closes connections that let us wait too long for a request or for the end.
     fn on_deadlines(&mut self) {
         while let Some(id) = self.heads.expired(self.now) {
-            let Some(Some(link)) = self.links.get(id.slot as usize) else {
+            let Some(Some(link)) = self.links.get_mut(id.slot as usize) else {
                 continue;
             };
-            if link.line.id != id || link.connection.phase() != Phase::Request {
+            let line = &mut link.line;
+            let phase = link.connection.phase();
+            if line.id != id || !matches!(phase, Phase::Request | Phase::Response) {
                 continue;
             }
-            let quiet_since = link.line.last_read;
-            if self.now.since(quiet_since) >= self.heads.after {
+            let too_long = match line.blocked_since {
+                // Sending is all that is left to do, and nobody else looks after it.
+                Some(since) if phase == Phase::Request || line.has_ended() => {
+                    self.now.since(since) >= ANSWER_TIMEOUT
+                }
+                _ if phase == Phase::Response => false, // the engine's matter
+                _ => self.now.since(line.last_read) >= self.heads.after,
+            };
+            if too_long {
+                line.reply.clear();
                 self.finished.push(id);
+                if line.version.is_some() {
+                    self.shard.on_closed(id, self.now);
+                }
             } else {
                 self.heads.start(id, self.now);
             }
@@ -567,7 +624,10 @@ struct Talk<'a> {
 impl Host for Talk<'_> {
     fn upgraded(&mut self, upgrade: &Upgrade<'_>) {
         let version = Version::parse_subprotocol(upgrade.subprotocol).unwrap_or(Version::LATEST);
-        self.line.version = Some(version);
+        if self.line.version.replace(version).is_some() {
+            // The engine knows the connection by its HTTP requests; from here on it is another one.
+            self.shard.on_closed(self.line.id, self.now);
+        }
         self.shard.on_accept(
             self.line.id,
             Peer {
@@ -586,6 +646,27 @@ impl Host for Talk<'_> {
         }
     }
 
+    fn request(&mut self, request: TlcpRequest<'_>) {
+        let TlcpRequest {
+            version,
+            http,
+            terms,
+        } = request;
+        let id = self.line.id;
+        self.line.version = Some(version);
+        self.line.response = Some(Responding::new(terms));
+        let peer = Peer {
+            ip: ip_text(self.line.peer),
+            version,
+        };
+        // Whether it has moved or not, it is held back until the response is complete.
+        self.shard.on_http_request(id, peer, http, self.now);
+        if self.line.blocked_since.is_some() {
+            // By an answer of ours, when the engine did not know the connection.
+            self.shard.on_blocked(id, self.now);
+        }
+    }
+
     fn reply(&mut self) -> &mut Vec<u8> {
         &mut self.line.reply
     }
@@ -601,6 +682,8 @@ impl Host for Talk<'_> {
 struct Out<'a, R> {
     reactor: &'a mut R,
     links: &'a mut [Option<Link>],
+    answered: &'a mut Vec<ConnId>,
+    settings: &'a Settings,
     start: usize,
 }
 
@@ -613,20 +696,48 @@ impl<R: Reactor> Outbox for Out<'_, R> {
     }
 
     #[inline]
-    fn send(&mut self, conn: ConnId, _part: Part) {
+    fn send(&mut self, conn: ConnId, part: Part) {
         let buffer = self.reactor.buffer();
-        if outbox::is_empty(buffer, self.start) {
-            return outbox::cancel(buffer, self.start);
-        }
-        let mut from = outbox::finish(buffer, self.start);
-        if let Some(line) = line_mut(self.links, conn).filter(|line| !line.reply.is_empty()) {
-            // The answer to the upgrade, or a pong: it goes first, in the same send.
-            buffer.splice(from..from, line.reply.drain(..));
-            line.reply = Vec::new();
-        }
-        from = from.min(buffer.len());
-        self.reactor.send(conn, from);
+        let line = line_mut(self.links, conn);
+        let from = match part {
+            Part::Message if outbox::is_empty(buffer, self.start) => {
+                return outbox::cancel(buffer, self.start);
+            }
+            Part::Message => outbox::finish(buffer, self.start),
+            Part::Response | Part::Stream { .. } => {
+                let Some(line) = line else {
+                    return outbox::cancel(buffer, self.start);
+                };
+                let Some(response) = &mut line.response else {
+                    debug_assert!(false, "a response to no request");
+                    return outbox::cancel(buffer, self.start);
+                };
+                let now = SystemTime::now();
+                let from = response.frame(buffer, self.start, part, self.settings, now);
+                if response.ended().is_some() {
+                    self.answered.push(conn);
+                }
+                let Some(from) = from else { return };
+                return send(self.reactor, Some(line), from);
+            }
+        };
+        send(self.reactor, line, from);
     }
+}
+
+/// Sends what lies in the hot buffer from an index on, behind the connection's own answers: that to the upgrade, a
+/// pong, those to earlier requests.
+#[inline]
+fn send(reactor: &mut impl Reactor, line: Option<&mut Line>, from: usize) {
+    let Some(line) = line else {
+        return;
+    };
+    if !line.reply.is_empty() {
+        let buffer = reactor.buffer();
+        buffer.splice(from..from, line.reply.drain(..));
+        line.reply = Vec::new();
+    }
+    reactor.send(line.id, from);
 }
 
 impl Line {
@@ -636,10 +747,19 @@ impl Line {
             peer,
             version: None,
             reply: Vec::new(),
-            blocked: false,
+            response: None,
+            answered: false,
+            blocked_since: None,
             finished: false,
             last_read: now,
         }
+    }
+
+    /// The response is complete.
+    fn has_ended(&self) -> bool {
+        self.response
+            .as_ref()
+            .is_some_and(|response| response.ended().is_some())
     }
 }
 

@@ -3,8 +3,9 @@
 //! What is accepted, and what is not:
 //!
 //! * A head of at most the request limit and [`HEADERS_MAX`] header lines; more is answered 431.
-//! * Bodies with a `Content-Length` up to the request limit; more is 413. A body is always consumed before its
-//!   request is answered, so that the next request on the connection starts where it should.
+//! * Bodies with a `Content-Length` up to the request limit; more is 413, unless it is a TLCP request, which has a
+//!   better answer. A body is always consumed before its request is answered, so that the next request on the connection
+//!   starts where it should.
 //! * No `Transfer-Encoding` in requests: 411 for `chunked` (send a length), 501 for anything else. No TLCP client
 //!   sends one, and two ways to find the end of a body are the raw material of request smuggling.
 //! * Whatever leaves the position of the next request in doubt is answered with `Connection: close`.
@@ -15,6 +16,8 @@ use std::io::Write;
 use std::time::SystemTime;
 
 use httparse::Header;
+
+use super::origin::Cors;
 
 /// Most header lines of one request. Browsers behind a few proxies send about 30.
 pub const HEADERS_MAX: usize = 100;
@@ -158,7 +161,7 @@ pub struct Request<'a> {
     pub http_1_0: bool,
     /// The client wants to use the connection for another request.
     pub keep_alive: bool,
-    /// `Content-Length`, 0 without one: never above the request limit.
+    /// `Content-Length`, 0 without one: never above the limit given to [`Request::parse`].
     pub body_bytes: usize,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
@@ -300,7 +303,7 @@ fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
-/// What all responses on a connection have in common at a moment.
+/// What every response is written with: what the server adds to all of them, and what the request decides.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// The `Server` header; empty leaves it out.
@@ -313,6 +316,25 @@ pub struct Context<'a> {
     pub keep_alive: bool,
     /// The request was HEAD: everything but the body.
     pub head_only: bool,
+    /// The page of another origin that may read the response.
+    pub cors: Option<Cors<'a>>,
+    /// Headers that the operator wants on every response: names and values, checked.
+    pub added: &'a [(String, String)],
+}
+
+impl<'a> Context<'a> {
+    /// For a request of which nothing is known: HTTP/1.1, after which the connection is not used again.
+    pub fn new(server_name: &'a str, now: SystemTime) -> Self {
+        Self {
+            server_name,
+            now,
+            http_1_0: false,
+            keep_alive: false,
+            head_only: false,
+            cors: None,
+            added: &[],
+        }
+    }
 }
 
 /// Writes one response, header by header, into a buffer.
@@ -338,6 +360,17 @@ impl<'a> Response<'a> {
         response = response.header("Date", httpdate::HttpDate::from(context.now));
         // Without it browsers hold back the first bytes of a text stream to guess its type.
         response = response.header("X-Content-Type-Options", "nosniff");
+        if let Some(cors) = context.cors {
+            response = response.header("Access-Control-Allow-Origin", cors.origin);
+            if cors.credentials {
+                response = response.header("Access-Control-Allow-Credentials", "true");
+            }
+            // A cache must not show the response to another page.
+            response = response.header("Vary", "Origin");
+        }
+        for (name, value) in context.added {
+            response = response.header(name, value);
+        }
         match (context.keep_alive, context.http_1_0) {
             // "Upgrade" is written by who knows what to upgrade to.
             _ if status == Status::SWITCHING_PROTOCOLS => response,
@@ -604,12 +637,14 @@ mod tests {
     #[test]
     fn a_response_reads_as_written() {
         let mut out = Vec::new();
+        let added = [("X-Frame-Options".to_owned(), "DENY".to_owned())];
         let context = Context {
-            server_name: "S",
-            now: SystemTime::UNIX_EPOCH,
-            http_1_0: false,
-            keep_alive: false,
-            head_only: false,
+            cors: Some(Cors {
+                origin: "https://a",
+                credentials: false,
+            }),
+            added: &added,
+            ..Context::new("S", SystemTime::UNIX_EPOCH)
         };
         refuse(
             &mut out,
@@ -619,7 +654,8 @@ mod tests {
             &context,
         );
         let expected = "HTTP/1.1 405 Method Not Allowed\r\nServer: S\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
-            X-Content-Type-Options: nosniff\r\nConnection: close\r\nCache-Control: no-store\r\nAllow: GET\r\n\
+            X-Content-Type-Options: nosniff\r\nAccess-Control-Allow-Origin: https://a\r\nVary: Origin\r\n\
+            X-Frame-Options: DENY\r\nConnection: close\r\nCache-Control: no-store\r\nAllow: GET\r\n\
             Content-Type: text/plain; charset=utf-8\r\nContent-Length: 27\r\n\r\n405 Method Not Allowed: no\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }

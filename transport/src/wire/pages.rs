@@ -124,11 +124,8 @@ mod tests {
         let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let request = Request::parse(head.as_bytes(), &mut lines, 0).unwrap();
         let context = Context {
-            server_name: "",
-            now: SystemTime::UNIX_EPOCH,
-            http_1_0: false,
             keep_alive: true,
-            head_only: false,
+            ..Context::new("", SystemTime::UNIX_EPOCH)
         };
         let mut out = Vec::new();
         write(&mut out, find("/").unwrap(), &request, &context);

@@ -14,6 +14,7 @@ pub use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::wire::http::{Context, Request, Response, Status};
+use crate::wire::origin::OriginPolicy;
 
 /// Longest header of a frame that a server sends: two bytes and a 64-bit length, no mask.
 pub const SERVER_HEADER_BYTES_MAX: usize = 10;
@@ -25,28 +26,6 @@ pub const HEADER_BYTES_MAX: usize = SERVER_HEADER_BYTES_MAX + 4;
 pub const CONTROL_BYTES_MAX: usize = 125;
 
 // ---- upgrade ----
-
-/// Which pages may open a WebSocket from a browser. Clients that send no `Origin` are not browsers, and always may.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum OriginPolicy {
-    /// Every page, as the reference product does unless told otherwise.
-    #[default]
-    Any,
-    /// Pages of these origins, written like `https://www.example.com:8443`; compared without regard to case.
-    Listed(Vec<String>),
-}
-
-impl OriginPolicy {
-    /// Whether a page of this origin may connect.
-    pub fn allows(&self, origin: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Listed(origins) => origins
-                .iter()
-                .any(|listed| listed.eq_ignore_ascii_case(origin)),
-        }
-    }
-}
 
 /// An upgrade that is acceptable, and what the client said about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,197 @@
+//! The response to a TLCP request: what its request says about its form, and the framing of what the engine writes.
+//!
+//! The engine writes lines and says what they are to the response ([`Part`]); here they become HTTP. Three forms:
+//!
+//! | the engine writes | the request is | the response has |
+//! |---|---|---|
+//! | [`Part::Response`] | any | `Content-Length`, the exact one |
+//! | [`Part::Stream`] | HTTP/1.1 | `Transfer-Encoding: chunked`, a chunk for each part |
+//! | [`Part::Stream`] | HTTP/1.0, or `Connection: close` | a `Content-Length` told beforehand, and the socket is closed at the end |
+//!
+//! The third form is for clients that know nothing of chunks, nor of bodies without a length (TLCP, HTTP Responses).
+//! A response that must break, because its session has moved on, is left without its end: clients ignore a body that
+//! ends in order, and act at once on one that does not.
+
+use std::time::SystemTime;
+
+use engine::shard::Part;
+
+use super::connection::Settings;
+use super::outbox::{self, HEADER_ROOM_BYTES};
+use crate::wire::http::{Response, Status};
+
+/// What a request says about the form of its response.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// The request is HTTP/1.0.
+    pub http_1_0: bool,
+    /// The client wants to use the connection for another request.
+    pub keep_alive: bool,
+    /// The request is HEAD: everything but the body.
+    pub head_only: bool,
+    /// The page of another origin that may read the response.
+    pub origin: Option<Box<str>>,
+}
+
+impl Terms {
+    /// The length of a stream must be told before it.
+    pub fn identity(&self) -> bool {
+        self.http_1_0 || !self.keep_alive
+    }
+}
+
+/// A response that the engine owes, or is writing.
+#[derive(Debug)]
+pub struct Responding {
+    terms: Terms,
+    /// The head has been written.
+    begun: bool,
+    /// Nothing follows; and whether the connection is used again.
+    ended: Option<bool>,
+}
+
+impl Responding {
+    /// Nothing is written yet.
+    pub fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            begun: false,
+            ended: None,
+        }
+    }
+
+    /// Whether the response is complete, and if so whether the connection is used again.
+    pub fn ended(&self) -> Option<bool> {
+        self.ended
+    }
+
+    /// The connection is not to be used again, whatever the request wanted.
+    pub fn close_after(&mut self) {
+        self.ended = self.ended.map(|_| false);
+    }
+
+    /// Frames what was appended since [`outbox::begin`], and returns the index to send from; `None` if there is nothing
+    /// to send, and then the buffer is as before.
+    pub fn frame(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        start: usize,
+        part: Part,
+        settings: &Settings,
+        now: SystemTime,
+    ) -> Option<usize> {
+        debug_assert!(self.ended.is_none(), "one response to one request");
+        let payload_bytes = outbox::payload_bytes(buffer, start);
+        let mut from = start + HEADER_ROOM_BYTES;
+        let (length, keep_alive) = match part {
+            Part::Message => {
+                debug_assert!(false, "this connection is no WebSocket");
+                outbox::cancel(buffer, start);
+                return None;
+            }
+            Part::Response => {
+                self.ended = Some(self.terms.keep_alive);
+                (Length::Bytes(payload_bytes as u64), self.terms.keep_alive)
+            }
+            Part::Stream { last: false, .. } if payload_bytes == 0 => {
+                outbox::cancel(buffer, start);
+                return None;
+            }
+            Part::Stream {
+                content_length,
+                last,
+            } if self.terms.identity() => {
+                self.ended = last.then_some(false);
+                (Length::Bytes(content_length), false)
+            }
+            Part::Stream { last, .. } => {
+                self.ended = last.then_some(true);
+                from = frame_chunk(buffer, start, last);
+                (Length::Chunked, true)
+            }
+        };
+        if !self.begun {
+            self.begun = true;
+            let mut head = Vec::with_capacity(HEAD_BYTES);
+            let terms = Terms {
+                keep_alive,
+                ..std::mem::take(&mut self.terms)
+            };
+            write_head(&mut head, &terms, length, settings, now);
+            self.terms = Terms {
+                origin: None, // has done its work
+                ..terms
+            };
+            // Moves the body by the length of the head. It is a few KiB, and room for every possible head in front of
+            // every message would cost more.
+            buffer.splice(from..from, head);
+        }
+        if from == buffer.len() {
+            buffer.truncate(start);
+            return None;
+        }
+        Some(from)
+    }
+}
+
+/// Writes a response that is there as a whole: its lines are not the engine's.
+pub fn write(out: &mut Vec<u8>, lines: &[u8], terms: &Terms, settings: &Settings, now: SystemTime) {
+    write_head(out, terms, Length::Bytes(lines.len() as u64), settings, now);
+    out.extend_from_slice(lines);
+}
+
+enum Length {
+    Bytes(u64),
+    Chunked,
+}
+
+/// The headers go back to the reference product's; they keep browsers, caches and proxies from holding the text back.
+fn write_head(
+    out: &mut Vec<u8>,
+    terms: &Terms,
+    length: Length,
+    settings: &Settings,
+    now: SystemTime,
+) {
+    let response = Response::begin(out, Status::OK, &settings.context(terms, now))
+        .header("Cache-Control", "no-store, no-transform, no-cache")
+        .header("Pragma", "no-cache")
+        .header("Expires", "Thu, 01 Jan 1970 00:00:00 GMT")
+        .header("X-Accel-Buffering", "no")
+        .header("Content-Type", "text/plain; charset=utf-8");
+    match length {
+        Length::Bytes(bytes) => response.header("Content-Length", bytes),
+        Length::Chunked => response.header("Transfer-Encoding", "chunked"),
+    }
+    .no_body();
+}
+
+/// Makes what was appended since [`outbox::begin`] one chunk, and adds the end of the body if it is the last. Returns the
+/// index of its first byte.
+fn frame_chunk(buffer: &mut Vec<u8>, start: usize, last: bool) -> usize {
+    let payload_bytes = outbox::payload_bytes(buffer, start);
+    let payload = start + HEADER_ROOM_BYTES;
+    let mut from = payload;
+    // A chunk of no bytes would be the end of the body.
+    if payload_bytes > 0 {
+        from -= 2;
+        buffer[from..payload].copy_from_slice(b"\r\n");
+        let mut rest = payload_bytes;
+        while rest > 0 {
+            from -= 1;
+            buffer[from] = b"0123456789abcdef"[rest & 0xf];
+            rest >>= 4;
+        }
+        buffer.extend_from_slice(b"\r\n");
+    }
+    if last {
+        buffer.extend_from_slice(b"0\r\n\r\n");
+    }
+    from
+}
+
+/// Room for a usual head. (measured: about 400 bytes, and an origin)
+const HEAD_BYTES: usize = 512;
+
+// The longest payload whose length fits the room: eight digits.
+const _: () = assert!(HEADER_ROOM_BYTES == 8 + 2);
