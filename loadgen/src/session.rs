@@ -364,7 +364,8 @@ fn control<'a>(req_id: &'a str, op: Op<'a>) -> Request<'a> {
 mod tests {
     use super::*;
     use brightwire::wire::http;
-    use brightwire::wire::ws::{OriginPolicy, Upgrade, frame_header};
+    use brightwire::wire::origin::OriginPolicy;
+    use brightwire::wire::ws::{Upgrade, frame_header};
 
     fn setup() -> Setup {
         Setup {
@@ -419,13 +420,7 @@ mod tests {
         let request = http::Request::parse(&request, &mut headers, 0).unwrap();
         let upgrade = Upgrade::read(&request, &OriginPolicy::Any).unwrap();
         let mut answer = Vec::new();
-        let context = http::Context {
-            server_name: "s",
-            now: std::time::UNIX_EPOCH,
-            http_1_0: false,
-            keep_alive: true,
-            head_only: false,
-        };
+        let context = http::Context::new("s", std::time::UNIX_EPOCH);
         upgrade.write_answer(&mut answer, &context);
         answer
     }
