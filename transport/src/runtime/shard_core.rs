@@ -431,15 +431,17 @@ impl<R: Reactor> ShardCore<R> {
 
 impl EventSink for Desk {
     fn on_event(&mut self, event: Event<'_>) {
+        if self.events == 0 {
+            self.now = self.clock.now(); // the wait for this event may have been long
+        }
         self.events += 1;
         match event {
             Event::Accepted { conn, peer, .. } => {
-                let now = self.clock.now();
                 self.insert(Link {
                     connection: Connection::new(Arc::clone(&self.settings)),
-                    line: Line::new(conn, peer, now),
+                    line: Line::new(conn, peer, self.now),
                 });
-                self.heads.start(conn, now);
+                self.heads.start(conn, self.now);
             }
             Event::Received { conn, bytes } => self.on_bytes(conn, bytes),
             Event::Blocked { conn } => {
