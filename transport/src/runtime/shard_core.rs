@@ -103,7 +103,11 @@ struct Line {
     answered: bool,
     blocked_since: Option<Instant>,
     finished: bool,
-    last_read: Instant,
+    /// Not read from until its answers are out.
+    paused: bool,
+    /// When it was accepted, or given its last answer: since when a request is waited for. Bytes do not count, or a
+    /// request that drips in would never be late.
+    waits_since: Instant,
 }
 
 struct Deadlines {
@@ -234,7 +238,7 @@ impl<R: Reactor> ShardCore<R> {
         self.write()?;
         self.carry_out()?;
         self.close_finished();
-        self.desk.read_on();
+        self.read_on();
         Ok(())
     }
 
@@ -417,6 +421,45 @@ impl<R: Reactor> ShardCore<R> {
         }
     }
 
+    /// Connections whose answers are out read on. One that asked for more than it takes is not read from until it has
+    /// caught up.
+    fn read_on(&mut self) {
+        let Self { reactor, desk, .. } = self;
+        for id in std::mem::take(&mut desk.answered) {
+            let Some(line) = line_mut(&mut desk.links, id) else {
+                continue;
+            };
+            if line.answered && !line.paused {
+                line.paused = true;
+                reactor.pause(id);
+            }
+            if line.blocked_since.is_some() {
+                continue; // comes back when it can be written to
+            }
+            if !line.reply.is_empty() {
+                desk.answered.push(id);
+                continue;
+            }
+            let ended = line.response.as_ref().and_then(Responding::ended);
+            if let Some(keep_alive) = ended {
+                line.response = None;
+                line.waits_since = desk.now;
+                desk.drive(id, |connection, talk| {
+                    connection.on_response_end(keep_alive, talk)
+                });
+            } else if std::mem::take(&mut line.answered) {
+                desk.resume(id);
+            }
+            let caught_up = desk.answered.last() != Some(&id);
+            if caught_up
+                && let Some(line) = line_mut(&mut desk.links, id)
+                && std::mem::take(&mut line.paused)
+            {
+                reactor.resume(id);
+            }
+        }
+    }
+
     fn close_finished(&mut self) {
         for id in std::mem::take(&mut self.desk.finished) {
             let blocked = line_mut(&mut self.desk.links, id)
@@ -453,7 +496,9 @@ impl EventSink for Desk {
             Event::Writable { conn } => {
                 if let Some(line) = line_mut(&mut self.links, conn) {
                     line.blocked_since = None;
-                    if line.answered || line.has_ended() {
+                    line.waits_since = self.now; // this is when the client got the last of its answer
+                    let goes_on = line.answered || line.paused || line.has_ended();
+                    if goes_on && !self.answered.contains(&conn) {
                         self.answered.push(conn);
                     }
                     if !line.reply.is_empty() {
@@ -527,7 +572,6 @@ impl Desk {
         if link.line.id != id {
             return;
         }
-        link.line.last_read = self.now;
         let mut talk = Talk {
             line: &mut link.line,
             shard: &mut self.shard,
@@ -535,6 +579,7 @@ impl Desk {
         };
         let progress = work(&mut link.connection, &mut talk);
         if !link.line.reply.is_empty() {
+            link.line.waits_since = self.now;
             self.speakers.push(id);
         }
         match progress {
@@ -550,31 +595,6 @@ impl Desk {
                 if link.line.version.is_some() {
                     self.shard.on_closed(id, self.now);
                 }
-            }
-        }
-    }
-
-    /// Connections whose answers are out read on.
-    fn read_on(&mut self) {
-        for id in std::mem::take(&mut self.answered) {
-            let Some(line) = line_mut(&mut self.links, id) else {
-                continue;
-            };
-            if line.blocked_since.is_some() {
-                continue; // comes back when it can be written to
-            }
-            if !line.reply.is_empty() {
-                self.answered.push(id);
-                continue;
-            }
-            let ended = line.response.as_ref().and_then(Responding::ended);
-            if let Some(keep_alive) = ended {
-                line.response = None;
-                self.drive(id, |connection, talk| {
-                    connection.on_response_end(keep_alive, talk)
-                });
-            } else if std::mem::take(&mut line.answered) {
-                self.resume(id);
             }
         }
     }
@@ -596,7 +616,7 @@ impl Desk {
                     self.now.since(since) >= ANSWER_TIMEOUT
                 }
                 _ if phase == Phase::Response => false, // the engine's matter
-                _ => self.now.since(line.last_read) >= self.heads.after,
+                _ => self.now.since(line.waits_since) >= self.heads.after,
             };
             if too_long {
                 line.reply.clear();
@@ -753,7 +773,8 @@ impl Line {
             answered: false,
             blocked_since: None,
             finished: false,
-            last_read: now,
+            paused: false,
+            waits_since: now,
         }
     }
 
