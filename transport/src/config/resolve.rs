@@ -423,7 +423,7 @@ fn added_headers(raw: &raw::Http, problems: &mut Problems) -> Vec<(String, Strin
             Some(start) => name.to_ascii_lowercase().starts_with(start),
             None => name.eq_ignore_ascii_case(own),
         };
-        if OWN_HEADERS.iter().any(|header| own(&header)) {
+        if OWN_HEADERS.iter().any(own) {
             problems.add(key, format!("`{name}` is the server's own"));
         } else if value.chars().any(char::is_control) {
             problems.add(key, "contains a control character");

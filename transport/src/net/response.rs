@@ -89,6 +89,11 @@ impl Responding {
                 outbox::cancel(buffer, start);
                 return None;
             }
+            // A poll that has nothing to say yet: a response to TLCP has at least one line.
+            Part::Response if payload_bytes == 0 => {
+                outbox::cancel(buffer, start);
+                return None;
+            }
             Part::Response => {
                 self.ended = Some(self.terms.keep_alive);
                 (Length::Bytes(payload_bytes as u64), self.terms.keep_alive)
