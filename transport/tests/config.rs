@@ -105,6 +105,11 @@ fn what_a_file_says_is_what_the_plan_does() {
         data_ring = "1MiB"
         [origins]
         allow = ["https://WWW.example.com", "http://localhost:3000"]
+        credentials = false
+        max_age = "10m"
+        headers = ["X-Trace"]
+        [http]
+        add = ["X-Frame-Options: DENY", "X-Empty:"]
         [[adapter_sets]]
         name = "PORTFOLIO"
         [[adapter_sets.data]]
@@ -614,4 +619,28 @@ fn what_a_demo_cannot_do_is_refused_before_it_starts() {
             "{arguments:?}: {output:?}"
         );
     }
+}
+
+#[test]
+fn headers_that_would_break_responses_are_refused() {
+    let message = refusal(
+        "http.add = [\"nothing\", \"two words: x\", \"content-length: 5\", \"X-A: a\\r\\nX-B: b\", \
+         \"Access-Control-Allow-Origin: *\", \": x\"]\norigins.headers = [\"a b\"]\norigins.max_age = \"25h\"",
+    );
+    for expected in [
+        "http.add[0]: `nothing` is not a header",
+        "http.add[1]: `two words: x` is not a header",
+        "http.add[2]: `content-length` is the server's own",
+        "http.add[3]: contains a control character",
+        "http.add[4]: `Access-Control-Allow-Origin` is the server's own",
+        "http.add[5]: `: x` is not a header",
+        "origins.headers[0]: `a b` is not the name of a header",
+        "origins.max_age: 1day 1h is not between",
+    ] {
+        assert!(
+            message.lines().any(|line| line.contains(expected)),
+            "not reported: {expected}\n{message}"
+        );
+    }
+    assert_eq!(message.lines().count(), 8, "{message}");
 }

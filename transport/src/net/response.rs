@@ -150,7 +150,7 @@ enum Length {
     Chunked,
 }
 
-/// The headers go back to the reference product's; they keep browsers, caches and proxies from holding the text back.
+/// The headers are the reference product's; they keep browsers, caches and proxies from holding the text back.
 fn write_head(
     out: &mut Vec<u8>,
     terms: &Terms,
@@ -200,3 +200,138 @@ const HEAD_BYTES: usize = 512;
 
 // The longest payload whose length fits the room: eight digits.
 const _: () = assert!(HEADER_ROOM_BYTES == 8 + 2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What goes out for these parts, each with its lines, and whether the connection is used again.
+    fn sent(terms: Terms, parts: &[(&str, Part)]) -> (Vec<String>, Option<bool>) {
+        let settings = Settings {
+            server_name: "S".into(),
+            ..Settings::default()
+        };
+        let mut response = Responding::new(terms);
+        let mut buffer = b"of other connections".to_vec();
+        let mut sends = Vec::new();
+        for (lines, part) in parts {
+            let before = buffer.clone();
+            let start = outbox::begin(&mut buffer);
+            buffer.extend_from_slice(lines.as_bytes());
+            let now = SystemTime::UNIX_EPOCH;
+            match response.frame(&mut buffer, start, *part, &settings, now) {
+                Some(from) => {
+                    assert!(buffer.starts_with(&before) && from >= before.len());
+                    sends.push(String::from_utf8(buffer[from..].to_vec()).unwrap());
+                }
+                None => assert_eq!(buffer, before, "no trace"),
+            }
+        }
+        (sends, response.ended())
+    }
+
+    fn http_1_1() -> Terms {
+        Terms {
+            keep_alive: true,
+            ..Terms::default()
+        }
+    }
+
+    fn stream(last: bool) -> Part {
+        Part::Stream {
+            content_length: 1_000,
+            last,
+        }
+    }
+
+    fn body(send: &str) -> &str {
+        send.split_once("\r\n\r\n").unwrap().1
+    }
+
+    #[test]
+    fn a_response_goes_out_whole() {
+        let (sends, ended) = sent(http_1_1(), &[("REQOK,1\r\n", Part::Response)]);
+        let expected = "HTTP/1.1 200 OK\r\nServer: S\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+            X-Content-Type-Options: nosniff\r\nCache-Control: no-store, no-transform, no-cache\r\n\
+            Pragma: no-cache\r\nExpires: Thu, 01 Jan 1970 00:00:00 GMT\r\nX-Accel-Buffering: no\r\n\
+            Content-Type: text/plain; charset=utf-8\r\nContent-Length: 9\r\n\r\nREQOK,1\r\n";
+        assert_eq!((sends, ended), (vec![expected.to_owned()], Some(true)));
+    }
+
+    #[test]
+    fn the_request_decides_whether_the_connection_stays() {
+        let end = |http_1_0, keep_alive| {
+            let terms = Terms {
+                http_1_0,
+                keep_alive,
+                ..Terms::default()
+            };
+            let (sends, ended) = sent(terms, &[("REQOK\r\n", Part::Response)]);
+            let connection = sends[0]
+                .lines()
+                .find_map(|line| line.strip_prefix("Connection: ").map(str::to_owned));
+            (ended.unwrap(), connection)
+        };
+        assert_eq!(end(false, true), (true, None));
+        assert_eq!(end(false, false), (false, Some("close".into())));
+        assert_eq!(end(true, false), (false, Some("close".into())));
+        assert_eq!(end(true, true), (true, Some("keep-alive".into())));
+    }
+
+    #[test]
+    fn a_stream_goes_out_in_chunks() {
+        let long = format!("{}\r\n", "x".repeat(70_000));
+        let parts = [
+            ("", stream(false)),
+            ("CONOK\r\n", stream(false)),
+            ("", stream(false)),
+            (&long, stream(false)),
+            ("LOOP,0\r\n", stream(true)),
+        ];
+        let (sends, ended) = sent(http_1_1(), &parts);
+        assert_eq!((sends.len(), ended), (3, Some(true)));
+        assert!(sends[0].contains("\r\nTransfer-Encoding: chunked\r\n"));
+        assert!(!sends[0].contains("Content-Length") && !sends[0].contains("Connection: "));
+        assert_eq!(body(&sends[0]), "7\r\nCONOK\r\n\r\n");
+        assert_eq!(sends[1], format!("11172\r\n{long}\r\n"));
+        assert_eq!(sends[2], "8\r\nLOOP,0\r\n\r\n0\r\n\r\n");
+    }
+
+    #[test]
+    fn a_stream_may_end_with_its_first_part_or_without_another_line() {
+        let (sends, ended) = sent(http_1_1(), &[("END\r\n", stream(true))]);
+        assert_eq!(body(&sends[0]), "5\r\nEND\r\n\r\n0\r\n\r\n");
+        assert_eq!(ended, Some(true));
+        let parts = [("CONOK\r\n", stream(false)), ("", stream(true))];
+        let (sends, ended) = sent(http_1_1(), &parts);
+        assert_eq!((&*sends[1], ended), ("0\r\n\r\n", Some(true)));
+        let (sends, _) = sent(http_1_1(), &[("", stream(true))]);
+        assert_eq!(body(&sends[0]), "0\r\n\r\n");
+    }
+
+    #[test]
+    fn a_client_without_chunks_is_told_the_length_and_closed_at_the_end() {
+        for http_1_0 in [true, false] {
+            let terms = Terms {
+                http_1_0,
+                keep_alive: http_1_0, // HTTP/1.0 has no chunks even where it keeps the connection
+                ..Terms::default()
+            };
+            let parts = [("CONOK\r\n", stream(false)), ("LOOP,0\r\n", stream(true))];
+            let (sends, ended) = sent(terms.clone(), &parts);
+            assert!(sends[0].contains("\r\nContent-Length: 1000\r\n"));
+            assert!(sends[0].contains("\r\nConnection: close\r\n"));
+            assert_eq!((body(&sends[0]), &*sends[1]), ("CONOK\r\n", "LOOP,0\r\n"));
+            assert_eq!(ended, Some(false));
+            let parts = [("CONOK\r\n", stream(false)), ("", stream(true))];
+            let (sends, ended) = sent(terms, &parts);
+            assert_eq!((sends.len(), ended), (1, Some(false)));
+        }
+    }
+
+    #[test]
+    fn a_poll_without_anything_to_say_is_not_over() {
+        let (sends, ended) = sent(http_1_1(), &[("", Part::Response)]);
+        assert_eq!((sends.len(), ended), (0, None));
+    }
+}
