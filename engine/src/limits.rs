@@ -22,6 +22,9 @@ pub struct Limits {
     /// and a client that lacks them opens a new session. (the reference keeps 1,600; a phone that changes networks needs
     /// some seconds' worth)
     pub recovery_bytes_max: usize,
+    /// Bytes of written lines kept for all sessions of one shard. Beyond: each session keeps a sixteenth of the above.
+    /// (guess)
+    pub recovery_bytes_total_max: usize,
     /// Sessions of one shard. Beyond: `CONERR,8`. (guess: what a shard's memory holds)
     pub sessions_max: usize,
     /// Subscriptions of one session. Beyond: `REQERR,68`. (guess: two-level push makes one per key)
@@ -50,6 +53,7 @@ impl Limits {
         lines_bytes_max: 1 << 20,
         turn_bytes_max: 64 << 10,
         recovery_bytes_max: 64 << 10,
+        recovery_bytes_total_max: 512 << 20,
         sessions_max: 1_000_000,
         subscriptions_per_session_max: 10_000,
         items_per_subscription_max: 10_000,

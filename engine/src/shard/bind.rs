@@ -98,6 +98,7 @@ impl Shard {
                     .ok_or_else(Refusal::recovery_impossible)
             }
             None => {
+                self.recovery_bytes -= session.log.kept();
                 session.log.clear();
                 Ok(Box::default())
             }

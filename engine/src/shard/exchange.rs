@@ -74,7 +74,6 @@ impl Shard {
         now: Instant,
     ) {
         let lines: Vec<&str> = request::lines(request.verb, request.body).collect();
-        // An empty batch is answered too: by nothing, which is what it asks for.
         let answers = match request.verb {
             Verb::CreateSession | Verb::BindSession => 1,
             _ => lines.len(),
@@ -94,9 +93,6 @@ impl Shard {
         entry.last_read = now;
         entry.identity = request.identity;
         entry.wire = Wire::Answering(Answers::new(answers));
-        if answers == 0 {
-            self.conns.make_ready(conn, &mut self.ready);
-        }
         for (slot, line) in lines.into_iter().enumerate() {
             let origin = Origin {
                 shard: self.config.shard,

@@ -145,8 +145,8 @@ pub trait Outbox {
     /// The buffer to which this connection's lines are appended. What it holds already is none of the caller's.
     fn open(&mut self, conn: ConnId) -> &mut Vec<u8>;
 
-    /// Sends what was appended since [`Outbox::open`]. If that is nothing, and the part is not the end of an HTTP
-    /// response, nothing happens.
+    /// Sends what was appended since [`Outbox::open`]. If that is nothing, nothing happens, but for the last part of a
+    /// stream, which ends it.
     fn send(&mut self, conn: ConnId, part: Part);
 }
 
@@ -265,6 +265,8 @@ pub struct Shard {
     turn: usize,
     serial: u32,
     random: Box<dyn FnMut() -> [u8; session_id::RANDOM_BYTES]>,
+    /// Bytes that all sessions together keep for recovery.
+    recovery_bytes: usize,
     effects: VecDeque<Effect>,
     counters: Counters,
 }
@@ -292,6 +294,7 @@ impl Shard {
             turn: 0,
             serial: 0,
             random: Box::new(random),
+            recovery_bytes: 0,
             effects: VecDeque::new(),
             counters: Counters::default(),
         }

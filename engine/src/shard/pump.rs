@@ -244,11 +244,19 @@ impl Shard {
         if buffer.len() == start {
             buffer.truncate(begin); // the time goes with data only
         } else if session.version.has_recovery() {
-            let bytes_max = self.config.limits.recovery_bytes_max;
+            let limits = &self.config.limits;
+            // Where all sessions together keep too much, each keeps little from now on.
+            let bytes_max = if self.recovery_bytes > limits.recovery_bytes_total_max {
+                limits.recovery_bytes_max / 16
+            } else {
+                limits.recovery_bytes_max
+            };
             let age_max = self.config.recovery_age_max;
+            self.recovery_bytes -= session.log.kept();
             session
                 .log
                 .append(&buffer[start..], sent_before, bytes_max, age_max, now);
+            self.recovery_bytes += session.log.kept();
         }
         rest
     }

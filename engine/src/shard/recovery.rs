@@ -10,10 +10,9 @@ use std::collections::VecDeque;
 /// The last data lines of one session.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    bytes: Vec<u8>,
-    /// Bytes at the front that are given up and not yet removed: `gone <= bytes.len()`.
-    gone: usize,
-    /// Where each write begins, oldest first; all behind `gone`.
+    /// A ring: what is given up in front makes room for what comes behind.
+    bytes: VecDeque<u8>,
+    /// The writes that `bytes` consists of, oldest first.
     writes: VecDeque<Write>,
 }
 
@@ -21,8 +20,7 @@ pub(super) struct Log {
 struct Write {
     /// Data lines of the session written before this one.
     lines_before: u64,
-    /// Position in `bytes`.
-    at: usize,
+    bytes: usize,
     when: Instant,
 }
 
@@ -36,22 +34,21 @@ impl Log {
         age_max: Duration,
         now: Instant,
     ) {
-        if lines.len() > bytes_max {
-            return self.clear();
+        while let Some(oldest) = self.writes.front()
+            && (self.kept() + lines.len() > bytes_max || now.since(oldest.when) > age_max)
+        {
+            self.bytes.drain(..oldest.bytes);
+            self.writes.pop_front();
         }
+        if lines.len() > bytes_max {
+            return; // a gap: what comes before it is gone as well
+        }
+        self.bytes.extend(lines);
         self.writes.push_back(Write {
             lines_before,
-            at: self.bytes.len(),
+            bytes: lines.len(),
             when: now,
         });
-        self.bytes.extend_from_slice(lines);
-        while let Some(oldest) = self.writes.front()
-            && (self.kept() > bytes_max || now.since(oldest.when) > age_max)
-        {
-            self.writes.pop_front();
-            self.gone = self.writes.front().map_or(self.bytes.len(), |next| next.at);
-        }
-        self.compact();
     }
 
     /// Forgets everything: the client has it.
@@ -61,38 +58,29 @@ impl Log {
 
     /// Bytes kept.
     pub fn kept(&self) -> usize {
-        self.bytes.len() - self.gone
+        self.bytes.len()
     }
 
     /// Everything behind the first `received` of `sent` data lines; `None` if it is not kept any more, or was never
     /// written.
-    pub fn after(&self, received: u64, sent: u64) -> Option<&[u8]> {
+    pub fn after(&self, received: u64, sent: u64) -> Option<Vec<u8>> {
         if received == sent {
-            return Some(&[]);
+            return Some(Vec::new());
         }
-        let index = self
-            .writes
-            .partition_point(|write| write.lines_before <= received);
-        let write = &self.writes[index.checked_sub(1)?];
         if received > sent {
             return None;
         }
-        let mut rest = &self.bytes[write.at..];
-        for _ in write.lines_before..received {
+        let later = self
+            .writes
+            .partition_point(|write| write.lines_before <= received);
+        let first = later.checked_sub(1)?;
+        let skipped: usize = self.writes.range(..first).map(|write| write.bytes).sum();
+        let lines: Vec<u8> = self.bytes.range(skipped..).copied().collect();
+        let mut rest = lines.as_slice();
+        for _ in self.writes[first].lines_before..received {
             rest = behind_data_line(rest)?;
         }
-        Some(rest)
-    }
-
-    /// Moves what is kept to the front when half of the memory is waste: each byte is moved once or twice at most.
-    fn compact(&mut self) {
-        if self.gone > self.kept() {
-            self.bytes.drain(..self.gone);
-            for write in &mut self.writes {
-                write.at -= self.gone;
-            }
-            self.gone = 0;
-        }
+        Some(rest.to_vec())
     }
 }
 
@@ -140,9 +128,9 @@ mod tests {
         let mut log = Log::default();
         log.append(b"A\r\nCONS,1\r\nB\r\n", 0, 100, FOREVER, Instant::ZERO);
         log.append(b"C\r\n", 2, 100, FOREVER, Instant::ZERO);
-        assert_eq!(log.after(1, 3), Some(&b"CONS,1\r\nB\r\nC\r\n"[..]));
-        assert_eq!(log.after(2, 3), Some(&b"C\r\n"[..]));
-        assert_eq!(log.after(3, 3), Some(&b""[..]));
+        assert_eq!(log.after(1, 3), Some(b"CONS,1\r\nB\r\nC\r\n".to_vec()));
+        assert_eq!(log.after(2, 3), Some(b"C\r\n".to_vec()));
+        assert_eq!(log.after(3, 3), Some(Vec::new()));
         assert_eq!(log.after(4, 3), None);
         assert_eq!(data_lines(b"A\r\nCONS,1\r\nB\r\n"), 2);
     }
@@ -156,7 +144,7 @@ mod tests {
         assert!(log.after(0, 2).is_some());
         log.append(b"C\r\n", 2, 100, age, Instant::from_millis(11_000));
         assert_eq!(log.after(0, 3), None);
-        assert_eq!(log.after(1, 3), Some(&b"B\r\nC\r\n"[..]));
+        assert_eq!(log.after(1, 3), Some(b"B\r\nC\r\n".to_vec()));
     }
 
     proptest! {

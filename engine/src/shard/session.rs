@@ -314,6 +314,7 @@ impl Shard {
             return;
         };
         self.by_id.remove(&session.id);
+        self.recovery_bytes -= session.log.kept();
         self.counters.count(Counter::SessionsClosed);
         for &(_, sub) in &session.subscriptions {
             self.remove_subscription(sub);
