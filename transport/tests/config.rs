@@ -143,6 +143,16 @@ fn what_a_file_says_is_what_the_plan_does() {
     assert!(
         !plan.origins.policy.allows("https://example.com") && !plan.origins.policy.allows("null")
     );
+    assert_eq!(
+        (plan.origins.credentials, plan.origins.max_age),
+        (false, Duration::from_secs(600))
+    );
+    assert_eq!(plan.origins.headers, ["X-Trace"]);
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(
+        plan.added_headers,
+        [header("X-Frame-Options", "DENY"), header("X-Empty", "")]
+    );
     let kind = DataKind::Replay {
         file: directory.path().join("ticks.csv"),
         pace: Pace::Rate(100.0),
