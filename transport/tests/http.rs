@@ -29,8 +29,13 @@ impl Server {
     fn start(config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("test.toml");
+        let shards = if config.contains("shards = ") {
+            ""
+        } else {
+            "shards = 3\n"
+        };
         let text = format!(
-            "[[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n[runtime]\nspin = \"0s\"\nshards = 3\n{config}"
+            "[[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n[runtime]\nspin = \"0s\"\n{shards}{config}"
         );
         std::fs::write(&file, text).unwrap();
         let ports = directory.path().join("ports.toml");
@@ -579,4 +584,32 @@ fn overfill(server: &Server) {
     assert_eq!(client.response().body, "REQOK\r\n");
     assert_eq!(client.rest(), "");
     asker.join().unwrap();
+}
+
+#[test]
+fn a_connection_is_closed_only_behind_the_whole_of_its_last_response() {
+    let server = Server::start(
+        "shards = 1\n[socket]\nsend_buffer = \"4KiB\"\n[sessions]\nrequest_limit = \"1MiB\"\n",
+    );
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    socket.connect(&server.address.into()).unwrap();
+    let socket = TcpStream::from(socket);
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = Client {
+        socket: BufReader::new(socket),
+    };
+    let lines = 20_000;
+    let batch: String = (0..lines)
+        .map(|id| format!("LS_reqId={id}&LS_op=destroy&LS_session=S\r\n"))
+        .collect();
+    client.write(&post("control", "Connection: close\r\n", &batch));
+    // Two answers on another connection: the shard has had its turns to close the first one, which is blocked.
+    let mut other = server.connect();
+    for _ in 0..2 {
+        assert_eq!(other.post("heartbeat", "LS_session=S").body, "REQOK\r\n");
+    }
+    let answers = client.response().body;
+    assert_eq!(answers.lines().count(), lines);
+    assert_eq!(client.rest(), "");
 }
