@@ -1,4 +1,21 @@
-//! Everything of Brightwire that touches Linux.
+//! Everything of Brightwire that touches Linux: sockets, threads, the clock, files and signals. What is decided
+//! without them is decided in the crate `engine`, which this one drives.
+//!
+//! From the command line inwards:
+//!
+//! | Module | What it is for |
+//! |---|---|
+//! | [`config`] | a TOML file, or the options of `brightwire demo`, become a plan in which every choice is made |
+//! | [`preflight`] | `brightwire doctor`: what of this machine stands in the way, and how to fix it |
+//! | [`server`] | starts the threads that a plan asks for, and ends them |
+//! | [`lifecycle`] | the process from outside: signals, the ports file |
+//! | [`runtime`] | the threads' duty cycles and the rings between them; begin with the two tables at its top |
+//! | [`reactor`] | how a shard talks to its sockets: io_uring or epoll, behind one set of promises |
+//! | [`net`] | listening sockets, a client's connection as a state machine, the buffer in which messages are framed |
+//! | [`wire`] | HTTP and WebSocket as bytes in and bytes out, without sockets |
+//! | [`adapter`] | the data adapters that run in this process: the stock list and the replay of files |
+//!
+//! `reactor` is the only module with `unsafe` code, and `runtime::host` the only one that knows glommio.
 
 pub mod adapter;
 pub mod config;

@@ -3,7 +3,7 @@
 //! A [`Shard`] is driven by one thread and owns everything it touches. Events go in by the `on_` functions, each
 //! with the present time; [`Shard::pump`] writes what clients are owed into the driver's [`Outbox`];
 //! [`Shard::poll_effect`] tells what the shard wants of others. It never waits: a request that needs an answer from
-//! elsewhere parks in a table (see [`question`]).
+//! elsewhere parks in a table (see `question`).
 //!
 //! The order of work in a turn is the driver's, and always the same: records, answers, requests, timers, pump,
 //! effects. Only the pump writes to clients, so all that happened in a turn shares one message per client.

@@ -1,9 +1,11 @@
 //! Configuration in two stages: [`raw`] is what a file says, [`plan`] is what the server will do.
 //!
 //! In between, `resolve` applies defaults and checks relations, and reports every mistake with file, line,
-//! key and reason. The annotated reference ([`reference`]) comes from the same definitions as the structs.
+//! key and reason. The annotated reference ([`reference()`]) comes from the same definitions as the structs.
 
 pub mod plan;
+// Its doc comments are the reference file's comments too, where an address cannot be a link.
+#[allow(rustdoc::bare_urls)]
 pub mod raw;
 mod reference;
 mod resolve;

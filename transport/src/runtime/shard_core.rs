@@ -1,7 +1,7 @@
 //! The duty cycle of a shard: wait, read, think, write, and nothing else.
 //!
 //! One thread runs one [`ShardCore`]: the engine's [`Shard`], the reactor with the sockets, and the shard's ends of the
-//! rings. [`ShardCore::turn`] is the whole of it. Each step of a turn is bounded, so that no source starves another, and
+//! rings. `ShardCore::turn` is the whole of it. Each step of a turn is bounded, so that no source starves another, and
 //! all that a turn has to say to a client goes out in one send.
 
 use super::clock::Clock;
