@@ -57,7 +57,7 @@ pub enum IoChoice {
 pub enum Threading {
     /// a thread for each of them
     Dedicated,
-    /// one thread for all of them
+    /// ingest and a single shard on one thread
     Shared,
 }
 

@@ -132,8 +132,8 @@ section! {
     /// How shards and hosts talk to the kernel: "uring" (io_uring, or refuse to start), "epoll", or "auto" (io_uring
     /// where kernel and container allow it, else epoll, with a line in the log).
     io: IoChoice = IoChoice::Auto;
-    /// "dedicated": ingest, control and every shard have a thread each. "shared": one thread does everything, for
-    /// laptops and continuous integration.
+    /// "dedicated": ingest, control and every shard have a thread each. "shared": ingest and a single shard
+    /// share one, for laptops and continuous integration.
     threading: Threading = Threading::Dedicated;
     /// Number of shards, the threads that own client connections. Not set: one fewer than there are cores, but at
     /// least 1.
