@@ -37,7 +37,7 @@
 //! use engine::ingest::{Ingest, IngestEffect, event::AdapterEvent, fanout::Rings};
 //! use engine::limits::Limits;
 //! use engine::metadata::{AdapterSets, literal::Literal};
-//! use engine::shard::{Config, Effect, Outbox, Peer, Shard};
+//! use engine::shard::{Config, Effect, Outbox, Part, Peer, Shard};
 //! use engine::time::{Duration, Instant};
 //! use engine::tlcp::Version;
 //!
@@ -54,7 +54,7 @@
 //! struct Wire(Vec<u8>);
 //! impl Outbox for Wire {
 //!     fn open(&mut self, _: ConnId) -> &mut Vec<u8> { &mut self.0 }
-//!     fn send(&mut self, _: ConnId) {}
+//!     fn send(&mut self, _: ConnId, _: Part) {}
 //! }
 //!
 //! let now = Instant::ZERO; // time is an argument
