@@ -240,7 +240,8 @@ fn pages_that_nobody_reads_cost_no_core(io: Io) {
         asleep == 20
     });
     let grown = server.rss_bytes().saturating_sub(before);
-    assert!(grown < 8 << 20, "grown by {grown} bytes");
+    // What they ask for comes to more than a gigabyte. The allocator keeps some megabytes of what passes through.
+    assert!(grown < 32 << 20, "grown by {grown} bytes");
     // Others are served, and who reads after all gets whole pages.
     let (mut client, _) = Client::with_session(server.address);
     client.send("wsok");

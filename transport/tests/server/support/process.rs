@@ -18,6 +18,7 @@ pub struct Setup<'a> {
     pub threading: &'a str,
     pub sessions: &'a str,
     pub socket: &'a str,
+    pub rings: &'a str,
     /// CSV text that data adapter REPLAY replays.
     pub replay: Option<&'a str>,
     /// Its rows per second.
@@ -31,6 +32,7 @@ impl Default for Setup<'_> {
             threading: "dedicated",
             sessions: "",
             socket: "",
+            rings: "",
             replay: None,
             rate_hz: 500.0,
         }
@@ -218,12 +220,13 @@ impl Setup<'_> {
             threading,
             sessions,
             socket,
+            rings,
             rate_hz,
             ..
         } = self;
         let mut text = format!(
             "[runtime]\nio = \"{}\"\nshards = {shards}\nthreading = \"{threading}\"\n\
-             [[listeners]]\naddress = \"127.0.0.1:0\"\n[socket]\n{socket}\n[sessions]\n{sessions}\n\
+             [[listeners]]\naddress = \"127.0.0.1:0\"\n[socket]\n{socket}\n[rings]\n{rings}\n[sessions]\n{sessions}\n\
              [[adapter_sets]]\n[[adapter_sets.data]]\nrate = 200.0\n",
             io.name()
         );
@@ -236,12 +239,14 @@ impl Setup<'_> {
     }
 }
 
-/// The server binary, without the environment's say in what it logs.
+/// The server binary, without the environment's say in what it logs; and without huge pages, which the kernel forms and
+/// fills at times of its own, and which would show as memory that the server does not use.
 pub fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_brightwire"));
     command
         .env("BRIGHTWIRE_LOG", "info")
-        .env("RUST_BACKTRACE", "0");
+        .env("RUST_BACKTRACE", "0")
+        .env("MIMALLOC_ALLOW_THP", "0");
     command
 }
 
