@@ -51,7 +51,9 @@ impl Outbox for Sent {
 
     fn send(&mut self, conn: ConnId, part: Part) {
         let text = String::from_utf8(self.buffer.clone()).unwrap();
-        if !text.is_empty() || matches!(part, Part::Stream { last: true, .. }) {
+        // As a driver must: the end of a response is sent even if it has no bytes.
+        let ends = matches!(part, Part::Response | Part::Stream { last: true, .. });
+        if !text.is_empty() || ends {
             self.parts.push((conn, part, text));
         }
     }

@@ -147,7 +147,11 @@ impl Shard {
         };
         if poll.is_some() && !over && !ends {
             buffer.truncate(before); // the head waits for the data
-            return out.send(id, Part::Response);
+            let nothing_yet = Part::Stream {
+                content_length,
+                last: false,
+            };
+            return out.send(id, nothing_yet);
         }
         let Some(conn) = self.conns.get_mut(id) else {
             return;
