@@ -56,6 +56,7 @@ on_both_back_ends!(
     sending_into_a_reset_connection,
     stale_ids_are_ignored,
     order_is_kept_per_connection,
+    the_hot_buffer_is_emptied,
     order_is_kept_while_the_peer_makes_room,
     close_delivers_the_last_bytes,
     closed_connections_make_room,
@@ -486,6 +487,15 @@ fn stale_ids_are_ignored<R: Reactor>(make: impl Fn(usize) -> R) {
     assert_eq!(&bytes, b"for the living");
     client.write_all(b"thanks").unwrap();
     world.run_until(|log| log.received(second) == b"thanks");
+}
+
+fn the_hot_buffer_is_emptied<R: Reactor>(make: impl Fn(usize) -> R) {
+    let mut world = World::new(make(4));
+    let (_client, conn) = world.connect();
+    world.reactor.buffer().extend_from_slice(b"gap");
+    world.send(conn, b"frame");
+    world.flush();
+    assert!(world.reactor.buffer().is_empty(), "gaps add up for ever");
 }
 
 fn order_is_kept_per_connection<R: Reactor>(make: impl Fn(usize) -> R) {

@@ -174,6 +174,13 @@ impl EpollReactor {
         }
     }
 
+    fn clear_arena(&mut self) {
+        self.arena.clear();
+        if self.arena.capacity() > ARENA_BYTES_KEPT_MAX {
+            self.arena.shrink_to(ARENA_BYTES_FLUSH);
+        }
+    }
+
     fn report_news(&mut self, sink: &mut impl EventSink) -> usize {
         let mut reported = 0;
         while let Some(id) = self.news.pop() {
@@ -363,18 +370,18 @@ impl Reactor for EpollReactor {
 
     fn send(&mut self, conn: ConnId, start: usize) {
         self.send_from_arena(conn, start);
+        // What lies before stays, since the caller may have noted where it is: gaps that framing left, see `outbox`.
         self.arena.truncate(start);
-        if self.arena.is_empty() && self.arena.capacity() > ARENA_BYTES_KEPT_MAX {
-            self.arena.shrink_to(ARENA_BYTES_FLUSH);
-        }
     }
 
     fn flush(&mut self, sink: &mut impl EventSink) -> io::Result<()> {
+        self.clear_arena();
         self.report_news(sink);
         Ok(())
     }
 
     fn poll(&mut self, wait: Option<Duration>, sink: &mut impl EventSink) -> io::Result<usize> {
+        self.clear_arena();
         let mut reported = self.report_news(sink);
         self.wake_listeners();
         let wait = if reported > 0 {
