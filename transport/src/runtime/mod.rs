@@ -21,7 +21,7 @@
 //! | demand | `rings.control_ring_len` | shard → ingest | items wanted and dropped | kept by the shard, next turn; at most two per item |
 //! | ask | the same | shard → ingest | questions to the metadata adapters | kept by the shard; bounded by the questions that may be open |
 //! | answer | the same | ingest → shard | their answers | kept by ingest; bounded likewise |
-//! | shard to shard | the same | shard → shard | moved connections, forwarded requests, answers | connection closed and the client retries; request refused; answer lost with its connection |
+//! | shard to shard | the same | shard → shard | moved connections, forwarded requests, answers | connection closed and the client retries; request refused; answer kept by the shard, up to 16,384 for each other |
 //! | command | 16 | control → any core | stop | never: read every turn |
 //! | events | bytes, 4 MiB | data adapter → ingest | updates | the adapter decides: wait, or skip |
 //! | subscriptions | 4,096 | ingest → data adapter | subscribe, unsubscribe | kept by ingest; at most two per item |

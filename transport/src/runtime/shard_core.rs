@@ -16,7 +16,7 @@ use engine::counters::Counters;
 use engine::ids::ShardId;
 use engine::ingest::demand::Demand;
 use engine::metadata::Ask;
-use engine::shard::{Effect, MovedRequest, Outbox, Part, Peer, Shard};
+use engine::shard::{Effect, MovedRequest, Outbox, Part, Peer, Shard, ShardMessage};
 use engine::time::{Duration, Instant};
 use engine::tlcp::Version;
 use std::collections::VecDeque;
@@ -30,6 +30,9 @@ use std::time::SystemTime;
 const RECORD_BYTES_PER_TURN: usize = 1 << 20;
 /// Messages of other shards, and answers, that one turn takes from each ring. (guess)
 const MESSAGES_PER_TURN: usize = 256;
+/// Answers that wait for room in the ring to one shard; what comes beyond is lost, and its client asks again when it has
+/// waited in vain. Many rings full: only shards that forward much faster than they take answers get there. (guess)
+const TELLS_WAITING_MAX: usize = 16_384;
 /// How long a peer may take for its part of a WebSocket's closing handshake.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a peer may take nothing of an answer that is no matter of the engine's any more. (reference: its write
@@ -60,6 +63,8 @@ pub struct ShardCore<R> {
     /// What did not fit the rings to ingest; goes first next time.
     demands: VecDeque<Demand>,
     asks: VecDeque<Ask>,
+    /// By shard: what it is to be told and did not fit the ring; goes first next time.
+    tells: Vec<VecDeque<ShardMessage>>,
     spin: Duration,
     idle_since: Option<Instant>,
     stopped: bool,
@@ -119,6 +124,7 @@ impl<R: Reactor> ShardCore<R> {
     /// A shard on a reactor that already listens.
     pub fn new(reactor: R, setup: Setup) -> Self {
         let waker = reactor.waker();
+        let tells = setup.rings.shards.iter().map(|_| VecDeque::new()).collect();
         setup.rings.park.set_wake(move || waker.wake());
         let now = setup.clock.now();
         Self {
@@ -145,6 +151,7 @@ impl<R: Reactor> ShardCore<R> {
             rings: setup.rings,
             demands: VecDeque::new(),
             asks: VecDeque::new(),
+            tells,
             spin: setup.spin,
             idle_since: None,
             stopped: false,
@@ -218,6 +225,7 @@ impl<R: Reactor> ShardCore<R> {
                 .all(rtrb::Consumer::is_empty)
             && self.demands.is_empty()
             && self.asks.is_empty()
+            && self.tells.iter().all(VecDeque::is_empty)
             && !self.desk.shard.has_output()
             && self.desk.speakers.is_empty()
             && self.desk.answered.is_empty()
@@ -341,13 +349,7 @@ impl<R: Reactor> ShardCore<R> {
             match effect {
                 Effect::Demand(demand) => self.demands.push_back(demand),
                 Effect::Ask(ask) => self.asks.push_back(ask),
-                Effect::Tell { shard, message } => {
-                    if let Err(ShardPost::Message(message)) =
-                        self.post(shard, ShardPost::Message(message))
-                    {
-                        self.desk.shard.on_undelivered(message);
-                    }
-                }
+                Effect::Tell { shard, message } => self.tell(shard, message),
                 Effect::Move {
                     conn,
                     shard,
@@ -359,6 +361,9 @@ impl<R: Reactor> ShardCore<R> {
                     flush = true;
                 }
             }
+        }
+        for index in 0..self.tells.len() {
+            self.post_tells(index);
         }
         let before = self.demands.len() + self.asks.len();
         while let Some(demand) = self.demands.pop_front() {
@@ -379,8 +384,31 @@ impl<R: Reactor> ShardCore<R> {
         if flush { self.write() } else { Ok(()) }
     }
 
-    fn post(&mut self, shard: ShardId, post: ShardPost) -> Result<(), ShardPost> {
+    /// A request for a full ring is refused, which slows its client down. An answer has to wait: its client has no other.
+    fn tell(&mut self, shard: ShardId, message: ShardMessage) {
         let index = usize::from(shard.0);
+        if matches!(message, ShardMessage::Request { .. }) {
+            if let Err(ShardPost::Message(message)) = self.post(index, ShardPost::Message(message))
+            {
+                self.desk.shard.on_undelivered(message);
+            }
+        } else if let Some(tells) = self.tells.get_mut(index)
+            && tells.len() < TELLS_WAITING_MAX
+        {
+            tells.push_back(message);
+        }
+    }
+
+    fn post_tells(&mut self, index: usize) {
+        while let Some(message) = self.tells[index].pop_front() {
+            if let Err(ShardPost::Message(message)) = self.post(index, ShardPost::Message(message))
+            {
+                return self.tells[index].push_front(message);
+            }
+        }
+    }
+
+    fn post(&mut self, index: usize, post: ShardPost) -> Result<(), ShardPost> {
         let Some(ring) = self.rings.to_shards.get_mut(index).and_then(Option::as_mut) else {
             return Err(post);
         };
@@ -415,7 +443,8 @@ impl<R: Reactor> ShardCore<R> {
                     lines,
                     request,
                 };
-                let _closed_if_full = self.post(shard, ShardPost::Connection(Box::new(moved)));
+                let _closed_if_full =
+                    self.post(usize::from(shard.0), ShardPost::Connection(Box::new(moved)));
             }
             None => self.reactor.close(id),
         }

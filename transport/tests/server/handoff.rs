@@ -205,7 +205,14 @@ fn control_requests_are_passed_on(io: Io) {
 fn many_control_requests_are_passed_on(io: Io) {
     const CLIENTS: usize = 6;
     const REQUESTS: usize = 500;
-    let server = start(io);
+    let server = Server::start(
+        io,
+        Setup {
+            shards: 2,
+            rings: "control_ring_len = 16",
+            ..Setup::default()
+        },
+    );
     let [(_stream, a), (first, b)] = one_on_each(server.address);
     let mut clients = vec![first];
     while clients.len() < CLIENTS {
