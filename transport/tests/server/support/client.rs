@@ -264,7 +264,9 @@ pub fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize, Ended> {
             Err(error) => match error.kind() {
                 // Trying io_uring leaves work behind that interrupts the thread a moment later.
                 io::ErrorKind::Interrupted => continue,
-                io::ErrorKind::WouldBlock => panic!("nothing came within {WAIT_MAX:?}"),
+                io::ErrorKind::WouldBlock => {
+                    panic!("nothing came within {:?}", stream.read_timeout())
+                }
                 io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Err(Ended::Reset),
                 _ => panic!("{error}"),
             },
