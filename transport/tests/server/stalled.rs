@@ -17,7 +17,7 @@ const RATE_HZ: u64 = 100;
 /// 32 seconds.
 const FEED: Feed = Feed::new(32 * RATE_HZ, 300);
 const READERS: usize = 100;
-/// As many as would cost 16 MiB if what they do not read were kept for them.
+/// More of them would wait for the probes of the kernel one after the other.
 const STALLED: usize = 1;
 /// What the server may grow by meanwhile: some of it is memory that is used for the first time.
 const GROWN_BYTES_MAX: u64 = 3 << 20;
