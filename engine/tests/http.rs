@@ -22,6 +22,7 @@ struct Bench {
     sent: Sent,
     now: Instant,
     conns: u32,
+    identity: bool,
 }
 
 #[derive(Default)]
@@ -77,6 +78,7 @@ impl Bench {
             sent: Sent::default(),
             now: Instant::from_millis(1),
             conns: 0,
+            identity: false,
         }
     }
 
@@ -97,7 +99,7 @@ impl Bench {
             verb,
             query,
             body,
-            identity: false,
+            identity: self.identity,
         };
         self.shard.on_http_request(conn, peer, request, self.now);
         self.settle();
@@ -309,25 +311,83 @@ fn a_long_poll_waits_for_data_or_its_time() {
         "{text}"
     );
 
+    // The head goes out at once: clients take it as being connected.
     bench.request(conn, Verb::BindSession, "", &poll);
+    let (_, part, text) = bench.one();
+    assert!(matches!(part, Part::Stream { last: false, .. }), "{part:?}");
+    assert_eq!(
+        text,
+        format!(
+            "CONOK,{id},50000,19000,*\r\nSERVNAME,Brightwire\r\nCLIENTIP,192.0.2.1\r\nCONS,unlimited\r\n"
+        )
+    );
     bench.advance(Duration::from_secs(8));
     assert_eq!(bench.sent.parts, []);
     bench.update("1", true);
     let (_, part, text) = bench.one();
-    assert_eq!(part, Part::Response);
-    assert!(text.starts_with(&format!("CONOK,{id},50000,19000,*\r\n")));
-    assert!(
-        text.ends_with("CONS,unlimited\r\nU,1,1,1\r\nLOOP,0\r\n"),
-        "{text}"
-    );
+    assert!(matches!(part, Part::Stream { last: true, .. }), "{part:?}");
+    assert_eq!(text, "U,1,1,1\r\nLOOP,0\r\n");
 
+    bench.request(conn, Verb::BindSession, "", &poll);
+    bench.one();
+    bench.advance(Duration::from_millis(18_999));
+    assert_eq!(bench.sent.parts, []);
+    bench.advance(Duration::from_millis(1));
+    let (_, part, text) = bench.one();
+    assert!(matches!(part, Part::Stream { last: true, .. }), "{part:?}");
+    assert_eq!(text, "LOOP,0\r\n");
+}
+
+#[test]
+fn a_poll_whose_length_must_be_told_waits_with_its_head() {
+    let mut bench = Bench::new();
+    bench.identity = true;
+    let conn = bench.connect();
+    let poll = "LS_polling=true&LS_polling_millis=0&LS_idle_millis=19000";
+    bench.request(conn, Verb::CreateSession, "", &format!("LS_cid=x&{poll}"));
+    let (_, part, text) = bench.one();
+    assert_eq!(part, Part::Response, "nobody could ask for anything yet");
+    assert!(text.contains(",50000,19000,*\r\n"), "{text}");
+    assert!(text.ends_with("CONS,unlimited\r\nLOOP,0\r\n"), "{text}");
+
+    let id = text["CONOK,".len()..].split(',').next().unwrap();
+    let poll = format!("LS_session={id}&{poll}");
     bench.request(conn, Verb::BindSession, "", &poll);
     bench.advance(Duration::from_millis(18_999));
     assert_eq!(bench.sent.parts, []);
     bench.advance(Duration::from_millis(1));
     let (_, part, text) = bench.one();
     assert_eq!(part, Part::Response);
-    assert!(text.ends_with("CONS,unlimited\r\nLOOP,0\r\n"), "{text}");
+    assert!(
+        text.starts_with("CONOK,") && text.ends_with("LOOP,0\r\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_poll_does_not_wait_with_lines_that_the_client_lacks() {
+    let mut bench = Bench::new();
+    let id = bench.session();
+    bench.subscribe(&id);
+    let poll = format!("LS_session={id}&LS_polling=true&LS_polling_millis=0&LS_idle_millis=19000");
+    let conn = bench.connect();
+    bench.request(conn, Verb::BindSession, "", &poll);
+    let (_, _, lost) = bench.one();
+    let lines = "SUBOK,1,1,1\r\nCONF,1,unlimited,filtered\r\nLOOP,0\r\n";
+    assert!(lost.ends_with(lines), "{lost}");
+
+    let recover = format!("{poll}&LS_recovery_from=0");
+    bench.request(conn, Verb::BindSession, "", &recover);
+    let (_, _, text) = bench.one();
+    assert!(text.ends_with(&format!("PROG,0\r\n{lines}")), "{text}");
+
+    // Lacking nothing, it waits.
+    let recover = format!("{poll}&LS_recovery_from=2");
+    bench.request(conn, Verb::BindSession, "", &recover);
+    let (_, _, text) = bench.one();
+    assert!(text.ends_with("PROG,2\r\n"), "{text}");
+    bench.advance(Duration::from_secs(8));
+    assert_eq!(bench.sent.parts, []);
 }
 
 #[test]

@@ -191,8 +191,17 @@ impl Shard {
         entry.last_session = Some(key);
         entry.keepalive = keepalive;
         entry.last_write = now;
+        // Nothing to wait for: lines that the client lacks are there already; and where the head has to wait with the
+        // poll, a client that does not know its session yet cannot ask for anything that would end the wait.
+        let http = !matches!(entry.wire, Wire::WebSocket);
+        let at_once = match &start {
+            Start::Create => http && entry.identity,
+            Start::Bind { recovery } => recovery
+                .as_ref()
+                .is_some_and(|(_, lines)| !lines.is_empty()),
+        };
         entry.poll = options.polling.map(|polling| Poll {
-            until: now + idle(polling),
+            until: if at_once { now } else { now + idle(polling) },
             millis: polling
                 .polling_millis
                 .min(config.polling_max.as_millis() as u64),
@@ -203,7 +212,6 @@ impl Shard {
         session.bound_at = now;
         session.last_sync = now;
 
-        let http = !matches!(entry.wire, Wire::WebSocket);
         let out = &mut entry.replies;
         if !options.reduce_head || matches!(start, Start::Create) {
             // A poll is told its idle time in place of the keep-alive: clients take it over for the next one.

@@ -127,6 +127,7 @@ impl Shard {
         };
         let (stream, poll, closing, ends) = (conn.stream, conn.poll, conn.closing, conn.ends);
         let (content_length, written_before) = (conn.content_length, conn.content_written);
+        let identity = conn.identity;
         let buffer = out.open(id);
         let before = buffer.len();
         buffer.extend_from_slice(&conn.replies);
@@ -142,11 +143,11 @@ impl Shard {
             None => Rest::Nothing,
         };
         let over = match poll {
-            Some(poll) => buffer.len() > head || now >= poll.until,
+            Some(poll) => buffer.len() > head || rest == Rest::Full || now >= poll.until,
             None => stream.is_some() && (rest == Rest::Full || room.bytes == 0),
         };
-        if poll.is_some() && !over && !ends {
-            buffer.truncate(before); // the head waits for the data
+        if poll.is_some() && !over && !ends && identity {
+            buffer.truncate(before); // its length is not known: the head waits for the data
             let nothing_yet = Part::Stream {
                 content_length,
                 last: false,
@@ -170,9 +171,11 @@ impl Shard {
             conn.wire = if last { Wire::Idle } else { Wire::Stream };
             conn.ends = false;
         }
+        // A poll that waits has said that the session is there: clients are connected by that, not by the first data.
+        let whole = last && written_before == 0;
         let part = match poll {
-            Some(_) => Part::Response,
-            None => Part::Stream {
+            Some(_) if whole => Part::Response,
+            _ => Part::Stream {
                 content_length: content_length.max(written as u64),
                 last,
             },
