@@ -4,9 +4,13 @@
 //! # a comment
 //! ! shards 2               the world: shards, users name:password ..., frequency_max, answer_delay_ms, max_sessions
 //! ~ connect 1 shard=1      client 1 opens a WebSocket (version=2.0.0 for an old client)
+//! ~ connect 1 http         it opens a connection for HTTP (identity: response lengths are told beforehand)
 //! C1> wsok                 client 1 sends a message; ⏎ stands for CR LF
 //! C1+ wsok                 the same, but it arrives together with what the next step sends
 //! C1< WSOK                 client 1 receives a line
+//! C1> control?LS_a=1⏎b     over HTTP: path, query and body
+//! ~ length 1 5000          client 1 is told the length of the response that begins
+//! ~ end 1                  client 1's response is complete
 //! A< subscribe item1       the data adapter is asked for an item (of the adapter QUOTE: QUOTE/item1)
 //! A> snapshot item1 a=1    the data adapter speaks: snapshot, update, eos, clear; # is null, $ is empty, %XX any byte
 //! @ 30ms                   time passes
@@ -24,6 +28,7 @@ use engine::sim::world::{Event, Options, Say, WireId, World};
 use engine::text::{Plus, percent_decode};
 use engine::time::Duration;
 use engine::tlcp::Version;
+use engine::tlcp::request::Verb;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -101,7 +106,9 @@ fn play(text: &str) -> String {
 }
 
 fn is_expectation(line: &str) -> bool {
-    line.starts_with("~ closed")
+    ["~ closed ", "~ end ", "~ length "]
+        .iter()
+        .any(|event| line.starts_with(event))
         || line
             .split_once("< ")
             .is_some_and(|(who, _)| who == "A" || client(who).is_some())
@@ -163,10 +170,7 @@ impl Stage {
         let (who, what) = line.split_once(' ').expect("somebody and something");
         if let Some(who) = who.strip_suffix(['>', '+']) {
             match client(who) {
-                Some(number) => {
-                    let message = self.with_ids(what).replace('⏎', "\r\n");
-                    self.world.send(self.wires[&number], message);
-                }
+                Some(number) => self.client_says(self.wires[&number], what),
                 None => self.adapter_says(what),
             }
             let waits = line.split(' ').next().unwrap().ends_with('+');
@@ -194,8 +198,11 @@ impl Stage {
         match event {
             "connect" => {
                 let (mut shard, mut version) = (0, Version::LATEST);
+                let (mut http, mut identity) = (false, false);
                 for word in words {
                     match word.split_once('=') {
+                        None if word == "http" => http = true,
+                        None if word == "identity" => (http, identity) = (true, true),
                         Some(("shard", value)) => shard = value.parse().unwrap(),
                         Some(("version", value)) => {
                             version = Version::parse(&format!("TLCP-{value}")).unwrap()
@@ -203,7 +210,10 @@ impl Stage {
                         _ => panic!("not understood: {what}"),
                     }
                 }
-                let wire = self.world.connect(ShardId(shard), version);
+                let wire = match http {
+                    true => self.world.connect_http(ShardId(shard), version, identity),
+                    false => self.world.connect(ShardId(shard), version),
+                };
                 self.wires.insert(number, wire);
             }
             "close" => self.world.close(self.wires[&number]),
@@ -212,6 +222,18 @@ impl Stage {
             _ => panic!("not understood: {what}"),
         }
         self.world.settle();
+    }
+
+    fn client_says(&mut self, wire: WireId, what: &str) {
+        let text = self.with_ids(what);
+        if !self.world.is_http(wire) {
+            return self.world.send(wire, text.replace('⏎', "\r\n"));
+        }
+        let (target, body) = text.split_once('⏎').unwrap_or((&text, ""));
+        let (name, query) = target.split_once('?').unwrap_or((target, ""));
+        let verb = Verb::from_name(name).expect("the name of a request");
+        let body = body.replace('⏎', "\r\n");
+        self.world.request(wire, verb, query, &body);
     }
 
     fn adapter_says(&mut self, what: &str) {
@@ -262,11 +284,24 @@ impl Stage {
                 Event::Message { wire, bytes, .. } => {
                     let number = self.number(wire);
                     let text = String::from_utf8(bytes).expect("lines are UTF-8");
-                    for line in text.split_terminator("\r\n") {
+                    let mut lines = text.split_terminator("\r\n").peekable();
+                    while let Some(line) = lines.next() {
                         self.learn_id(line);
+                        if line.starts_with("NOOP,") {
+                            // Padding is shown once, however much there is.
+                            while lines.next_if_eq(&line).is_some() {}
+                        }
                         let line = self.without_ids(line);
                         writeln!(self.played, "C{number}< {line}").unwrap();
                     }
+                }
+                Event::Length(wire, bytes) => {
+                    let number = self.number(wire);
+                    writeln!(self.played, "~ length {number} {bytes}").unwrap();
+                }
+                Event::End(wire) => {
+                    let number = self.number(wire);
+                    writeln!(self.played, "~ end {number}").unwrap();
                 }
                 Event::Closed(wire) => {
                     let number = self.number(wire);

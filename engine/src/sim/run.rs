@@ -281,6 +281,7 @@ impl<'a> Run<'a> {
                         });
                     }
                 }
+                Event::Length(..) | Event::End(_) => {} // its clients speak WebSocket
                 Event::Closed(wire) => {
                     if let Some(client) = self.owner(wire) {
                         self.with(client, |client, around| client.on_closed(wire, around));

@@ -14,10 +14,13 @@ use crate::ingest::{Ingest, IngestEffect};
 use crate::limits::Limits;
 use crate::metadata::{AdapterSets, Answer, Ask, literal::Literal};
 use crate::shard::session_id::RANDOM_BYTES;
-use crate::shard::{Config, Effect, MovedRequest, Outbox, Part, Peer, Shard, ShardMessage};
+use crate::shard::{
+    Config, Effect, HttpRequest, MovedRequest, Outbox, Part, Peer, Shard, ShardMessage,
+};
 use crate::text::CRLF;
 use crate::time::{Duration, Instant};
 use crate::tlcp::Version;
+use crate::tlcp::request::Verb;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -87,6 +90,10 @@ pub enum Event {
         /// Whole lines.
         bytes: Vec<u8>,
     },
+    /// An HTTP response begins whose length is told before it: so many bytes at most follow.
+    Length(WireId, u64),
+    /// An HTTP response is complete.
+    End(WireId),
     /// The server has closed a connection.
     Closed(WireId),
     /// A data adapter is asked for an item.
@@ -163,12 +170,38 @@ struct Pipe<T> {
 struct Wire {
     peer: Peer,
     place: Place,
-    /// Messages of the client that the server has not read.
-    unread: VecDeque<String>,
+    /// How far the exchange is, if the client speaks HTTP and no WebSocket.
+    http: Option<Http>,
+    /// Messages or HTTP requests of the client that the server has not read.
+    unread: VecDeque<Said>,
     /// The client reads nothing.
     stalled: bool,
     /// What was written while the client did not read: the socket holds it.
     stuck: Option<(Instant, Vec<u8>)>,
+}
+
+/// What a client sends.
+enum Said {
+    Message(String),
+    Request {
+        verb: Verb,
+        query: String,
+        body: String,
+    },
+}
+
+/// An HTTP connection.
+#[derive(Default)]
+struct Http {
+    /// Its responses' lengths must be told before them.
+    identity: bool,
+    /// A request is being answered; the next one waits.
+    answering: bool,
+    /// What was told of the length of the response under way, and what has been written of it.
+    length: Option<u64>,
+    written: u64,
+    /// The response is complete, but the client has not read all of it.
+    ended: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,18 +278,7 @@ impl World {
 
     /// A client opens a WebSocket, which lands on this shard.
     pub fn connect(&mut self, shard: ShardId, version: Version) -> WireId {
-        let wire = self.wires.len();
-        self.wires.push(Wire {
-            peer: Peer {
-                ip: "127.0.0.1".into(),
-                version,
-            },
-            place: Place::Closed,
-            unread: VecDeque::new(),
-            stalled: false,
-            stuck: None,
-        });
-        let conn = self.settle_in(wire, shard);
+        let (wire, conn) = self.open(shard, version, None);
         let peer = self.wires[wire].peer.clone();
         self.nodes[usize::from(shard.0)]
             .shard
@@ -264,10 +286,51 @@ impl World {
         wire
     }
 
+    /// A client opens a connection for HTTP, which lands on this shard. With `identity`, the lengths of responses must
+    /// be told before them, and a stream is the last of them.
+    pub fn connect_http(&mut self, shard: ShardId, version: Version, identity: bool) -> WireId {
+        let http = Http {
+            identity,
+            ..Http::default()
+        };
+        self.open(shard, version, Some(http)).0
+    }
+
+    fn open(&mut self, shard: ShardId, version: Version, http: Option<Http>) -> (WireId, ConnId) {
+        let wire = self.wires.len();
+        self.wires.push(Wire {
+            peer: Peer {
+                ip: "127.0.0.1".into(),
+                version,
+            },
+            place: Place::Closed,
+            http,
+            unread: VecDeque::new(),
+            stalled: false,
+            stuck: None,
+        });
+        (wire, self.settle_in(wire, shard))
+    }
+
     /// A client sends a message; the server reads it in its next turn.
     pub fn send(&mut self, wire: WireId, message: impl Into<String>) {
+        self.say_to_server(wire, Said::Message(message.into()));
+    }
+
+    /// A client sends a request over HTTP; the server reads it in its next turn, once it has answered those before.
+    pub fn request(&mut self, wire: WireId, verb: Verb, query: &str, body: &str) {
+        let (query, body) = (query.to_owned(), body.to_owned());
+        self.say_to_server(wire, Said::Request { verb, query, body });
+    }
+
+    /// Whether the connection is one for HTTP.
+    pub fn is_http(&self, wire: WireId) -> bool {
+        self.wires[wire].http.is_some()
+    }
+
+    fn say_to_server(&mut self, wire: WireId, said: Said) {
         if self.is_open(wire) {
-            self.wires[wire].unread.push_back(message.into());
+            self.wires[wire].unread.push_back(said);
             self.unread.insert(wire);
         }
     }
@@ -311,6 +374,12 @@ impl World {
             written,
             bytes,
         });
+        if let Some(http) = &mut self.wires[wire].http
+            && std::mem::take(&mut http.ended)
+        {
+            http.answering = false;
+            self.events.push_back(Event::End(wire));
+        }
         if let Place::At(shard, conn) = self.wires[wire].place {
             self.nodes[usize::from(shard.0)]
                 .shard
@@ -512,10 +581,16 @@ impl World {
                 events: &mut self.events,
                 buffer: Vec::new(),
                 blocked: Vec::new(),
+                spent: Vec::new(),
             };
             node.shard.pump(now, &mut outbox);
-            for conn in outbox.blocked {
+            let (blocked, spent) = (outbox.blocked, outbox.spent);
+            for conn in blocked {
                 node.shard.on_blocked(conn, now);
+            }
+            for wire in spent {
+                self.close(wire);
+                self.events.push_back(Event::Closed(wire));
             }
         }
         while let Some(effect) = self.nodes[index].shard.poll_effect() {
@@ -537,11 +612,32 @@ impl World {
             };
             // Bounded, as the real driver's reads are; the rest is for the next turn.
             for _ in 0..REQUESTS_PER_TURN {
-                let Some(message) = self.wires[wire].unread.pop_front() else {
+                let Wire {
+                    http, unread, peer, ..
+                } = &mut self.wires[wire];
+                if http.as_ref().is_some_and(|http| http.answering) {
+                    break;
+                }
+                let Some(said) = unread.pop_front() else {
                     break;
                 };
                 busy = true;
-                if !self.nodes[index].shard.on_request(conn, &message, self.now) {
+                let shard = &mut self.nodes[index].shard;
+                let stays = match said {
+                    Said::Message(message) => shard.on_request(conn, &message, self.now),
+                    Said::Request { verb, query, body } => {
+                        let http = http.as_mut().expect("requests come over HTTP");
+                        http.answering = true;
+                        let request = HttpRequest {
+                            verb,
+                            query: &query,
+                            body: &body,
+                            identity: http.identity,
+                        };
+                        shard.on_http_request(conn, peer.clone(), request, self.now)
+                    }
+                };
+                if !stays {
                     break;
                 }
             }
@@ -764,6 +860,8 @@ struct Sockets<'a> {
     events: &'a mut VecDeque<Event>,
     buffer: Vec<u8>,
     blocked: Vec<ConnId>,
+    /// Connections that are of no use after their last response.
+    spent: Vec<WireId>,
 }
 
 /// Stands for the frame header that a driver leaves room for.
@@ -776,15 +874,11 @@ impl Outbox for Sockets<'_> {
         &mut self.buffer
     }
 
-    fn send(&mut self, conn: ConnId, _part: Part) {
+    fn send(&mut self, conn: ConnId, part: Part) {
         let bytes = self
             .buffer
             .strip_prefix(HEAD)
             .expect("the head is untouched");
-        if bytes.is_empty() {
-            return;
-        }
-        assert!(bytes.ends_with(CRLF), "a message ends with a line");
         let slot = &self.slots[conn.slot as usize];
         assert_eq!(
             slot.generation, conn.generation,
@@ -792,16 +886,48 @@ impl Outbox for Sockets<'_> {
         );
         let id = slot.wire.expect("a connection that is gone");
         let wire = &mut self.wires[id];
+        assert_eq!(
+            wire.http.is_some(),
+            part != Part::Message,
+            "{part:?} on the wrong kind of connection"
+        );
+        let ends = matches!(part, Part::Response | Part::Stream { last: true, .. });
+        if bytes.is_empty() && !ends {
+            return;
+        }
+        assert!(
+            bytes.is_empty() || bytes.ends_with(CRLF),
+            "a message ends with a line"
+        );
         assert!(wire.stuck.is_none(), "written to though it is blocked");
+        if let (Some(http), Part::Stream { content_length, .. }) = (&mut wire.http, part) {
+            if http.length.is_none() && http.identity {
+                self.events.push_back(Event::Length(id, content_length));
+            }
+            let length = *http.length.get_or_insert(content_length);
+            http.written += bytes.len() as u64;
+            assert!(http.written <= length, "more than the response may have");
+        }
         if wire.stalled {
             wire.stuck = Some((self.now, bytes.to_vec()));
             self.blocked.push(conn);
-        } else {
+        } else if !bytes.is_empty() {
             self.events.push_back(Event::Message {
                 wire: id,
                 written: self.now,
                 bytes: bytes.to_vec(),
             });
+        }
+        if ends && let Some(http) = &mut wire.http {
+            (http.length, http.written) = (None, 0);
+            if http.identity && part != Part::Response {
+                self.spent.push(id); // the rest of the promised length never comes
+            }
+            http.ended = wire.stalled;
+            http.answering = wire.stalled;
+            if !wire.stalled {
+                self.events.push_back(Event::End(id));
+            }
         }
     }
 }
