@@ -41,6 +41,17 @@ pub struct Limits {
     /// Bytes of all field names and values of one item, with eight more for each. Beyond: the event is dropped and
     /// counted. (guess; a data ring must hold several times this, see [`Limits::for_ring`])
     pub item_bytes_max: usize,
+    /// Events that may wait for one client and item where events are kept: DISTINCT, COMMAND, RAW, unfiltered, and MERGE
+    /// with a larger buffer. Beyond: as the mode says, see `shard::event_buffer`. (reference)
+    pub event_buffer_len_max: usize,
+    /// Events of one item that ingest and each shard keep for DISTINCT snapshots, whatever the metadata adapter says.
+    /// Beyond: the oldest go. (reference: no snapshot is longer than an event buffer)
+    pub snapshot_len_max: usize,
+    /// Keys of one COMMAND item. Beyond: the event is dropped and counted. (guess: the longest lists people look at)
+    pub keys_per_item_max: usize,
+    /// Bytes of all rows kept of one DISTINCT or COMMAND item. Beyond: DISTINCT drops the oldest, COMMAND the event, and
+    /// it is counted. (guess)
+    pub rows_bytes_max: usize,
     /// Items that ingest keeps. Beyond: the subscription gets no data, and that is counted. (item numbers are 24 bit)
     pub items_max: usize,
 }
@@ -61,6 +72,10 @@ impl Limits {
         fields_per_item_max: 1_000,
         field_name_bytes_max: 256,
         item_bytes_max: 256 << 10,
+        event_buffer_len_max: 1_000,
+        snapshot_len_max: 1_000,
+        keys_per_item_max: 100_000,
+        rows_bytes_max: 64 << 20,
         items_max: 4_000_000,
     };
 
@@ -87,6 +102,8 @@ const _: () = {
     assert!(limits.fields_per_item_max <= u16::MAX as usize);
     assert!(limits.field_name_bytes_max <= u16::MAX as usize);
     assert!(limits.item_bytes_max < 1 << 30);
+    assert!(limits.snapshot_len_max <= limits.event_buffer_len_max);
+    assert!(limits.rows_bytes_max >= limits.item_bytes_max);
     assert!(limits.items_max < 1 << 24);
     assert!(
         limits.fields_per_item_max * (limits.field_name_bytes_max + 2) <= 2 * limits.item_bytes_max

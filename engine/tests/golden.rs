@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! # a comment
-//! ! shards 2               the world: shards, users name:password ..., frequency_max, answer_delay_ms, max_sessions
+//! ! shards 2               the world: shards, users name:password ..., answer_delay_ms, max_sessions, modes,
+//! !                        frequency_max, source_frequency_max, buffer_size_max, event_buffer_len_max, snapshot_length
 //! ~ connect 1 shard=1      client 1 opens a WebSocket (version=2.0.0 for an old client)
 //! ~ connect 1 http         it opens a connection for HTTP (identity: response lengths are told beforehand)
 //! C1> wsok                 client 1 sends a message; ⏎ stands for CR LF
@@ -28,7 +29,7 @@ use engine::sim::world::{Event, Options, Say, WireId, World};
 use engine::text::{Plus, percent_decode};
 use engine::time::Duration;
 use engine::tlcp::Version;
-use engine::tlcp::request::Verb;
+use engine::tlcp::request::{Mode, Verb};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -118,6 +119,16 @@ fn client(who: &str) -> Option<u32> {
     who.strip_prefix('C')?.parse().ok()
 }
 
+fn mode(name: &str) -> Mode {
+    match name {
+        "RAW" => Mode::Raw,
+        "MERGE" => Mode::Merge,
+        "DISTINCT" => Mode::Distinct,
+        "COMMAND" => Mode::Command,
+        _ => panic!("not a mode: {name}"),
+    }
+}
+
 struct Stage {
     world: World,
     wires: BTreeMap<u32, WireId>,
@@ -135,6 +146,15 @@ impl Stage {
                 "shards" => options.shards = value.parse().unwrap(),
                 "answer_delay_ms" => {
                     options.answer_delay = Duration::from_millis(value.parse().unwrap())
+                }
+                "modes" => literal.modes = value.split(' ').map(mode).collect(),
+                "buffer_size_max" => literal.buffer_size_max = Some(value.parse().unwrap()),
+                "snapshot_length" => literal.snapshot_length = value.parse().unwrap(),
+                "source_frequency_max" => {
+                    literal.source_frequency_max = Some(value.parse().unwrap());
+                }
+                "event_buffer_len_max" => {
+                    options.config.limits.event_buffer_len_max = value.parse().unwrap();
                 }
                 "frequency_max" => literal.frequency_max = Some(value.parse().unwrap()),
                 "max_sessions" => options.config.limits.sessions_max = value.parse().unwrap(),

@@ -12,15 +12,28 @@ pub struct Literal {
     pub modes: Vec<Mode>,
     /// Updates per second and item that any client may have; `None` is no limit.
     pub frequency_max: Option<f64>,
+    /// Events that may wait for any client and item (MERGE and DISTINCT); `None` is no limit but the server's.
+    pub buffer_size_max: Option<u32>,
+    /// Updates per second to which each item is thinned out for everybody; `None` leaves items alone.
+    pub source_frequency_max: Option<f64>,
+    /// Events that make up the snapshot of an item in DISTINCT mode, at most.
+    pub snapshot_length: u32,
     /// Who may open a session; `None` lets everybody in, with or without a name.
     pub users: Option<Vec<(Box<str>, Box<str>)>>,
 }
 
+/// Length of DISTINCT snapshots unless told otherwise: that of the reference product's adapter of this kind.
+const SNAPSHOT_LENGTH: u32 = 10;
+
 impl Default for Literal {
+    /// Everybody may subscribe to everything, in every mode and without limits.
     fn default() -> Self {
         Self {
-            modes: vec![Mode::Merge],
+            modes: vec![Mode::Raw, Mode::Merge, Mode::Distinct, Mode::Command],
             frequency_max: None,
+            buffer_size_max: None,
+            source_frequency_max: None,
+            snapshot_length: SNAPSHOT_LENGTH,
             users: None,
         }
     }
@@ -50,6 +63,9 @@ impl Literal {
         let item = |name: &str| GrantedItem {
             name: name.into(),
             frequency_max: self.frequency_max,
+            buffer_size_max: self.buffer_size_max,
+            source_frequency_max: self.source_frequency_max,
+            snapshot_length: self.snapshot_length,
         };
         Ok(group.split_ascii_whitespace().map(item).collect())
     }

@@ -92,12 +92,20 @@ pub enum Granted {
 }
 
 /// One item of a group, as granted to one user.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Whether the item may be subscribed to in the mode at hand is the metadata adapter's to check: what is here is allowed.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct GrantedItem {
     /// Its name, which clients never see: updates carry its position.
     pub name: Box<str>,
-    /// Updates per second at most; `None` is no limit.
+    /// Updates per second that this user may have at most; `None` is no limit.
     pub frequency_max: Option<f64>,
+    /// Events that may wait for this user at most (MERGE and DISTINCT); `None` is no limit but the server's.
+    pub buffer_size_max: Option<u32>,
+    /// The rate to which the item's events are thinned out for everybody (MERGE and DISTINCT); `None` leaves them alone.
+    pub source_frequency_max: Option<f64>,
+    /// Events that make up the snapshot in DISTINCT mode, at most.
+    pub snapshot_length: u32,
 }
 
 /// The adapter sets of a server, as far as questions are concerned.
