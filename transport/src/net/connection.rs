@@ -18,20 +18,25 @@
 //! There is none here. That a request, a WebSocket without a session or the peer's part of a close takes too long is
 //! for the host to judge; [`Connection::phase`] tells it what is being waited for.
 
+mod calls;
+mod frames;
+mod fuzz;
+mod requests;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use engine::shard::HttpRequest;
 use engine::tlcp::Version;
-use engine::tlcp::request::Verb;
-use httparse::EMPTY_HEADER;
 
-use super::response::{self, Terms};
-use crate::wire::http::{self, Context, HEADERS_MAX, HeadCollector, Request, Status};
-use crate::wire::origin::{self, Cors, Origins, TLCP_METHODS};
-use crate::wire::pages;
-use crate::wire::tlcp::{self, Verdict};
-use crate::wire::ws::{self, CONTROL_BYTES_MAX, CloseCode, Decoder, Incoming, Upgrade};
+use super::response::Terms;
+pub use super::settings::Settings;
+use crate::wire::http::HeadCollector;
+use crate::wire::ws::{self, CloseCode, Decoder, Upgrade};
+use calls::Call;
+use frames::{Ping, read_frame};
+pub use fuzz::fuzz_entry;
+use requests::Answer;
 
 /// Most bytes kept for a connection that is held back. A pause takes effect after what is already in hand: one read of
 /// 64 KiB and a share of the ring's receive buffers. A guess with room to spare.
@@ -44,51 +49,6 @@ pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// Longest body that is read to its end in order to refuse it by its request's id; a longer one ends the connection.
 /// Nothing above the request limit is kept. A guess: what a client may send by mistake.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// What all connections of a listener have in common.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Limit of an HTTP head, an HTTP body and a WebSocket message, each on its own: the limit that TLCP announces in
-    /// `CONOK`.
-    pub request_bytes_max: usize,
-    /// Which pages may connect, and what their browsers are told.
-    pub origins: Origins,
-    /// Headers of every response, besides our own: names and values, checked.
-    pub added_headers: Vec<(String, String)>,
-    /// The `Server` header; empty leaves it out.
-    pub server_name: String,
-    /// Serve the embedded page.
-    pub pages: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            request_bytes_max: 50_000, // the reference product's default
-            origins: Origins::default(),
-            added_headers: Vec::new(),
-            server_name: "Brightwire".into(),
-            pages: true,
-        }
-    }
-}
-
-impl Settings {
-    /// What a response is written with.
-    pub fn context<'a>(&'a self, terms: &'a Terms, now: SystemTime) -> Context<'a> {
-        Context {
-            http_1_0: terms.http_1_0,
-            keep_alive: terms.keep_alive,
-            head_only: terms.head_only,
-            cors: terms.origin.as_deref().map(|origin| Cors {
-                origin,
-                credentials: self.origins.credentials,
-            }),
-            added: &self.added_headers,
-            ..Context::new(&self.server_name, now)
-        }
-    }
-}
 
 /// A TLCP request that came over HTTP. Texts are lent for the call.
 #[derive(Clone, Debug)]
@@ -190,42 +150,11 @@ enum State {
     Closed,
 }
 
-/// What a request will be answered once its body is there.
-#[derive(Debug)]
-struct Answer {
-    status: Status,
-    reason: &'static str,
-    /// `Allow` header.
-    allow: Option<&'static str>,
-    terms: Terms,
-}
-
-/// A TLCP request whose body is not there yet.
-#[derive(Debug)]
-struct Call {
-    verb: Verb,
-    query: Box<str>,
-    terms: Terms,
-    /// The page behind the request may not talk to us.
-    forbidden: bool,
-    /// `body.len() + missing <=` the request limit.
-    body: Vec<u8>,
-    missing: usize,
-    /// How much of the body is above the request limit, and still to come: it is dropped.
-    excess: usize,
-    /// There was such an excess.
-    cut: bool,
-}
-
 #[derive(Debug, Default)]
 struct Unread {
     bytes: Vec<u8>,
     read: usize,
 }
-
-/// The payload of the last ping of one read, to be answered at its end.
-#[derive(Default)]
-struct Ping(Option<([u8; CONTROL_BYTES_MAX], usize)>);
 
 /// What one step of reading led to.
 enum Step {
@@ -399,263 +328,6 @@ impl Connection {
         (used, progress)
     }
 
-    /// `collector` was taken out of the state, so that the head may be lent while the state changes.
-    fn read_head(
-        &mut self,
-        mut collector: HeadCollector,
-        bytes: &[u8],
-        host: &mut impl Host,
-    ) -> (usize, Step) {
-        match collector.collect(bytes, self.settings.request_bytes_max) {
-            Ok((taken, Some(head))) => {
-                let (more, step) = self.on_head(head, &bytes[taken..], host);
-                (taken + more, step)
-            }
-            Ok((taken, None)) => {
-                self.state = State::Head(collector);
-                (taken, Step::Continue)
-            }
-            Err(status) => (
-                bytes.len(),
-                self.refuse_and_close(status, "not a request for here", host),
-            ),
-        }
-    }
-
-    /// A request's head is complete: decides what it is, and what it will be answered. `rest` is what has arrived
-    /// behind it; returns how much of that was used. The state is a fresh [`State::Head`] when this is called.
-    fn on_head(&mut self, head: &[u8], rest: &[u8], host: &mut impl Host) -> (usize, Step) {
-        let mut headers = [EMPTY_HEADER; HEADERS_MAX];
-        let settings = Arc::clone(&self.settings);
-        let request_bytes_max = settings.request_bytes_max;
-        let body_bytes_max = BODY_BYTES_MAX.max(request_bytes_max);
-        let request = match Request::parse(head, &mut headers, body_bytes_max) {
-            Ok(request) => request,
-            Err(status) => {
-                let step = self.refuse_and_close(status, "the request cannot be served", host);
-                return (0, step);
-            }
-        };
-        let origin = request.header("origin");
-        let allowed = origin.is_none_or(|origin| settings.origins.policy.allows(origin));
-        let terms = Terms {
-            http_1_0: request.http_1_0,
-            keep_alive: request.keep_alive,
-            head_only: request.method == "HEAD",
-            origin: origin.filter(|_| allowed).map(Into::into),
-        };
-        let context = settings.context(&terms, host.now());
-        if is_websocket_path(&request.path) && request.method == "GET" {
-            let step = match Upgrade::read(&request, &settings.origins.policy) {
-                Ok(upgrade) => {
-                    upgrade.write_answer(host.reply(), &context);
-                    let decoder = Decoder::of_clients(request_bytes_max);
-                    self.state = State::WebSocket {
-                        decoder,
-                        closing: false,
-                    };
-                    host.upgraded(&upgrade);
-                    Step::Continue
-                }
-                Err(refusal) => self.refuse_and_close(refusal.status, refusal.reason, host),
-            };
-            return (0, step);
-        }
-        let route = self.route(&request);
-        if request.body_bytes > request_bytes_max && !matches!(route, Route::Tlcp(_)) {
-            let reason = "the body is above the request limit";
-            let step = self.refuse_and_close(Status::CONTENT_TOO_LARGE, reason, host);
-            return (0, step);
-        }
-        let answer = match route {
-            Route::Page(page) if request.body_bytes == 0 => {
-                pages::write(host.reply(), page, &request, &context);
-                return (0, self.end_of_request(request.keep_alive, host));
-            }
-            Route::Preflight if request.body_bytes == 0 => {
-                origin::write_preflight(host.reply(), &settings.origins, &context);
-                return (0, self.end_of_request(request.keep_alive, host));
-            }
-            Route::Tlcp(verb) => return self.on_call(verb, &request, terms, !allowed, rest, host),
-            // A page that is asked for with a body: legal and pointless. Not worth a second way to serve it.
-            Route::Page(_) | Route::Preflight => (Status::BAD_REQUEST, "this takes no body", None),
-            Route::Refuse(status, reason, allow) => (status, reason, allow),
-        };
-        if request.expects_continue && request.body_bytes > 0 {
-            http::write_continue(host.reply());
-        }
-        let answer = Answer {
-            status: answer.0,
-            reason: answer.1,
-            allow: answer.2,
-            terms,
-        };
-        self.state = State::Body {
-            missing: request.body_bytes,
-            answer: Box::new(answer),
-        };
-        (0, self.answer_if_complete(host))
-    }
-
-    /// A TLCP request. Its body usually came along with the head, and is then lent from where it lies.
-    fn on_call(
-        &mut self,
-        verb: Verb,
-        request: &Request<'_>,
-        terms: Terms,
-        forbidden: bool,
-        rest: &[u8],
-        host: &mut impl Host,
-    ) -> (usize, Step) {
-        if request.expects_continue && request.body_bytes > 0 {
-            http::write_continue(host.reply());
-        }
-        let query = request.query.unwrap_or_default();
-        let kept = request.body_bytes.min(self.settings.request_bytes_max);
-        if kept == request.body_bytes && kept <= rest.len() {
-            let judged = Judged {
-                forbidden,
-                cut: false,
-            };
-            return (
-                kept,
-                self.call(verb, query, &rest[..kept], terms, judged, host),
-            );
-        }
-        self.state = State::Call(Box::new(Call {
-            verb,
-            query: query.into(),
-            terms,
-            forbidden,
-            body: Vec::new(),
-            missing: kept,
-            excess: request.body_bytes - kept,
-            cut: kept < request.body_bytes,
-        }));
-        (0, Step::Continue)
-    }
-
-    fn call_if_complete(&mut self, host: &mut impl Host) -> Step {
-        match &mut self.state {
-            State::Call(call) if call.missing + call.excess == 0 => (),
-            _ => return Step::Continue,
-        }
-        let fresh = State::Head(HeadCollector::default());
-        let State::Call(call) = std::mem::replace(&mut self.state, fresh) else {
-            return Step::Continue;
-        };
-        let Call {
-            verb,
-            query,
-            terms,
-            forbidden,
-            body,
-            cut,
-            ..
-        } = *call;
-        self.call(verb, &query, &body, terms, Judged { forbidden, cut }, host)
-    }
-
-    /// A TLCP request is complete: hands it to the host, unless its answer is known here.
-    fn call(
-        &mut self,
-        verb: Verb,
-        query: &str,
-        body: &[u8],
-        terms: Terms,
-        Judged { forbidden, cut }: Judged,
-        host: &mut impl Host,
-    ) -> Step {
-        let verdict = if forbidden {
-            // Status 200 and nothing for the page to read (TLCP, CORS).
-            Verdict::Answer(Vec::new())
-        } else {
-            tlcp::judge(verb, query, body, cut)
-        };
-        let now = host.now();
-        match verdict {
-            Verdict::Serve { version, body } => {
-                self.state = State::Response;
-                host.request(TlcpRequest {
-                    version,
-                    http: HttpRequest {
-                        verb,
-                        query,
-                        body,
-                        identity: terms.identity(),
-                    },
-                    terms,
-                });
-                return Step::Hold(Progress::Stopped);
-            }
-            Verdict::Answer(lines) => {
-                response::write(host.reply(), &lines, &terms, &self.settings, now);
-            }
-            Verdict::Refuse(status, reason) => {
-                let context = self.settings.context(&terms, now);
-                http::refuse(host.reply(), status, reason, &[], &context);
-            }
-        }
-        self.end_of_request(terms.keep_alive, host)
-    }
-
-    fn route(&self, request: &Request<'_>) -> Route {
-        let page = if self.settings.pages {
-            pages::find(&request.path)
-        } else {
-            None
-        };
-        if let Some(verb) = tlcp::verb(&request.path) {
-            return match request.method {
-                "POST" | "GET" => Route::Tlcp(verb),
-                "OPTIONS" => Route::Preflight,
-                _ => Route::Refuse(
-                    Status::METHOD_NOT_ALLOWED,
-                    "not a method for TLCP",
-                    Some(TLCP_METHODS),
-                ),
-            };
-        }
-        match (request.method, page) {
-            ("GET" | "HEAD", Some(page)) => Route::Page(page),
-            (_, Some(_)) => Route::Refuse(
-                Status::METHOD_NOT_ALLOWED,
-                "pages can only be read",
-                Some("GET, HEAD"),
-            ),
-            (_, None) if is_websocket_path(&request.path) => Route::Refuse(
-                Status::METHOD_NOT_ALLOWED,
-                "this path speaks WebSocket",
-                Some("GET"),
-            ),
-            ("GET" | "HEAD" | "POST" | "OPTIONS", None) => {
-                Route::Refuse(Status::NOT_FOUND, "nothing is here", None)
-            }
-            (_, None) => Route::Refuse(
-                Status::METHOD_NOT_ALLOWED,
-                "not a method for here",
-                Some("GET, HEAD, POST, OPTIONS"),
-            ),
-        }
-    }
-
-    fn answer_if_complete(&mut self, host: &mut impl Host) -> Step {
-        let State::Body { missing: 0, answer } = &self.state else {
-            return Step::Continue;
-        };
-        let keep_alive = answer.terms.keep_alive;
-        let context = self.settings.context(&answer.terms, host.now());
-        let allow = answer.allow.map(|methods| ("Allow", methods));
-        http::refuse(
-            host.reply(),
-            answer.status,
-            answer.reason,
-            allow.as_slice(),
-            &context,
-        );
-        self.end_of_request(keep_alive, host)
-    }
-
     fn end_of_request(&mut self, keep_alive: bool, host: &mut impl Host) -> Step {
         if !keep_alive {
             return Step::Hold(self.finish(host));
@@ -664,188 +336,12 @@ impl Connection {
         Step::Continue
     }
 
-    /// Refuses a request after which nothing that follows can be trusted to be a request.
-    fn refuse_and_close(&mut self, status: Status, reason: &str, host: &mut impl Host) -> Step {
-        let terms = Terms::default();
-        let context = self.settings.context(&terms, host.now());
-        let upgrade = [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")];
-        let extra: &[_] = if status == Status::UPGRADE_REQUIRED {
-            &upgrade
-        } else {
-            &[]
-        };
-        http::refuse(host.reply(), status, reason, extra, &context);
-        Step::Hold(self.finish(host))
-    }
-
     fn finish(&mut self, host: &mut impl Host) -> Progress {
         self.state = State::Closed;
         self.unread = Unread::default();
         host.close();
         Progress::Closed
     }
-}
-
-/// Reads up to one frame. Returns the number of bytes used, and `None` if this was the end of the WebSocket.
-fn read_frame<H: Host>(
-    decoder: &mut Decoder,
-    closing: bool,
-    bytes: &mut [u8],
-    host: &mut H,
-    ping: &mut Ping,
-) -> (usize, Option<Flow>) {
-    let close = |code, host: &mut H, ping: &mut Ping| {
-        if !closing {
-            ping.answer(host);
-            ws::write_close(host.reply(), code);
-        }
-    };
-    let bytes_given = bytes.len();
-    let (taken, incoming) = match decoder.next(bytes) {
-        Ok(step) => step,
-        Err(violation) => {
-            close(Some(violation.code), host, ping);
-            return (bytes_given, None);
-        }
-    };
-    let flow = match incoming {
-        Some(Incoming::Close(code)) => {
-            close(code, host, ping);
-            None
-        }
-        Some(Incoming::Text(text)) if !closing => Some(host.message(text)),
-        Some(Incoming::Ping(payload)) if !closing => {
-            ping.set(payload);
-            Some(Flow::Continue)
-        }
-        // A pong answers nothing that was asked here; and what comes after our close frame is of no interest.
-        Some(Incoming::Text(_) | Incoming::Ping(_) | Incoming::Pong(_)) | None => {
-            Some(Flow::Continue)
-        }
-    };
-    decoder.free_lent();
-    (taken, flow)
-}
-
-impl Call {
-    /// Takes what belongs to the body.
-    fn take(&mut self, bytes: &[u8]) -> usize {
-        let kept = bytes.len().min(self.missing);
-        self.body.extend_from_slice(&bytes[..kept]);
-        self.missing -= kept;
-        let dropped = (bytes.len() - kept).min(self.excess);
-        self.excess -= dropped;
-        kept + dropped
-    }
-}
-
-/// What is known of a TLCP request before it is read.
-struct Judged {
-    /// See [`Call::forbidden`].
-    forbidden: bool,
-    /// See [`Call::cut`].
-    cut: bool,
-}
-
-enum Route {
-    Page(&'static pages::Page),
-    Tlcp(Verb),
-    /// `OPTIONS` of a TLCP path.
-    Preflight,
-    /// Status, reason, `Allow` header.
-    Refuse(Status, &'static str, Option<&'static str>),
-}
-
-fn is_websocket_path(path: &str) -> bool {
-    matches!(path, "/lightstreamer" | "/lightstreamer/")
-}
-
-impl Ping {
-    fn set(&mut self, payload: &[u8]) {
-        let (room, len) = self.0.get_or_insert(([0; CONTROL_BYTES_MAX], 0));
-        room[..payload.len()].copy_from_slice(payload);
-        *len = payload.len();
-    }
-
-    fn answer(&mut self, host: &mut impl Host) {
-        if let Some((room, len)) = self.0.take() {
-            ws::write_pong(host.reply(), &room[..len]);
-        }
-    }
-}
-
-/// Body of a fuzz target: everything a peer can send, once in one piece and once cut in two. Pongs are left out of the
-/// comparison, since only the last ping of a read is answered.
-pub fn fuzz_entry(data: &[u8]) {
-    let (&cut, stream) = data.split_first().unwrap_or((&0, &[]));
-    let cut = usize::from(cut).min(stream.len());
-    assert_eq!(
-        fuzz_run(&[stream]),
-        fuzz_run(&[&stream[..cut], &stream[cut..]]),
-        "the position of a cut must not matter"
-    );
-}
-
-fn fuzz_run(pieces: &[&[u8]]) -> Vec<String> {
-    #[derive(Default)]
-    struct Recorder {
-        seen: Vec<String>,
-        reply: Vec<u8>,
-        upgraded: bool,
-    }
-    impl Host for Recorder {
-        fn upgraded(&mut self, upgrade: &Upgrade<'_>) {
-            self.seen.push(format!("{upgrade:?}"));
-            self.upgraded = true;
-        }
-        fn message(&mut self, text: &str) -> Flow {
-            self.seen.push(text.to_owned());
-            if text.len().is_multiple_of(2) {
-                Flow::Continue
-            } else {
-                Flow::Stop
-            }
-        }
-        fn request(&mut self, request: TlcpRequest<'_>) {
-            self.seen.push(format!("{request:?}"));
-        }
-        fn reply(&mut self) -> &mut Vec<u8> {
-            &mut self.reply
-        }
-        fn close(&mut self) {
-            self.seen.push("closed".into());
-        }
-        fn now(&self) -> SystemTime {
-            SystemTime::UNIX_EPOCH
-        }
-    }
-    let settings = Settings {
-        request_bytes_max: 400,
-        ..Settings::default()
-    };
-    let mut connection = Connection::new(Arc::new(settings));
-    let mut host = Recorder::default();
-    let mut http = Vec::new();
-    for piece in pieces {
-        let mut progress = connection.on_bytes(&mut piece.to_vec(), &mut host);
-        loop {
-            // Answers of HTTP come before the upgrade, pongs and the close frame after it.
-            if !host.upgraded {
-                http.append(&mut host.reply);
-            }
-            match progress {
-                Progress::Stopped if connection.phase() == Phase::Response => {
-                    progress = connection.on_response_end(true, &mut host);
-                }
-                Progress::Stopped | Progress::Answered => progress = connection.resume(&mut host),
-                Progress::Reading | Progress::Closed => break,
-            }
-        }
-    }
-    if !host.upgraded {
-        host.seen.push(String::from_utf8_lossy(&http).into_owned());
-    }
-    host.seen
 }
 
 const _: () = {

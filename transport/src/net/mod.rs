@@ -4,3 +4,4 @@ pub mod connection;
 pub mod listener;
 pub mod outbox;
 pub mod response;
+pub mod settings;

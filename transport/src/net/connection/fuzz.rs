@@ -1,0 +1,81 @@
+//! The body of a fuzz target.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{Connection, Flow, Host, Phase, Progress, Settings, TlcpRequest};
+use crate::wire::ws::Upgrade;
+
+/// Body of a fuzz target: everything a peer can send, once in one piece and once cut in two. Pongs are left out of the
+/// comparison, since only the last ping of a read is answered.
+pub fn fuzz_entry(data: &[u8]) {
+    let (&cut, stream) = data.split_first().unwrap_or((&0, &[]));
+    let cut = usize::from(cut).min(stream.len());
+    assert_eq!(
+        fuzz_run(&[stream]),
+        fuzz_run(&[&stream[..cut], &stream[cut..]]),
+        "the position of a cut must not matter"
+    );
+}
+
+fn fuzz_run(pieces: &[&[u8]]) -> Vec<String> {
+    #[derive(Default)]
+    struct Recorder {
+        seen: Vec<String>,
+        reply: Vec<u8>,
+        upgraded: bool,
+    }
+    impl Host for Recorder {
+        fn upgraded(&mut self, upgrade: &Upgrade<'_>) {
+            self.seen.push(format!("{upgrade:?}"));
+            self.upgraded = true;
+        }
+        fn message(&mut self, text: &str) -> Flow {
+            self.seen.push(text.to_owned());
+            if text.len().is_multiple_of(2) {
+                Flow::Continue
+            } else {
+                Flow::Stop
+            }
+        }
+        fn request(&mut self, request: TlcpRequest<'_>) {
+            self.seen.push(format!("{request:?}"));
+        }
+        fn reply(&mut self) -> &mut Vec<u8> {
+            &mut self.reply
+        }
+        fn close(&mut self) {
+            self.seen.push("closed".into());
+        }
+        fn now(&self) -> SystemTime {
+            SystemTime::UNIX_EPOCH
+        }
+    }
+    let settings = Settings {
+        request_bytes_max: 400,
+        ..Settings::default()
+    };
+    let mut connection = Connection::new(Arc::new(settings));
+    let mut host = Recorder::default();
+    let mut http = Vec::new();
+    for piece in pieces {
+        let mut progress = connection.on_bytes(&mut piece.to_vec(), &mut host);
+        loop {
+            // Answers of HTTP come before the upgrade, pongs and the close frame after it.
+            if !host.upgraded {
+                http.append(&mut host.reply);
+            }
+            match progress {
+                Progress::Stopped if connection.phase() == Phase::Response => {
+                    progress = connection.on_response_end(true, &mut host);
+                }
+                Progress::Stopped | Progress::Answered => progress = connection.resume(&mut host),
+                Progress::Reading | Progress::Closed => break,
+            }
+        }
+    }
+    if !host.upgraded {
+        host.seen.push(String::from_utf8_lossy(&http).into_owned());
+    }
+    host.seen
+}
