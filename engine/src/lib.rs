@@ -103,6 +103,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ari;
 pub mod counters;
 pub mod ids;
 pub mod ingest;

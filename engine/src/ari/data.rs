@@ -1,0 +1,225 @@
+//! What a data adapter is asked, and what it says of its items.
+//!
+//! Every notification carries the id of the `SUB` that it belongs to, and may come before the reply to it. Which lines
+//! are notifications the method tells, since they may share a connection with replies.
+//!
+//! The decoder looks at each byte twice, once for UTF-8 and once for bars, and allocates only for values with escapes
+//! and for updates of more than eight fields.
+
+use super::Encoding;
+use super::exception::Exception;
+use super::values::{LineWriter, Malformed, Tokens, decode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use smallvec::SmallVec;
+use std::borrow::Cow;
+
+/// Appends `SUB`: the adapter shall speak of an item, under this id.
+pub fn subscribe(out: &mut Vec<u8>, id: &str, item: &str, encoding: Encoding) {
+    LineWriter::start(out, id, "SUB", encoding).text(item).end();
+}
+
+/// Appends `USB`: the adapter shall speak of an item no more.
+pub fn unsubscribe(out: &mut Vec<u8>, id: &str, item: &str, encoding: Encoding) {
+    LineWriter::start(out, id, "USB", encoding).text(item).end();
+}
+
+/// What a data adapter says.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "updates are nearly all there is, and a box each would be an allocation each"
+)]
+#[derive(Clone, Debug, PartialEq)]
+pub enum FromData<'a> {
+    /// To `SUB`: done, or why not.
+    Subscribed(Result<(), Exception>),
+    /// To `USB`: done, or why not.
+    Unsubscribed(Result<(), Exception>),
+    /// Of an item.
+    Notification {
+        /// The item's name.
+        item: Cow<'a, str>,
+        /// The id of the `SUB`.
+        subscription: &'a str,
+        /// What has happened.
+        event: Event<'a>,
+    },
+    /// The adapter as a whole has failed.
+    Failed(Exception),
+}
+
+/// What has happened to an item.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "updates are nearly all there is, and a box each would be an allocation each"
+)]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event<'a> {
+    /// `UD3`
+    Update {
+        /// Belongs to the snapshot.
+        snapshot: bool,
+        /// Names and values of the fields that the event names.
+        fields: Fields<'a>,
+    },
+    /// `EOS`
+    EndOfSnapshot,
+    /// `CLS`
+    ClearSnapshot,
+    /// `DFD`: for some fields, how their values may be sent as differences.
+    DiffOrder(Vec<(Cow<'a, str>, DiffOrder)>),
+}
+
+/// Fields of an update. Eight fit without an allocation, which is most of what feeds send.
+pub type Fields<'a> = SmallVec<[(Cow<'a, str>, Option<Cow<'a, str>>); 8]>;
+
+/// In which order kinds of differences are to be tried for a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiffOrder {
+    /// The adapter has nothing to say about it.
+    Unspecified,
+    /// These, in this order; none at all if empty.
+    Try(Vec<DiffKind>),
+}
+
+/// A kind of difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiffKind {
+    /// `J`
+    JsonPatch,
+    /// `M`, which clients know as TLCP-diff.
+    DiffMatchPatch,
+}
+
+/// Reads what follows the method. `None`: a method that is not a data adapter's.
+pub fn read<'a>(
+    method: &str,
+    mut tokens: Tokens<'a>,
+    encoding: Encoding,
+) -> Result<Option<FromData<'a>>, Malformed> {
+    Ok(Some(match method {
+        "UD3" => {
+            let (item, subscription) = subject(&mut tokens, encoding)?;
+            let event = Event::Update {
+                snapshot: tokens.boolean()?,
+                fields: fields(tokens, encoding)?,
+            };
+            FromData::Notification {
+                item,
+                subscription,
+                event,
+            }
+        }
+        "EOS" | "CLS" | "DFD" => {
+            let (item, subscription) = subject(&mut tokens, encoding)?;
+            let event = match method {
+                "EOS" => Event::EndOfSnapshot,
+                "CLS" => Event::ClearSnapshot,
+                _ => Event::DiffOrder(diff_orders(tokens, encoding)?),
+            };
+            FromData::Notification {
+                item,
+                subscription,
+                event,
+            }
+        }
+        "SUB" => FromData::Subscribed(done(&tokens, encoding)?),
+        "USB" => FromData::Unsubscribed(done(&tokens, encoding)?),
+        "FAL" => FromData::Failed(
+            Exception::read(&tokens, encoding)?
+                .ok_or(Malformed("a failure without an exception"))?,
+        ),
+        _ => return Ok(None),
+    }))
+}
+
+/// `S|<item>|S|<id of the SUB>`. Our ids have no characters that any encoding would touch.
+#[inline]
+fn subject<'a>(
+    tokens: &mut Tokens<'a>,
+    encoding: Encoding,
+) -> Result<(Cow<'a, str>, &'a str), Malformed> {
+    let item = tokens.text(encoding)?;
+    tokens.expect("S")?;
+    Ok((item, tokens.required()?))
+}
+
+#[inline]
+fn fields<'a>(mut tokens: Tokens<'a>, encoding: Encoding) -> Result<Fields<'a>, Malformed> {
+    let mut fields = Fields::new();
+    while !tokens.is_at_end() {
+        let mut letter = tokens.required()?;
+        if letter == "I" {
+            // Old events of the Java and .NET SDKs number their fields. The name follows all the same.
+            tokens.required()?;
+            letter = tokens.required()?;
+        }
+        if letter != "S" {
+            return Err(Malformed("a field without a name"));
+        }
+        let name =
+            decode(tokens.required()?, encoding)?.ok_or(Malformed("a field without a name"))?;
+        let value = match tokens.required()? {
+            "S" => decode(tokens.required()?, encoding)?,
+            "Y" => bytes(tokens.required()?, encoding)?,
+            _ => return Err(Malformed("a value of an unknown type")),
+        };
+        fields.push((name, value));
+    }
+    Ok(fields)
+}
+
+/// Bytes in Base64, each of which stands for the character of its number, as the SDKs that have no such type send them.
+fn bytes(token: &str, encoding: Encoding) -> Result<Option<Cow<'_, str>>, Malformed> {
+    // The padding and the signs of Base64 may be escaped; a plus is a digit here and never a space.
+    let encoding = match encoding {
+        Encoding::Old if token.contains('+') => Encoding::Smart,
+        other => other,
+    };
+    let Some(text) = decode(token, encoding)? else {
+        return Ok(None);
+    };
+    let bytes = BASE64
+        .decode(text.as_bytes())
+        .map_err(|_| Malformed("bytes that are not Base64"))?;
+    Ok(Some(bytes.into_iter().map(char::from).collect()))
+}
+
+fn diff_orders<'a>(
+    mut tokens: Tokens<'a>,
+    encoding: Encoding,
+) -> Result<Vec<(Cow<'a, str>, DiffOrder)>, Malformed> {
+    let mut orders = Vec::new();
+    while !tokens.is_at_end() {
+        let name = tokens.text(encoding)?;
+        tokens.expect("F")?;
+        let order = match tokens.required()? {
+            "#" => DiffOrder::Unspecified,
+            "$" => DiffOrder::Try(Vec::new()),
+            letters => {
+                let kind = |letter| match letter {
+                    b'J' => Ok(DiffKind::JsonPatch),
+                    b'M' => Ok(DiffKind::DiffMatchPatch),
+                    _ => Err(Malformed("an unknown kind of difference")),
+                };
+                DiffOrder::Try(letters.bytes().map(kind).collect::<Result<_, _>>()?)
+            }
+        };
+        orders.push((name, order));
+    }
+    Ok(orders)
+}
+
+/// `V` or an exception.
+pub(super) fn done(
+    tokens: &Tokens<'_>,
+    encoding: Encoding,
+) -> Result<Result<(), Exception>, Malformed> {
+    if let Some(exception) = Exception::read(tokens, encoding)? {
+        return Ok(Err(exception));
+    }
+    match tokens.clone().next() {
+        Some("V") => Ok(Ok(())),
+        _ => Err(Malformed("neither done nor failed")),
+    }
+}
