@@ -66,7 +66,7 @@
 //!
 //! // A client connects, opens a session and subscribes.
 //! let conn = ConnId { slot: 0, generation: 0 };
-//! shard.on_accept(conn, Peer { ip: "127.0.0.1".into(), version: Version::LATEST }, now);
+//! shard.on_accept(conn, Peer::new("127.0.0.1", Version::LATEST), now);
 //! shard.on_request(conn, "create_session\r\nLS_cid=example", now);
 //! shard.on_request(conn, "control\r\nLS_reqId=1&LS_op=add&LS_subId=1&LS_mode=MERGE\
 //!     &LS_group=EURUSD&LS_schema=bid%20ask&LS_snapshot=true", now);

@@ -68,6 +68,16 @@ fn hex_digit(byte: Option<&u8>) -> Result<u8, BadEscape> {
     Ok(digit as u8)
 }
 
+/// Replaces every byte from an index on that is not ASCII by its `%XX`. What is there must be text whose reader decodes
+/// that, and in which `%` is encoded already: whole lines of TLCP.
+pub fn escape_non_ascii(out: &mut Vec<u8>, from: usize) {
+    if out[from..].is_ascii() {
+        return;
+    }
+    let raw = out.split_off(from);
+    push_escaped(out, &raw, |byte| !byte.is_ascii());
+}
+
 /// Appends `bytes` with `%XX` for each byte that `special` picks. `special` sees single bytes of UTF-8, so it must
 /// leave those from 0x80 on alone, or pick all of them.
 #[inline]

@@ -91,10 +91,7 @@ impl Bench {
     }
 
     fn request(&mut self, conn: ConnId, verb: Verb, query: &str, body: &str) {
-        let peer = Peer {
-            ip: "192.0.2.1".into(),
-            version: Version::LATEST,
-        };
+        let peer = Peer::new("192.0.2.1", Version::LATEST);
         let request = HttpRequest {
             verb,
             query,

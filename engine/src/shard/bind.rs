@@ -187,6 +187,7 @@ impl Shard {
         let idle = |polling: request::Polling| {
             Duration::from_millis(polling.idle_millis).min(config.idle_max)
         };
+        entry.peer.ascii |= self.sessions[key].ascii;
         entry.stream = Some(key);
         entry.last_session = Some(key);
         entry.keepalive = keepalive;
@@ -220,7 +221,8 @@ impl Shard {
             response::conok(out, &session.id, request_max, time.as_millis() as u64, None);
         }
         if !options.reduce_head {
-            notify::servname(out, &config.server_name);
+            let name = entry.peer.server_name.as_deref();
+            notify::servname(out, name.unwrap_or(&config.server_name));
             notify::clientip(out, &entry.peer.ip);
         }
         if http && entry.poll.is_none() {

@@ -40,6 +40,7 @@ use question::Waiting;
 use session::Session;
 use slotmap::SlotMap;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use subscription::{SubItem, Subscription};
 use timer::{Timer, Wheel};
 
@@ -125,6 +126,26 @@ pub struct Peer {
     pub ip: Box<str>,
     /// The version that the client offered.
     pub version: Version,
+    /// What `SERVNAME` tells on this connection, if not [`Config::server_name`].
+    pub server_name: Option<Arc<str>>,
+    /// Sessions may be created on this connection.
+    pub may_create: bool,
+    /// Over HTTP: what is written must be ASCII, so all else is percent-encoded. Apple's clients decode each piece of
+    /// a response for itself, and fail where a character straddles two (TLCP, HTTP responses).
+    pub ascii: bool,
+}
+
+impl Peer {
+    /// A client of which nothing else is known.
+    pub fn new(ip: impl Into<Box<str>>, version: Version) -> Self {
+        Self {
+            ip: ip.into(),
+            version,
+            server_name: None,
+            may_create: true,
+            ascii: false,
+        }
+    }
 }
 
 /// A TLCP request that came over HTTP: `POST /lightstreamer/<verb>.txt?<query>` with a body, or `GET` without.

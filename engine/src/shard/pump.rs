@@ -11,7 +11,7 @@ use super::items::LocalItem;
 use super::{Outbox, Part, SessionKey, Shard, SubItem, recovery};
 use crate::counters::Counter;
 use crate::ids::ConnId;
-use crate::text::CRLF;
+use crate::text::{self, CRLF};
 use crate::time::{Duration, Instant};
 use crate::tlcp::notify;
 
@@ -73,7 +73,12 @@ impl Shard {
             Wire::WebSocket => self.write_message(id, now, out),
             Wire::Idle => {}
             Wire::Answering(answers) if answers.are_complete() => {
-                answers.write(out.open(id));
+                let buffer = out.open(id);
+                let before = buffer.len();
+                answers.write(buffer);
+                if conn.peer.ascii {
+                    text::escape_non_ascii(buffer, before);
+                }
                 conn.wire = Wire::Idle;
                 conn.last_write = now;
                 out.send(id, Part::Response);
@@ -127,14 +132,15 @@ impl Shard {
         };
         let (stream, poll, closing, ends) = (conn.stream, conn.poll, conn.closing, conn.ends);
         let (content_length, written_before) = (conn.content_length, conn.content_written);
-        let identity = conn.identity;
+        let (identity, ascii) = (conn.identity, conn.peer.ascii);
         let buffer = out.open(id);
         let before = buffer.len();
         buffer.extend_from_slice(&conn.replies);
         let head = buffer.len();
         let bytes = written_before + (head - before) as u64 + LAST_LINE_BYTES;
         let room = Room {
-            bytes: content_length.saturating_sub(bytes),
+            // In ASCII a byte may take three.
+            bytes: content_length.saturating_sub(bytes) / if ascii { 3 } else { 1 },
             fresh: written_before == 0,
             turn_bytes: self.turn_bytes(poll),
         };
@@ -162,6 +168,9 @@ impl Shard {
             let millis = poll.map_or(0, |poll| poll.millis);
             notify::loop_(buffer, millis);
             self.end_stream(id, session, millis, now);
+        }
+        if ascii {
+            text::escape_non_ascii(buffer, before);
         }
         let last = over || ends;
         let written = buffer.len() - before;

@@ -14,6 +14,7 @@ use crate::metadata::{AdapterSetId, DEFAULT_NAME, Granted, Question};
 use crate::time::{Duration, Instant};
 use crate::tlcp::Version;
 use crate::tlcp::cause::{Cause, Refusal};
+use crate::tlcp::cid;
 use crate::tlcp::notify::GrantedBandwidth;
 use crate::tlcp::request::{Bandwidth, Create, StreamOptions, Verb};
 use crate::tlcp::response;
@@ -44,6 +45,8 @@ pub(super) struct Session {
     pub bandwidth_kbps_max: Option<f64>,
     /// A timer will resume the session when its bandwidth allows.
     pub waits_for_bandwidth: bool,
+    /// Its client needs ASCII over HTTP, see [`super::Peer::ascii`].
+    pub ascii: bool,
     /// `CONS` is not wanted, for the whole session.
     pub reduce_head: bool,
     /// `SYNC` is wanted on this connection; since when the connection streams and when it had the last.
@@ -117,6 +120,7 @@ pub(super) struct Opening {
     user: Option<Box<str>>,
     bandwidth: Bandwidth,
     stream: StreamOptions,
+    ascii: bool,
 }
 
 impl Shard {
@@ -129,7 +133,9 @@ impl Shard {
         let Some(entry) = self.conns.get(conn) else {
             return;
         };
-        let refusal = if entry.stream.is_some() || entry.opening {
+        let refusal = if !entry.peer.may_create {
+            Some(Refusal::creation_not_allowed())
+        } else if entry.stream.is_some() || entry.opening {
             Some(Refusal::stream_in_place())
         } else if self.sessions.len() >= self.config.limits.sessions_max {
             Some(Refusal::session_limit_reached())
@@ -161,6 +167,7 @@ impl Shard {
             user,
             bandwidth: create.bandwidth.unwrap_or(Bandwidth::Unlimited),
             stream: create.stream,
+            ascii: create.cid.as_deref().is_some_and(cid::needs_ascii),
         };
         if let Some(entry) = self.conns.get_mut(conn) {
             entry.opening = true;
@@ -201,6 +208,7 @@ impl Shard {
                     bandwidth: None,
                     bandwidth_kbps_max,
                     waits_for_bandwidth: false,
+                    ascii: opening.ascii,
                     reduce_head: opening.stream.reduce_head,
                     send_sync: false,
                     bound_at: now,

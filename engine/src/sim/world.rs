@@ -299,10 +299,7 @@ impl World {
     fn open(&mut self, shard: ShardId, version: Version, http: Option<Http>) -> (WireId, ConnId) {
         let wire = self.wires.len();
         self.wires.push(Wire {
-            peer: Peer {
-                ip: "127.0.0.1".into(),
-                version,
-            },
+            peer: Peer::new("127.0.0.1", version),
             place: Place::Closed,
             http,
             unread: VecDeque::new(),

@@ -12,6 +12,7 @@
 //! two WebSocket messages, so lines are the unit in which everything above this module counts.
 
 pub mod cause;
+pub mod cid;
 pub mod client;
 pub mod notify;
 pub mod request;

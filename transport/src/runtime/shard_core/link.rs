@@ -52,10 +52,7 @@ impl Host for Talk<'_> {
         }
         self.shard.on_accept(
             self.line.id,
-            Peer {
-                ip: ip_text(self.line.peer),
-                version,
-            },
+            Peer::new(ip_text(self.line.peer), version),
             self.now,
         );
     }
@@ -77,10 +74,7 @@ impl Host for Talk<'_> {
         let id = self.line.id;
         self.line.version = Some(version);
         self.line.response = Some(Responding::new(terms));
-        let peer = Peer {
-            ip: ip_text(self.line.peer),
-            version,
-        };
+        let peer = Peer::new(ip_text(self.line.peer), version);
         // Whether it has moved or not, it is held back until the response is complete.
         self.shard.on_http_request(id, peer, http, self.now);
         if self.line.blocked_since.is_some() {

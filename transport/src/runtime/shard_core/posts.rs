@@ -165,10 +165,7 @@ impl<R: Reactor> ShardCore<R> {
             return;
         };
         let version = link.line.version.unwrap_or(Version::LATEST);
-        let peer = Peer {
-            ip: ip_text(link.line.peer),
-            version,
-        };
+        let peer = Peer::new(ip_text(link.line.peer), version);
         match socket {
             Some(socket) => {
                 let moved = MovedConnection {
