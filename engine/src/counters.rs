@@ -66,6 +66,16 @@ counters! {
     Requests = "requests", "requests";
     /// Requests answered with an error.
     RequestsRefused = "requests_refused", "requests";
+    /// Messages accepted from clients.
+    Messages = "messages", "messages";
+    /// Bytes of the messages accepted from clients.
+    MessageBytes = "message_bytes", "bytes";
+    /// Messages that a metadata adapter has processed.
+    MessagesDone = "messages_done", "messages";
+    /// Messages that a metadata adapter has refused or failed on.
+    MessagesFailed = "messages_failed", "messages";
+    /// Messages that were given up because they did not come in time.
+    MessagesSkipped = "messages_skipped", "messages";
     /// Updates written to clients.
     UpdatesSent = "updates_sent", "updates";
     /// Updates that were merged into a later one before a client got them.

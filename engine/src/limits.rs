@@ -31,6 +31,18 @@ pub struct Limits {
     pub subscriptions_per_session_max: usize,
     /// Items of one subscription. Beyond: `REQERR,21`. (guess)
     pub items_per_subscription_max: usize,
+    /// Messages of one session that have no outcome yet: inside the adapter, in line for it, or waiting for numbers that
+    /// are missing. Beyond: `REQERR,34`. (guess)
+    pub messages_per_session_max: usize,
+    /// Bytes of these messages, and of the names of the session's sequences. Beyond: `REQERR,34`. (guess: twenty of the
+    /// largest requests)
+    pub message_bytes_per_session_max: usize,
+    /// Sequences of one session, which remember the numbers they have used. Beyond: `REQERR,34`. (guess)
+    pub message_sequences_per_session_max: usize,
+    /// Runs of missing numbers that are remembered, for each sequence and for messages outside of any. Beyond: whether
+    /// an old number was used or passed over cannot be told; and outside of sequences, the oldest run is given up before
+    /// its time. (guess)
+    pub message_gaps_max: usize,
     /// Questions that one shard may have open with the metadata adapters. Beyond: the request is refused as
     /// overload. (guess)
     pub questions_max: usize,
@@ -68,6 +80,10 @@ impl Limits {
         sessions_max: 1_000_000,
         subscriptions_per_session_max: 10_000,
         items_per_subscription_max: 10_000,
+        messages_per_session_max: 1_000,
+        message_bytes_per_session_max: 1 << 20,
+        message_sequences_per_session_max: 1_000,
+        message_gaps_max: 64,
         questions_max: 100_000,
         fields_per_item_max: 1_000,
         field_name_bytes_max: 256,

@@ -3,7 +3,9 @@
 //! ```text
 //! # a comment
 //! ! shards 2               the world: shards, users name:password ..., answer_delay_ms, max_sessions, modes,
-//! !                        frequency_max, source_frequency_max, buffer_size_max, event_buffer_len_max, snapshot_length
+//! !                        frequency_max, source_frequency_max, buffer_size_max, event_buffer_len_max, snapshot_length,
+//! !                        missing_message_timeout_ms, question_timeout_ms, max_messages, max_sequences
+//! ! message x refused -5 no  what the metadata adapter says to messages that begin with this word: see `message_answer`
 //! ~ connect 1 shard=1      client 1 opens a WebSocket (version=2.0.0 for an old client)
 //! ~ connect 1 http         it opens a connection for HTTP (identity: response lengths are told beforehand)
 //! C1> wsok                 client 1 sends a message; ⏎ stands for CR LF
@@ -13,6 +15,7 @@
 //! ~ length 1 5000          client 1 is told the length of the response that begins
 //! ~ end 1                  client 1's response is complete
 //! A< subscribe item1       the data adapter is asked for an item (of the adapter QUOTE: QUOTE/item1)
+//! A< message {S1} x        the metadata adapter gets a message of a session
 //! A> snapshot item1 a=1    the data adapter speaks: snapshot, update, eos, clear; # is null, $ is empty, %XX any byte
 //! @ 30ms                   time passes
 //! ~ block 1                client 1 reads nothing (unblock, close)
@@ -24,11 +27,12 @@
 //! read the difference before you believe it.
 
 use engine::ids::{DataAdapterId, ShardId};
-use engine::metadata::{AdapterSets, literal::Literal};
+use engine::metadata::{AdapterSets, Granted, literal::Literal};
 use engine::sim::world::{Event, Options, Say, WireId, World};
 use engine::text::{Plus, percent_decode};
 use engine::time::Duration;
 use engine::tlcp::Version;
+use engine::tlcp::cause::Refusal;
 use engine::tlcp::request::{Mode, Verb};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -129,6 +133,25 @@ fn mode(name: &str) -> Mode {
     }
 }
 
+/// `done <response>`, `refused <code> <text>`, `failed` (the adapter could not deal with it), `crashed`, `silent`.
+fn message_answer(text: &str) -> Option<Result<Granted, Refusal>> {
+    let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+    match verb {
+        "done" => Some(Ok(Granted::Message {
+            response: Some(rest.into()),
+        })),
+        "refused" => {
+            let (code, text) = rest.split_once(' ').expect("a code and a text");
+            let code = code.parse().unwrap();
+            Some(Err(Refusal::by_adapter(code, text.to_owned())))
+        }
+        "failed" => Some(Err(Refusal::message_failed())),
+        "crashed" => Some(Err(Refusal::message_adapter_failed())),
+        "silent" => None,
+        _ => panic!("not an answer: {text}"),
+    }
+}
+
 struct Stage {
     world: World,
     wires: BTreeMap<u32, WireId>,
@@ -158,6 +181,25 @@ impl Stage {
                 }
                 "frequency_max" => literal.frequency_max = Some(value.parse().unwrap()),
                 "max_sessions" => options.config.limits.sessions_max = value.parse().unwrap(),
+                "missing_message_timeout_ms" => {
+                    options.config.missing_message_timeout =
+                        Duration::from_millis(value.parse().unwrap());
+                }
+                "question_timeout_ms" => {
+                    options.config.question_timeout = Duration::from_millis(value.parse().unwrap());
+                }
+                "max_messages" => {
+                    options.config.limits.messages_per_session_max = value.parse().unwrap();
+                }
+                "max_sequences" => {
+                    let limits = &mut options.config.limits;
+                    limits.message_sequences_per_session_max = value.parse().unwrap();
+                }
+                "message" => {
+                    let (word, answer) = value.split_once(' ').expect("a word and an answer");
+                    let answer = message_answer(answer);
+                    options.message_answers.insert(word.into(), answer);
+                }
                 "users" => {
                     let user = |pair: &str| {
                         let (name, password) = pair.split_once(':').unwrap();
@@ -329,6 +371,10 @@ impl Stage {
                 }
                 Event::Subscribe(adapter, name) => {
                     writeln!(self.played, "A< subscribe {}", item(adapter, &name)).unwrap();
+                }
+                Event::UserMessage { session, message } => {
+                    let session = self.without_ids(&session);
+                    writeln!(self.played, "A< message {session} {message}").unwrap();
                 }
                 Event::Unsubscribe(adapter, name) => {
                     writeln!(self.played, "A< unsubscribe {}", item(adapter, &name)).unwrap();

@@ -59,6 +59,18 @@ pub enum Question {
         /// How the events shall be understood.
         mode: Mode,
     },
+    /// Here is a message of this user. The answer tells what became of it; the messages of one sequence are asked about
+    /// one after the other, so no order has to be kept by who answers.
+    Message {
+        /// The session's adapter set.
+        adapter_set: AdapterSetId,
+        /// The session's user.
+        user: Option<Box<str>>,
+        /// The session's id.
+        session: Box<str>,
+        /// The message.
+        message: Box<str>,
+    },
 }
 
 /// An answer to the question with this token.
@@ -88,6 +100,13 @@ pub enum Granted {
         items: Vec<GrantedItem>,
         /// The fields of the schema, in order.
         fields: Vec<Box<str>>,
+    },
+    /// To [`Question::Message`]. An adapter that does not want a message refuses it with a code of its own
+    /// ([`Refusal::by_adapter`]); one that could not deal with it says [`Refusal::message_failed`], and for one that
+    /// failed unexpectedly [`Refusal::message_adapter_failed`] is said.
+    Message {
+        /// What the adapter has to say to the client.
+        response: Option<Box<str>>,
     },
 }
 
@@ -202,6 +221,8 @@ impl AdapterSets {
                     fields: set.metadata.fields(schema)?,
                 })
             }
+            // This adapter has no use for messages, and nothing against them.
+            Question::Message { .. } => Ok(Granted::Message { response: None }),
         }
     }
 }

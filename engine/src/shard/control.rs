@@ -8,9 +8,7 @@ use crate::counters::Counter;
 use crate::ids::ShardId;
 use crate::time::{Duration, Instant};
 use crate::tlcp::cause::{Cause, Refusal};
-use crate::tlcp::request::{
-    self, Bandwidth, Carrier, Control, Frequency, Message, Op, Request, Verb,
-};
+use crate::tlcp::request::{self, Bandwidth, Carrier, Control, Frequency, Op, Request, Verb};
 use crate::tlcp::{notify, response};
 
 impl Shard {
@@ -77,7 +75,7 @@ impl Shard {
                     verb,
                     line,
                 ) {
-                    self.message(origin, key, &message);
+                    self.message(origin, key, &message, now);
                 }
             }
         }
@@ -280,16 +278,6 @@ impl Shard {
                 self.watch(conn, now);
             }
         }
-    }
-
-    /// `msg`: the built-in metadata adapter has no use for messages.
-    fn message(&mut self, origin: Origin, _key: SessionKey, message: &Message<'_>) {
-        let refusal = Refusal::message_failed().with_text("This adapter set takes no messages");
-        self.refuse(
-            origin,
-            Some(Verb::Msg),
-            &refusal.for_request(&*message.req_id),
-        );
     }
 
     /// Puts the session's connection on the ready list, if it has one.

@@ -14,6 +14,7 @@ mod conn;
 mod control;
 mod exchange;
 mod items;
+mod message;
 mod pump;
 mod question;
 mod recovery;
@@ -90,6 +91,8 @@ pub struct Config {
     pub recovery_age_max: Duration,
     /// How long a metadata adapter may think.
     pub question_timeout: Duration,
+    /// How long the messages of a sequence wait for one that is missing, unless their client is less patient.
+    pub missing_message_timeout: Duration,
     /// The bounds.
     pub limits: Limits,
 }
@@ -114,6 +117,7 @@ impl Default for Config {
             content_length_default: 4_000_000,
             recovery_age_max: Duration::from_secs(30),
             question_timeout: Duration::from_secs(30),
+            missing_message_timeout: Duration::from_secs(30),
             limits: Limits::DEFAULT,
         }
     }
@@ -488,6 +492,7 @@ impl Shard {
                 Timer::Due(sub_item, version) => self.on_due(sub_item, version),
                 Timer::Bandwidth(session) => self.on_bandwidth(session),
                 Timer::Question(question) => self.on_question_timeout(question, now),
+                Timer::MissingMessages(session) => self.on_missing_messages(session, now),
             }
         }
         self.due = due;

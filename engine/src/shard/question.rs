@@ -4,6 +4,7 @@
 //! shard serves others meanwhile. Who has lost interest (a client that left, a subscription removed) is found out when
 //! the answer comes: keys of the dead find nothing.
 
+use super::message::InAdapter;
 use super::session::Opening;
 use super::subscription::Subscribing;
 use super::timer::Timer;
@@ -20,6 +21,8 @@ pub(super) enum Waiting {
     Opening(Box<Opening>),
     /// `add`
     Subscribing(Subscribing),
+    /// `msg`
+    Message(InAdapter),
 }
 
 /// The question that a token names.
@@ -30,9 +33,21 @@ pub(super) fn key(token: Token) -> QuestionKey {
 impl Shard {
     /// Asks, and lets the request wait. If too many wait already, the answer is no.
     pub(super) fn ask(&mut self, waiting: Waiting, question: Question, now: Instant) {
-        if self.questions.len() >= self.config.limits.questions_max {
+        if let Err(waiting) = self.try_ask(waiting, question, now) {
             let refusal = unanswered(&waiting);
-            return self.resume(waiting, Err(refusal), now);
+            self.resume(waiting, Err(refusal), now);
+        }
+    }
+
+    /// Asks, and lets the request wait. If too many wait already, the request is given back.
+    pub(super) fn try_ask(
+        &mut self,
+        waiting: Waiting,
+        question: Question,
+        now: Instant,
+    ) -> Result<(), Waiting> {
+        if self.questions.len() >= self.config.limits.questions_max {
+            return Err(waiting);
         }
         let key = self.questions.insert(waiting);
         self.timers
@@ -41,6 +56,7 @@ impl Shard {
             token: Token(key.data().as_ffi()),
             question,
         }));
+        Ok(())
     }
 
     /// The adapter has not answered in time.
@@ -61,16 +77,20 @@ impl Shard {
         match waiting {
             Waiting::Opening(opening) => self.opened(*opening, result, now),
             Waiting::Subscribing(subscribing) => self.subscribed(subscribing, result, now),
+            Waiting::Message(message) => self.processed(message, result, now),
         }
     }
 }
 
-/// What a client is told whose question found no answer: something that makes it try again.
+/// What a client is told whose question found no answer: something that makes it try again, where it can.
 fn unanswered(waiting: &Waiting) -> Refusal {
     match waiting {
         Waiting::Opening(_) => Refusal::authentication_unavailable(),
         Waiting::Subscribing(_) => {
             Refusal::request_failed().with_text("The Metadata Adapter does not answer")
+        }
+        Waiting::Message(_) => {
+            Refusal::message_adapter_failed().with_text("The Metadata Adapter does not answer")
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::bandwidth::Bucket;
 use super::bind::Start;
 use super::conn::Conn;
+use super::message::Messages;
 use super::question::Waiting;
 use super::recovery::Log;
 use super::session_id::{self, Owner};
@@ -53,6 +54,8 @@ pub(super) struct Session {
     pub send_sync: bool,
     pub bound_at: Instant,
     pub last_sync: Instant,
+    /// What the client has sent to the metadata adapter; none for the many that never do.
+    pub messages: Option<Box<Messages>>,
     expiry_version: u32,
 }
 
@@ -213,6 +216,7 @@ impl Shard {
                     send_sync: false,
                     bound_at: now,
                     last_sync: now,
+                    messages: None,
                     expiry_version: 0,
                 };
                 session.set_bandwidth(opening.bandwidth, now);

@@ -21,6 +21,8 @@ pub enum Timer {
     Bandwidth(SessionKey),
     /// A metadata adapter has not answered in time.
     Question(QuestionKey),
+    /// Messages of a session may have waited long enough for others that are missing.
+    MissingMessages(SessionKey),
 }
 
 /// The wheel.

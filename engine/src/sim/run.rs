@@ -291,6 +291,13 @@ impl<'a> Run<'a> {
                     self.trace
                         .note(self.world.now(), "feed", format_args!("{name} wanted"));
                 }
+                Event::UserMessage { session, message } => {
+                    self.trace.note(
+                        self.world.now(),
+                        "adapter",
+                        format_args!("message of {session}: {message}"),
+                    );
+                }
                 Event::Unsubscribe(_, name) => {
                     self.trace.note(
                         self.world.now(),

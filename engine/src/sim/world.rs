@@ -12,7 +12,7 @@ use crate::ingest::fanout::Rings;
 use crate::ingest::record::{self, Kind};
 use crate::ingest::{Ingest, IngestEffect};
 use crate::limits::Limits;
-use crate::metadata::{AdapterSets, Answer, Ask, literal::Literal};
+use crate::metadata::{AdapterSets, Answer, Ask, Granted, Question, literal::Literal};
 use crate::shard::session_id::RANDOM_BYTES;
 use crate::shard::{
     Config, Effect, HttpRequest, MovedRequest, Outbox, Part, Peer, Shard, ShardMessage,
@@ -20,6 +20,7 @@ use crate::shard::{
 use crate::text::CRLF;
 use crate::time::{Duration, Instant};
 use crate::tlcp::Version;
+use crate::tlcp::cause::Refusal;
 use crate::tlcp::request::Verb;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -49,6 +50,9 @@ pub struct Options {
     pub linger: Duration,
     /// Who answers questions.
     pub sets: AdapterSets,
+    /// What the metadata adapters say to messages that begin with these words; `None` is nothing at all. All other
+    /// messages are answered by `sets`.
+    pub message_answers: BTreeMap<Box<str>, Option<Result<Granted, Refusal>>>,
     /// Whether the data adapter has a snapshot of an item.
     pub snapshot_available: fn(&str) -> bool,
     /// Plants a bug: each n-th update record is lost on its way. For testing the tests.
@@ -72,6 +76,7 @@ impl Default for Options {
             answer_delay: Duration::ZERO,
             linger: Duration::from_secs(5),
             sets,
+            message_answers: BTreeMap::new(),
             snapshot_available: |name| !name.starts_with("live"),
             lose_record_each: None,
         }
@@ -100,6 +105,13 @@ pub enum Event {
     Subscribe(DataAdapterId, Box<str>),
     /// A data adapter is told that an item is wanted no more.
     Unsubscribe(DataAdapterId, Box<str>),
+    /// A metadata adapter gets a message.
+    UserMessage {
+        /// The session of the client.
+        session: Box<str>,
+        /// The message.
+        message: Box<str>,
+    },
 }
 
 /// What happens to an item, as a data adapter tells it.
@@ -508,7 +520,9 @@ impl World {
                 busy = true;
             }
             while let Some(ask) = self.nodes[index].ask.pop(self.now) {
-                let answer = self.options.sets.answer(shard, &ask);
+                let Some(answer) = self.answer(shard, &ask) else {
+                    continue;
+                };
                 let at = self.arrival() + self.options.answer_delay;
                 self.nodes[index].answer.push(at, answer);
                 busy = true;
@@ -540,6 +554,25 @@ impl World {
             }
         }
         busy
+    }
+
+    /// What a metadata adapter says, if anything.
+    fn answer(&mut self, shard: ShardId, ask: &Ask) -> Option<Answer> {
+        let mut answer = self.options.sets.answer(shard, ask);
+        if let Question::Message {
+            session, message, ..
+        } = &ask.question
+        {
+            self.events.push_back(Event::UserMessage {
+                session: session.clone(),
+                message: message.clone(),
+            });
+            let word = message.split(' ').next().unwrap_or_default();
+            if let Some(scripted) = self.options.message_answers.get(word) {
+                answer.result = scripted.clone()?;
+            }
+        }
+        Some(answer)
     }
 
     fn shard_turn(&mut self, index: usize, budget: usize) -> bool {
