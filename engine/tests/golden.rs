@@ -374,6 +374,7 @@ impl Stage {
                 }
                 Event::UserMessage { session, message } => {
                     let session = self.without_ids(&session);
+                    let message = message.replace("\r\n", "⏎");
                     writeln!(self.played, "A< message {session} {message}").unwrap();
                 }
                 Event::Unsubscribe(adapter, name) => {

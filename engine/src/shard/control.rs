@@ -31,19 +31,25 @@ impl Shard {
         }
         for line in request::lines(verb, body) {
             match request::parse_line(verb, origin.carrier(), "", line) {
-                Ok(request) => self.take_request(origin, request, verb, line, now),
+                Ok(request) => {
+                    let source = Source {
+                        verb,
+                        query: "",
+                        line,
+                    };
+                    self.take_request(origin, request, source, now);
+                }
                 Err(refusal) => self.refuse(origin, Some(verb), &refusal),
             }
         }
     }
 
-    /// Carries out one request. `line` is what it was parsed from, in case it has to go elsewhere.
+    /// Carries out one request.
     pub(super) fn take_request(
         &mut self,
         origin: Origin,
         request: Request<'_>,
-        verb: Verb,
-        line: &str,
+        source: Source<'_>,
         now: Instant,
     ) {
         self.counters.count(Counter::Requests);
@@ -52,29 +58,16 @@ impl Shard {
             Request::SendLog => self.reply(origin, response::reqok_bare),
             Request::Heartbeat { .. } => self.answer_heartbeat(origin),
             Request::Create(create) => self.create(origin, create, now),
-            Request::Bind(bind) => {
-                let message = message_of(verb, bind.session.as_deref(), line);
-                self.bind(origin, bind, message, now);
-            }
+            Request::Bind(bind) => self.bind(origin, bind, source.message(), now),
             Request::Control(control) => {
-                if let Some(key) = self.find(
-                    origin,
-                    control.session.as_deref(),
-                    &control.req_id,
-                    verb,
-                    line,
-                ) {
+                let session = control.session.as_deref();
+                if let Some(key) = self.find(origin, session, &control.req_id, source) {
                     self.control(origin, key, control, now);
                 }
             }
             Request::Message(message) => {
-                if let Some(key) = self.find(
-                    origin,
-                    message.session.as_deref(),
-                    &message.req_id,
-                    verb,
-                    line,
-                ) {
+                let session = message.session.as_deref();
+                if let Some(key) = self.find(origin, session, &message.req_id, source) {
                     self.message(origin, key, &message, now);
                 }
             }
@@ -111,19 +104,18 @@ impl Shard {
         origin: Origin,
         session: Option<&str>,
         req_id: &str,
-        verb: Verb,
-        line: &str,
+        source: Source<'_>,
     ) -> Option<SessionKey> {
         let refusal = match self.target(origin, session) {
             Target::Here(key) => return Some(key),
             Target::Shard(shard) => {
-                self.forward(origin, shard, message_of(verb, session, line));
+                self.forward(origin, shard, source.message());
                 return None;
             }
             Target::Elsewhere => Refusal::control_elsewhere(),
             Target::Nowhere => Refusal::session_not_found(),
         };
-        self.refuse(origin, Some(verb), &refusal.for_request(req_id));
+        self.refuse(origin, Some(source.verb), &refusal.for_request(req_id));
         None
     }
 
@@ -288,10 +280,22 @@ impl Shard {
     }
 }
 
-/// A request as a WebSocket message that names its session, whatever named it before.
-fn message_of(verb: Verb, session: Option<&str>, line: &str) -> Box<str> {
-    let (name, session) = (verb.name(), session.unwrap_or_default());
-    format!("{name}\r\nLS_session={session}&{line}").into()
+/// What a request was parsed from, in case it has to go elsewhere.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub verb: Verb,
+    /// The query string of an HTTP request.
+    pub query: &'a str,
+    pub line: &'a str,
+}
+
+impl Source<'_> {
+    /// The request as a WebSocket message.
+    pub fn message(self) -> Box<str> {
+        let name = self.verb.name();
+        let line = request::with_query(self.query, self.line);
+        format!("{name}\r\n{line}").into()
+    }
 }
 
 impl Origin {

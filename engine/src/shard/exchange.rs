@@ -5,6 +5,7 @@
 //! position (TLCP, Batches). A creation or bind is answered by a single line only if it is refused; else its response is
 //! the session's stream.
 
+use super::control::Source;
 use super::{HttpRequest, Origin, Peer, Shard};
 use crate::ids::ConnId;
 use crate::time::Instant;
@@ -103,7 +104,14 @@ impl Shard {
                 break; // operations behind a creation, refused with it
             }
             match request::parse_line(request.verb, Carrier::Http, request.query, line) {
-                Ok(parsed) => self.take_request(origin, parsed, request.verb, line, now),
+                Ok(parsed) => {
+                    let source = Source {
+                        verb: request.verb,
+                        query: request.query,
+                        line,
+                    };
+                    self.take_request(origin, parsed, source, now);
+                }
                 Err(refusal) => self.refuse(origin, Some(request.verb), &refusal),
             }
         }

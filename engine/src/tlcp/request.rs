@@ -13,7 +13,7 @@ mod parse;
 
 use std::borrow::Cow;
 
-pub use lines::{RequestLines, lines, split_message};
+pub use lines::{RequestLines, lines, split_message, with_query};
 pub use parse::{fuzz_entry, has_combo, parse_combo_line, parse_line, too_long};
 
 /// What carries a request. Some parameters exist on one of the two only.

@@ -61,6 +61,24 @@ impl<'a> Iterator for RequestLines<'a> {
     }
 }
 
+/// A request line that means the same by itself as `line` does with the query string `query`: for a request that goes
+/// on without it. What the line says itself still overrides what is in front of it.
+pub fn with_query(query: &str, line: &str) -> String {
+    match line.strip_prefix(COUNTED).and_then(|it| it.split_once('&')) {
+        _ if query.is_empty() => line.to_owned(),
+        Some((count, text)) => {
+            // A count that is bad stays so.
+            let units = query.encode_utf16().count() as u64 + 1;
+            let count = match parse_integer(count) {
+                Some(count) => count.saturating_add(units).to_string(),
+                None => count.to_owned(),
+            };
+            format!("{COUNTED}{count}&{query}&{text}")
+        }
+        None => format!("{query}&{line}"),
+    }
+}
+
 /// A line of `msg` that starts so tells its own length, and its last parameter is raw text that may contain anything,
 /// separators and line ends included. Web clients of generation 8 send messages so over WebSocket:
 /// `LS_unq=<n>&<n UTF-16 units of parameters>`.
@@ -159,6 +177,19 @@ mod tests {
         );
         assert_eq!(split_message("heartbeat\n\n"), Ok((Verb::Heartbeat, "\n")));
         assert_eq!(split_message("wsok"), Ok((Verb::Wsok, "")));
+    }
+
+    #[test]
+    fn a_line_takes_its_query_string_along() {
+        assert_eq!(with_query("", "a=1"), "a=1");
+        assert_eq!(with_query("q=é", "a=1"), "q=é&a=1");
+        let line = "LS_unq=16&LS_message=50% &";
+        let joined = with_query("q=é", line);
+        assert_eq!(joined, "LS_unq=20&q=é&LS_message=50% &");
+        let Some(counted) = parse_counted(&joined) else {
+            panic!("still counted")
+        };
+        assert!(counted.whole && counted.message == Some("50% &"));
     }
 
     #[test]
