@@ -27,6 +27,9 @@ pub struct Limits {
     pub recovery_bytes_total_max: usize,
     /// Sessions of one shard. Beyond: `CONERR,8`. (guess: what a shard's memory holds)
     pub sessions_max: usize,
+    /// Closed sessions of one shard whose causes are remembered for the binds on their way. Beyond: the oldest is
+    /// forgotten, and its client told that there is no such session. (guess)
+    pub closed_sessions_max: usize,
     /// Subscriptions of one session. Beyond: `REQERR,68`. (guess: two-level push makes one per key)
     pub subscriptions_per_session_max: usize,
     /// Items of one subscription. Beyond: `REQERR,21`. (guess)
@@ -78,6 +81,7 @@ impl Limits {
         recovery_bytes_max: 64 << 10,
         recovery_bytes_total_max: 512 << 20,
         sessions_max: 1_000_000,
+        closed_sessions_max: 10_000,
         subscriptions_per_session_max: 10_000,
         items_per_subscription_max: 10_000,
         messages_per_session_max: 1_000,

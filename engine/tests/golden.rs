@@ -4,7 +4,7 @@
 //! # a comment
 //! ! shards 2               the world: shards, users name:password ..., answer_delay_ms, max_sessions, modes,
 //! !                        frequency_max, source_frequency_max, buffer_size_max, event_buffer_len_max, snapshot_length,
-//! !                        missing_message_timeout_ms, question_timeout_ms, max_messages, max_sequences
+//! !                        and what else `Stage::configure` knows
 //! ! message x refused -5 no  what the metadata adapter says to messages that begin with this word: see `message_answer`
 //! ~ connect 1 shard=1      client 1 opens a WebSocket (version=2.0.0 for an old client)
 //! ~ connect 1 http         it opens a connection for HTTP (identity: response lengths are told beforehand)
@@ -20,6 +20,7 @@
 //! @ 30ms                   time passes
 //! ~ block 1                client 1 reads nothing (unblock, close)
 //! ~ closed 1               the server has closed the connection
+//! ~ administrator 1        an administrator closes the session {S1}
 //! ```
 //!
 //! `{S1}` is the id of the first session that a client saw, and so on. What a step causes stands behind it, and nothing
@@ -28,11 +29,12 @@
 
 use engine::ids::{DataAdapterId, ShardId};
 use engine::metadata::{AdapterSets, Granted, literal::Literal};
+use engine::shard::Config;
 use engine::sim::world::{Event, Options, Say, WireId, World};
 use engine::text::{Plus, percent_decode};
 use engine::time::Duration;
 use engine::tlcp::Version;
-use engine::tlcp::cause::Refusal;
+use engine::tlcp::cause::{Reason, Refusal};
 use engine::tlcp::request::{Mode, Verb};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -180,21 +182,6 @@ impl Stage {
                     options.config.limits.event_buffer_len_max = value.parse().unwrap();
                 }
                 "frequency_max" => literal.frequency_max = Some(value.parse().unwrap()),
-                "max_sessions" => options.config.limits.sessions_max = value.parse().unwrap(),
-                "missing_message_timeout_ms" => {
-                    options.config.missing_message_timeout =
-                        Duration::from_millis(value.parse().unwrap());
-                }
-                "question_timeout_ms" => {
-                    options.config.question_timeout = Duration::from_millis(value.parse().unwrap());
-                }
-                "max_messages" => {
-                    options.config.limits.messages_per_session_max = value.parse().unwrap();
-                }
-                "max_sequences" => {
-                    let limits = &mut options.config.limits;
-                    limits.message_sequences_per_session_max = value.parse().unwrap();
-                }
                 "message" => {
                     let (word, answer) = value.split_once(' ').expect("a word and an answer");
                     let answer = message_answer(answer);
@@ -207,7 +194,7 @@ impl Stage {
                     };
                     literal.users = Some(value.split(' ').map(user).collect());
                 }
-                _ => panic!("unknown setting: {line}"),
+                _ => Self::configure(&mut options.config, key, value),
             }
         }
         options.sets = AdapterSets::default();
@@ -221,6 +208,35 @@ impl Stage {
             wires: BTreeMap::new(),
             sessions: Vec::new(),
             played: String::new(),
+        }
+    }
+
+    fn configure(config: &mut Config, key: &str, value: &str) {
+        let time = || Duration::from_millis(value.parse().unwrap());
+        match key {
+            "max_sessions" => config.limits.sessions_max = value.parse().unwrap(),
+            "max_closed" => config.limits.closed_sessions_max = value.parse().unwrap(),
+            "max_subscriptions" => {
+                config.limits.subscriptions_per_session_max = value.parse().unwrap()
+            }
+            "max_items" => config.limits.items_per_subscription_max = value.parse().unwrap(),
+            "max_recovery_bytes" => config.limits.recovery_bytes_max = value.parse().unwrap(),
+            "instance" => config.instance = value.parse().unwrap(),
+            "question_timeout_ms" => config.question_timeout = time(),
+            "missing_message_timeout_ms" => config.missing_message_timeout = time(),
+            "max_messages" => config.limits.messages_per_session_max = value.parse().unwrap(),
+            "max_sequences" => {
+                config.limits.message_sequences_per_session_max = value.parse().unwrap()
+            }
+            "poll_interval_ms" => config.poll_interval_min = time(),
+            "streaming_time_ms" => config.streaming_time_max = Some(time()),
+            "session_duration_ms" => config.session_duration_max = Some(time()),
+            "one_session_per_user" => config.one_session_per_user = value.parse().unwrap(),
+            "take_over_silent" => config.take_over_silent = value.parse().unwrap(),
+            "cid_required" => config.cid_required = value.parse().unwrap(),
+            "tell_client_ip" => config.tell_client_ip = value.parse().unwrap(),
+            "control_link" => config.control_link = Some(value.to_owned()),
+            _ => panic!("unknown setting: {key}"),
         }
     }
 
@@ -277,6 +293,11 @@ impl Stage {
                     false => self.world.connect(ShardId(shard), version),
                 };
                 self.wires.insert(number, wire);
+            }
+            "administrator" => {
+                let id = &self.sessions[number as usize - 1];
+                let cause = Reason::CLOSED_BY_SERVER.into();
+                self.world.close_session(id, &cause);
             }
             "close" => self.world.close(self.wires[&number]),
             "block" => self.world.stall(self.wires[&number]),

@@ -8,7 +8,7 @@ use super::{HttpRequest, Origin, SessionKey, Shard};
 use crate::counters::Counter;
 use crate::ids::{ConnId, ShardId};
 use crate::time::{Duration, Instant};
-use crate::tlcp::cause::{Reason, Refusal};
+use crate::tlcp::cause::{Cause, Reason, Refusal};
 use crate::tlcp::request::{self, Bind, StreamOptions, Verb};
 use crate::tlcp::{notify, response};
 
@@ -66,7 +66,13 @@ impl Shard {
         let busy = entry.stream.is_some() || entry.opening;
         let refusal = match target {
             Target::Elsewhere => Refusal::session_elsewhere(),
-            Target::Nowhere => Refusal::session_not_found(),
+            Target::Nowhere => match self.closed_cause(origin, bind.session.as_deref(), now) {
+                Some(cause) => {
+                    self.counters.count(Counter::RequestsRefused);
+                    return self.reply(origin, |out| response::end(out, &cause));
+                }
+                None => Refusal::session_not_found(),
+            },
             _ if busy => Refusal::stream_in_place(),
             Target::Shard(shard) => return self.move_connection(conn, shard, message),
             Target::Here(key) => match self.check_bind(key, &bind) {
@@ -84,6 +90,18 @@ impl Shard {
         self.reply(origin, |out| {
             response::refuse(out, Some(Verb::BindSession), &refusal)
         });
+    }
+
+    /// Why there is no such session, if it was there a moment ago and somebody closed it.
+    fn closed_cause(&mut self, origin: Origin, id: Option<&str>, now: Instant) -> Option<Cause> {
+        self.closed.forget(self.config.closed_memory, now);
+        match id {
+            Some(id) => self.closed.cause(id).cloned(),
+            None => {
+                let last_session = self.conns.get(origin.conn)?.last_session?;
+                self.closed.cause_of(last_session).cloned()
+            }
+        }
     }
 
     /// Whether the session can go on where the client says it stands; and the lines that it lacks. A client that does
@@ -115,7 +133,7 @@ impl Shard {
             entry.stream = None;
             entry.poll = None;
             entry.ends = true;
-            if bind.recovery_from.is_some() {
+            if bind.recovery_from.is_some() || self.config.take_over_silent {
                 self.drop_connection(old, now);
             } else {
                 response::end(&mut entry.replies, &Reason::BOUND_ELSEWHERE.into());
@@ -201,14 +219,22 @@ impl Shard {
                 .as_ref()
                 .is_some_and(|(_, lines)| !lines.is_empty()),
         };
+        let session = &mut self.sessions[key];
+        let held_until = match session.last_poll {
+            Some(last) if last + config.poll_interval_min > now => last + config.poll_interval_min,
+            _ => Instant::ZERO,
+        };
+        session.last_poll = options.polling.map(|_| now.max(held_until));
+        let waits_until = |polling| if at_once { now } else { now + idle(polling) };
         entry.poll = options.polling.map(|polling| Poll {
-            until: if at_once { now } else { now + idle(polling) },
+            until: waits_until(polling).max(held_until),
+            held_until,
             millis: polling
                 .polling_millis
                 .min(config.polling_max.as_millis() as u64),
         });
 
-        let session = &mut self.sessions[key];
+        session.inactivity = options.inactivity_millis.map(Duration::from_millis);
         session.send_sync = options.send_sync;
         session.bound_at = now;
         session.last_sync = now;
@@ -218,12 +244,15 @@ impl Shard {
             // A poll is told its idle time in place of the keep-alive: clients take it over for the next one.
             let time = options.polling.map_or(keepalive, idle);
             let request_max = config.limits.request_bytes_max as u64;
-            response::conok(out, &session.id, request_max, time.as_millis() as u64, None);
+            let (time, link) = (time.as_millis() as u64, config.control_link.as_deref());
+            response::conok(out, &session.id, request_max, time, link);
         }
         if !options.reduce_head {
             let name = entry.peer.server_name.as_deref();
             notify::servname(out, name.unwrap_or(&config.server_name));
-            notify::clientip(out, &entry.peer.ip);
+            if config.tell_client_ip {
+                notify::clientip(out, &entry.peer.ip);
+            }
         }
         if http && entry.poll.is_none() {
             while out.len() < STREAM_HEAD_BYTES_MIN {
@@ -253,7 +282,7 @@ impl Shard {
                 .unwrap_or(config.content_length_default)
                 .max(head + CONTENT_LENGTH_ROOM);
         }
-        self.bound(key, conn);
+        self.bound(key, conn, options.polling.is_none(), now);
         self.watch(conn, now);
         self.conns.make_ready(conn, &mut self.ready);
     }

@@ -55,6 +55,8 @@ pub(super) struct Conn {
 pub(super) struct Poll {
     /// It is answered with what there is by then.
     pub until: Instant,
+    /// It came too soon after the one before: nothing is said until then.
+    pub held_until: Instant,
     /// When the client will poll again, in milliseconds after this answer.
     pub millis: u64,
 }
@@ -184,6 +186,12 @@ impl Shard {
                     self.counters.count(Counter::IdleTimeouts);
                     return self.drop_connection(conn, now);
                 }
+                Due::PollHeld => {
+                    if let Some(poll) = &mut entry.poll {
+                        poll.held_until = Instant::ZERO;
+                    }
+                    self.conns.make_ready(conn, &mut self.ready);
+                }
                 Due::PollEnd => {
                     self.conns.make_ready(conn, &mut self.ready);
                     return; // the pump ends it, and looks again
@@ -225,6 +233,7 @@ enum Due {
     Overrun,
     WriteTimeout,
     Probe,
+    PollHeld,
     PollEnd,
     IdleTimeout,
 }
@@ -235,7 +244,10 @@ fn due(conn: &Conn, config: &super::Config) -> (Due, Instant) {
     } else if let Some(since) = conn.blocked_since {
         (Due::WriteTimeout, since + config.write_timeout)
     } else if let Some(poll) = conn.poll {
-        (Due::PollEnd, poll.until)
+        match poll.held_until {
+            Instant::ZERO => (Due::PollEnd, poll.until),
+            held_until => (Due::PollHeld, held_until),
+        }
     } else if conn.stream.is_some() {
         (Due::Probe, conn.last_write + conn.keepalive)
     } else {

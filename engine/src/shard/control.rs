@@ -1,7 +1,6 @@
 //! Requests: which session each one means, and the control operations other than subscribing.
 
 use super::bind::Target;
-use super::session::State;
 use super::subscription::frequency_hz;
 use super::{Origin, SessionKey, Shard, ShardMessage};
 use crate::counters::Counter;
@@ -56,18 +55,20 @@ impl Shard {
         match request {
             Request::Wsok => {} // answered before its lines were looked for
             Request::SendLog => self.reply(origin, response::reqok_bare),
-            Request::Heartbeat { .. } => self.answer_heartbeat(origin),
+            Request::Heartbeat { session } => self.heartbeat(origin, session.as_deref(), now),
             Request::Create(create) => self.create(origin, create, now),
             Request::Bind(bind) => self.bind(origin, bind, source.message(), now),
             Request::Control(control) => {
                 let session = control.session.as_deref();
                 if let Some(key) = self.find(origin, session, &control.req_id, source) {
+                    self.heard(key, now);
                     self.control(origin, key, control, now);
                 }
             }
             Request::Message(message) => {
                 let session = message.session.as_deref();
                 if let Some(key) = self.find(origin, session, &message.req_id, source) {
+                    self.heard(key, now);
                     self.message(origin, key, &message, now);
                 }
             }
@@ -175,7 +176,9 @@ impl Shard {
                 close_socket,
             } => {
                 self.accept(origin, req_id);
-                self.force_rebind(key, polling_millis.unwrap_or(0), close_socket, now);
+                let polling = Duration::from_millis(polling_millis.unwrap_or(0));
+                let wait = self.config.session_timeout + polling.min(self.config.polling_max);
+                self.rebind(key, wait, close_socket, now);
                 Ok(())
             }
             Op::Destroy {
@@ -235,41 +238,14 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let session = &mut self.sessions[key];
         session.set_bandwidth(bandwidth, now);
-        if !session.reduce_head {
+        // Without a connection it is the head of the next response that says it.
+        if !session.reduce_head && session.conn().is_some() {
             let granted = session.granted_bandwidth();
             notify::cons(&mut session.lines, granted);
         }
         self.accept(origin, req_id);
         self.wake(key);
         Ok(())
-    }
-
-    /// `force_rebind`: the stream ends with `LOOP`, the session waits for the client's next bind.
-    fn force_rebind(
-        &mut self,
-        key: SessionKey,
-        polling_millis: u64,
-        close_socket: bool,
-        now: Instant,
-    ) {
-        let State::Bound(conn) = self.sessions[key].state else {
-            return;
-        };
-        let polling = Duration::from_millis(polling_millis).min(self.config.polling_max);
-        let wait = self.config.session_timeout + polling;
-        self.unbind(key, wait, now);
-        if let Some(entry) = self.conns.get_mut(conn) {
-            entry.stream = None;
-            entry.poll = None;
-            entry.ends = true;
-            notify::loop_(&mut entry.replies, 0);
-            if close_socket {
-                self.close_after_write(conn, now);
-            } else {
-                self.conns.make_ready(conn, &mut self.ready);
-                self.watch(conn, now);
-            }
-        }
     }
 
     /// Puts the session's connection on the ready list, if it has one.

@@ -10,10 +10,12 @@
 
 mod bandwidth;
 mod bind;
+mod closed;
 mod conn;
 mod control;
 mod exchange;
 mod items;
+pub mod life;
 mod message;
 mod pump;
 mod question;
@@ -33,6 +35,7 @@ use crate::metadata::{Answer, Ask};
 use crate::time::{Duration, Instant};
 use crate::tlcp::Version;
 use crate::tlcp::request::Verb;
+use closed::Closed;
 use conn::Conns;
 use exchange::Wire;
 use hashbrown::{HashMap, HashSet};
@@ -89,6 +92,26 @@ pub struct Config {
     pub content_length_default: u64,
     /// How long written lines are kept for clients that lost them.
     pub recovery_age_max: Duration,
+    /// The least time between the starts of two polls of a session; one that comes earlier is held.
+    pub poll_interval_min: Duration,
+    /// How long a stream may last before its client is asked to bind again; `None` is no limit.
+    pub streaming_time_max: Option<Duration>,
+    /// How old a session may become; `None` is no limit.
+    pub session_duration_max: Option<Duration>,
+    /// How long the cause is remembered of a session that was closed, for the bind that is on its way.
+    pub closed_memory: Duration,
+    /// A user has one session: a new one ends the older ones, on all shards. Sessions without a user name are not
+    /// concerned.
+    pub one_session_per_user: bool,
+    /// The connection of a session that is bound elsewhere is closed without a word, also if its client did not ask
+    /// for recovery.
+    pub take_over_silent: bool,
+    /// A client must say by `LS_cid` what it is.
+    pub cid_required: bool,
+    /// Whether clients are told their address.
+    pub tell_client_ip: bool,
+    /// The host that clients shall send all further requests to, if it is not the one they know.
+    pub control_link: Option<String>,
     /// How long a metadata adapter may think.
     pub question_timeout: Duration,
     /// How long the messages of a sequence wait for one that is missing, unless their client is less patient.
@@ -116,6 +139,15 @@ impl Default for Config {
             polling_max: Duration::from_secs(15),
             content_length_default: 4_000_000,
             recovery_age_max: Duration::from_secs(30),
+            poll_interval_min: Duration::ZERO,
+            streaming_time_max: None,
+            session_duration_max: None,
+            closed_memory: Duration::from_secs(5),
+            one_session_per_user: false,
+            take_over_silent: false,
+            cid_required: false,
+            tell_client_ip: true,
+            control_link: None,
             question_timeout: Duration::from_secs(30),
             missing_message_timeout: Duration::from_secs(30),
             limits: Limits::DEFAULT,
@@ -257,6 +289,13 @@ pub enum ShardMessage {
         /// The old session.
         session: Box<str>,
     },
+    /// A client has given a sign of life that asks for nothing.
+    Heard {
+        /// Its session.
+        session: Box<str>,
+    },
+    /// A user has opened a session, and may have only one.
+    UserSession(life::UserSession),
 }
 
 /// Where a request came from, and where its answer goes.
@@ -281,6 +320,9 @@ pub struct Shard {
     schemas: HashSet<Schema, foldhash::quality::RandomState>,
     items: Items,
     questions: SlotMap<QuestionKey, Waiting>,
+    closed: Closed,
+    /// Sessions by adapter set and user; kept only if a user may have one session only.
+    by_user: HashMap<(u16, Box<str>), Vec<SessionKey>, foldhash::quality::RandomState>,
     timers: Wheel<Timer>,
     due: Vec<Timer>,
     /// Connections that have something to be written; each at most once (see `Conn::ready`).
@@ -312,6 +354,8 @@ impl Shard {
             schemas: HashSet::default(),
             items: Items::default(),
             questions: SlotMap::with_key(),
+            closed: Closed::default(),
+            by_user: HashMap::default(),
             timers: Wheel::default(),
             due: Vec::new(),
             ready: Vec::new(),
@@ -437,6 +481,8 @@ impl Shard {
                 self.reply(origin, |out| out.extend_from_slice(&lines));
             }
             ShardMessage::Replaced { session } => self.replaced(&session, now),
+            ShardMessage::Heard { session } => self.heard_elsewhere(&session, now),
+            ShardMessage::UserSession(newest) => self.supersede(&newest, now),
         }
     }
 
@@ -489,6 +535,11 @@ impl Shard {
             match timer {
                 Timer::Connection(conn, version) => self.on_watch(conn, version, now),
                 Timer::SessionExpiry(session, version) => self.on_expiry(session, version, now),
+                Timer::SessionDuration(session) => self.on_session_duration(session, now),
+                Timer::StreamingTime(session, version) => {
+                    self.on_streaming_time(session, version, now)
+                }
+                Timer::Inactivity(session, version) => self.on_inactivity(session, version, now),
                 Timer::Due(sub_item, version) => self.on_due(sub_item, version),
                 Timer::Bandwidth(session) => self.on_bandwidth(session),
                 Timer::Question(question) => self.on_question_timeout(question, now),

@@ -102,8 +102,9 @@ impl Shard {
             conn.replies = Vec::new(); // an idle connection owns no buffer
         }
         let head = buffer.len();
+        let held = poll.is_some_and(|poll| poll.held_until > now);
         let rest = match stream {
-            Some(session) if !closing => {
+            Some(session) if !closing && !held => {
                 let room = Room {
                     bytes: u64::MAX,
                     fresh: true,
@@ -115,6 +116,7 @@ impl Shard {
         };
         if let (Some(poll), Some(session)) = (poll, stream)
             && rest == Rest::Nothing
+            && !held
             && (buffer.len() > head || now >= poll.until)
         {
             notify::loop_(buffer, poll.millis);
@@ -144,11 +146,13 @@ impl Shard {
             fresh: written_before == 0,
             turn_bytes: self.turn_bytes(poll),
         };
+        let held = poll.is_some_and(|poll| poll.held_until > now);
         let rest = match stream {
-            Some(session) => self.write_session(session, room, now, buffer),
-            None => Rest::Nothing,
+            Some(session) if !held => self.write_session(session, room, now, buffer),
+            _ => Rest::Nothing,
         };
         let over = match poll {
+            Some(_) if held => false,
             Some(poll) => buffer.len() > head || rest == Rest::Full || now >= poll.until,
             None => stream.is_some() && (rest == Rest::Full || room.bytes == 0),
         };
@@ -390,7 +394,7 @@ impl SubItem {
 
 /// Length of the longest run of whole lines at the start of `lines` within `room`; where nothing is out yet, at least
 /// one line.
-fn whole_lines(lines: &[u8], room: usize, fresh: bool) -> usize {
+pub(super) fn whole_lines(lines: &[u8], room: usize, fresh: bool) -> usize {
     if lines.len() <= room {
         return lines.len();
     }

@@ -1,20 +1,18 @@
-//! Sessions: their states, their creation, their end.
+//! Sessions: what each one is, and its creation. For what comes after see `life`.
 
 use super::bandwidth::Bucket;
 use super::bind::Start;
-use super::conn::Conn;
 use super::message::Messages;
 use super::question::Waiting;
 use super::recovery::Log;
 use super::session_id::{self, Owner};
-use super::timer::Timer;
-use super::{Origin, SessionKey, Shard, ShardMessage, SubItem, SubItemKey, SubKey};
+use super::{Origin, Shard, ShardMessage, SubItem, SubItemKey, SubKey};
 use crate::counters::Counter;
 use crate::ids::ConnId;
 use crate::metadata::{AdapterSetId, DEFAULT_NAME, Granted, Question};
 use crate::time::{Duration, Instant};
 use crate::tlcp::Version;
-use crate::tlcp::cause::{Cause, Refusal};
+use crate::tlcp::cause::Refusal;
 use crate::tlcp::cid;
 use crate::tlcp::notify::GrantedBandwidth;
 use crate::tlcp::request::{Bandwidth, Create, StreamOptions, Verb};
@@ -56,7 +54,14 @@ pub(super) struct Session {
     pub last_sync: Instant,
     /// What the client has sent to the metadata adapter; none for the many that never do.
     pub messages: Option<Box<Messages>>,
-    expiry_version: u32,
+    pub opened_at: Instant,
+    /// The client's last sign of life, and the silence after which it is asked to bind again.
+    pub last_heard: Instant,
+    pub inactivity: Option<Duration>,
+    /// When its last poll began.
+    pub last_poll: Option<Instant>,
+    /// Counts the times that a connection came or went: a timer of an earlier one is stale.
+    pub life_version: u32,
 }
 
 /// Where a session stands. A session whose creation waits for the metadata adapter is not here yet, but in the table
@@ -140,6 +145,8 @@ impl Shard {
             Some(Refusal::creation_not_allowed())
         } else if entry.stream.is_some() || entry.opening {
             Some(Refusal::stream_in_place())
+        } else if self.config.cid_required && create.cid.is_none() {
+            Some(Refusal::client_unsupported())
         } else if self.sessions.len() >= self.config.limits.sessions_max {
             Some(Refusal::session_limit_reached())
         } else {
@@ -217,13 +224,18 @@ impl Shard {
                     bound_at: now,
                     last_sync: now,
                     messages: None,
-                    expiry_version: 0,
+                    opened_at: now,
+                    last_heard: now,
+                    inactivity: None,
+                    last_poll: None,
+                    life_version: 0,
                 };
                 session.set_bandwidth(opening.bandwidth, now);
                 let id = session.id.clone();
                 let key = self.sessions.insert(session);
                 self.by_id.insert(id, key);
                 self.counters.count(Counter::SessionsOpened);
+                self.begin_life(key, now);
                 self.attach(key, conn, &opening.stream, Start::Create, now);
             }
             Ok(_) => self.refuse_session(origin, &Refusal::request_failed()),
@@ -265,83 +277,6 @@ impl Shard {
                 }
             }
             _ => {}
-        }
-    }
-
-    /// Ends a session whose client has opened another; its connection is dropped without a word.
-    pub(super) fn replaced(&mut self, id: &str, now: Instant) {
-        if let Some(&key) = self.by_id.get(id) {
-            if let Some(conn) = self.sessions[key].conn() {
-                self.drop_connection(conn, now);
-            }
-            self.end_session(key, None, now);
-        }
-    }
-
-    /// A connection is gone: what was bound to it waits for another one.
-    pub(super) fn lost_connection(&mut self, conn: &Conn, now: Instant) {
-        let Some(key) = conn.stream else { return };
-        let Some(session) = self.sessions.get(key) else {
-            return;
-        };
-        if session.version.has_recovery() {
-            self.unbind(key, self.config.recovery_timeout, now);
-        } else {
-            self.end_session(key, None, now);
-        }
-    }
-
-    /// The session has no connection any more, and so much time to get one.
-    pub(super) fn unbind(&mut self, key: SessionKey, wait: Duration, now: Instant) {
-        let session = &mut self.sessions[key];
-        session.state = State::Unbound;
-        session.expiry_version += 1;
-        self.timers.insert(
-            now + wait,
-            Timer::SessionExpiry(key, session.expiry_version),
-        );
-    }
-
-    /// The session has a connection: no expiry is pending.
-    pub(super) fn bound(&mut self, key: SessionKey, conn: ConnId) {
-        let session = &mut self.sessions[key];
-        session.state = State::Bound(conn);
-        session.expiry_version += 1;
-    }
-
-    /// Nobody came back in time.
-    pub(super) fn on_expiry(&mut self, key: SessionKey, version: u32, now: Instant) {
-        if self.sessions.get(key).is_some_and(|session| {
-            session.expiry_version == version && session.state == State::Unbound
-        }) {
-            self.counters.count(Counter::SessionsExpired);
-            self.end_session(key, None, now);
-        }
-    }
-
-    /// Ends a session. With a cause, its client is told (if it is there) behind all lines that wait, and its
-    /// connection closed.
-    pub(super) fn end_session(&mut self, key: SessionKey, cause: Option<&Cause>, now: Instant) {
-        let Some(session) = self.sessions.remove(key) else {
-            return;
-        };
-        self.by_id.remove(&session.id);
-        self.recovery_bytes -= session.log.kept();
-        self.counters.count(Counter::SessionsClosed);
-        for &(_, sub) in &session.subscriptions {
-            self.remove_subscription(sub);
-        }
-        if let State::Bound(conn) = session.state
-            && let Some(entry) = self.conns.get_mut(conn)
-        {
-            entry.stream = None;
-            entry.poll = None;
-            entry.ends = true;
-            if let Some(cause) = cause {
-                entry.replies.extend_from_slice(&session.lines);
-                response::end(&mut entry.replies, cause);
-                self.close_after_write(conn, now);
-            }
         }
     }
 }

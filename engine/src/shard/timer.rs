@@ -15,6 +15,12 @@ pub enum Timer {
     Connection(ConnId, u32),
     /// A session without a connection has waited long enough.
     SessionExpiry(SessionKey, u32),
+    /// A session is as old as one may become.
+    SessionDuration(SessionKey),
+    /// A stream has lasted as long as one may.
+    StreamingTime(SessionKey, u32),
+    /// A client that promised signs of life may have been silent for too long.
+    Inactivity(SessionKey, u32),
     /// An item of a subscription may be sent again as far as its frequency goes.
     Due(SubItemKey, u32),
     /// A session's bandwidth allows more.

@@ -20,7 +20,7 @@ use crate::shard::{
 use crate::text::CRLF;
 use crate::time::{Duration, Instant};
 use crate::tlcp::Version;
-use crate::tlcp::cause::Refusal;
+use crate::tlcp::cause::{Cause, Refusal};
 use crate::tlcp::request::Verb;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -357,6 +357,13 @@ impl World {
         self.unread.remove(&wire);
     }
 
+    /// An administrator closes a session.
+    pub fn close_session(&mut self, id: &str, cause: &Cause) {
+        let now = self.now;
+        let mut shards = self.nodes.iter_mut().map(|node| &mut node.shard);
+        shards.any(|shard| shard.close_session(id, cause, now));
+    }
+
     /// Whether neither end has closed the connection.
     pub fn is_open(&self, wire: WireId) -> bool {
         self.wires[wire].place != Place::Closed
@@ -578,6 +585,7 @@ impl World {
     fn shard_turn(&mut self, index: usize, budget: usize) -> bool {
         let now = self.now;
         let mut busy = false;
+        let mut spent = Vec::new();
 
         let ring = &mut self.rings.rings[index];
         if !ring.is_empty() {
@@ -614,18 +622,20 @@ impl World {
                 spent: Vec::new(),
             };
             node.shard.pump(now, &mut outbox);
-            let (blocked, spent) = (outbox.blocked, outbox.spent);
-            for conn in blocked {
+            spent = outbox.spent;
+            for conn in outbox.blocked {
                 node.shard.on_blocked(conn, now);
-            }
-            for wire in spent {
-                self.close(wire);
-                self.events.push_back(Event::Closed(wire));
             }
         }
         while let Some(effect) = self.nodes[index].shard.poll_effect() {
             self.carry_out(index, effect);
             busy = true;
+        }
+        for wire in spent {
+            if self.is_open(wire) {
+                self.close(wire);
+                self.events.push_back(Event::Closed(wire));
+            }
         }
         busy
     }
