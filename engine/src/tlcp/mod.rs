@@ -5,7 +5,7 @@
 //! |---|---|
 //! | client to server | [`request`]: lines of parameters into typed requests |
 //! | server to client, answers | [`response`]: `CONOK`, `REQOK` ..., with the codes and texts of [`cause`] |
-//! | server to client, stream | [`notify`]: `SUBOK`, `CONF` ...; [`values`]: the field list of `U` |
+//! | server to client, stream | [`notify`]: `SUBOK`, `CONF` ...; [`values`]: the field list of `U`; [`diff`]: values as edits |
 //! | the other end | [`client`]: the same protocol as a client sees it |
 //!
 //! Every writer appends one complete line, CR LF included, to a byte buffer that the caller owns: a line never spans
@@ -14,6 +14,7 @@
 pub mod cause;
 pub mod cid;
 pub mod client;
+pub mod diff;
 pub mod notify;
 pub mod request;
 pub mod response;

@@ -44,12 +44,27 @@ pub fn encode_delta<'c, 'p>(
     current: impl Fn(usize) -> Option<&'c [u8]>,
     previous: impl Fn(usize) -> Option<&'p [u8]>,
 ) {
+    encode_delta_by(out, fields, current, previous, |out, _, value, _| {
+        push_value(out, value);
+    });
+}
+
+/// The same, where `push` appends the token of a changed field: it is given the field's position, its value and the
+/// previous one.
+#[inline]
+pub fn encode_delta_by<'c, 'p>(
+    out: &mut Vec<u8>,
+    fields: usize,
+    current: impl Fn(usize) -> Option<&'c [u8]>,
+    previous: impl Fn(usize) -> Option<&'p [u8]>,
+    mut push: impl FnMut(&mut Vec<u8>, usize, Option<&[u8]>, Option<&[u8]>),
+) {
     // Each field is decided on sight and looked at once: a run of unchanged fields is counted, and written when
     // something else ends it.
     let mut unchanged = 0;
     for field in 0..fields {
-        let value = current(field);
-        if value == previous(field) {
+        let (value, before) = (current(field), previous(field));
+        if value == before {
             unchanged += 1;
             continue;
         }
@@ -57,7 +72,7 @@ pub fn encode_delta<'c, 'p>(
         if field > 0 {
             out.push(b'|');
         }
-        push_value(out, value);
+        push(out, field, value, before);
         unchanged = 0;
     }
     push_run(out, unchanged, fields == unchanged);
@@ -91,8 +106,14 @@ pub fn push_value(out: &mut Vec<u8>, value: Option<&[u8]>) {
             push_escape(out, *marker);
             push_escaped(out, rest, is_special);
         }
-        Some(value) => push_escaped(out, value, is_special),
+        Some(value) => push_plain(out, value),
     }
+}
+
+/// Appends text behind a marker: its first character is none of the token's.
+#[inline]
+pub fn push_plain(out: &mut Vec<u8>, text: &[u8]) {
+    push_escaped(out, text, is_special);
 }
 
 /// What no token contains. Commas may stay: the list is the last argument of its line. Without short-circuits, so

@@ -2,13 +2,17 @@
 
 use std::fmt;
 
-use crate::text::percent_decode_into;
+use super::diff::{apply_patch, apply_text};
+use crate::text::{Plus, percent_decode, percent_decode_into};
+use serde_json::Value;
 
 /// The current field values of one item of one subscription: applies the field list of each `U` to the values of the
 /// one before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldValues {
     values: Vec<Option<String>>,
+    /// The parsed values of fields that came as JSON Patch since they came in full; empty as long as there was none.
+    documents: Vec<Option<Value>>,
     /// A list has been applied: there is something for "unchanged" to refer to.
     started: bool,
 }
@@ -24,8 +28,7 @@ pub enum BadUpdate {
     Marker(usize),
     /// A field cannot be decoded.
     Escape(usize),
-    /// A field is a difference (`^P`, `^T`), which this client does not know; one that sets `LS_supported_diffs` to
-    /// nothing never gets one.
+    /// A field is a difference (`^P`, `^T`) that does not fit its last value; `^T` never fits after `^P`.
     Diff(usize),
 }
 
@@ -36,7 +39,7 @@ impl fmt::Display for BadUpdate {
             BadUpdate::NoBase(field) => write!(f, "field {field} is unchanged in the first update"),
             BadUpdate::Marker(field) => write!(f, "field {field} has an unknown marker"),
             BadUpdate::Escape(field) => write!(f, "field {field} is badly encoded"),
-            BadUpdate::Diff(field) => write!(f, "field {field} is a difference"),
+            BadUpdate::Diff(field) => write!(f, "field {field} is a difference that does not fit"),
         }
     }
 }
@@ -48,6 +51,7 @@ impl FieldValues {
     pub fn new(fields: usize) -> FieldValues {
         FieldValues {
             values: vec![None; fields],
+            documents: Vec::new(),
             started: false,
         }
     }
@@ -87,7 +91,9 @@ impl FieldValues {
         for token in list.split('|') {
             field += match token.as_bytes() {
                 [] => self.keep(field, 1)?,
-                [b'^', b'P' | b'T', ..] => return Err(BadUpdate::Diff(field + 1)),
+                [b'^', format @ (b'P' | b'T'), ..] => {
+                    self.edit(field, *format == b'P', &token[2..])?
+                }
                 [b'^', ..] => self.keep(
                     field,
                     run_length(token).ok_or(BadUpdate::Marker(field + 1))?,
@@ -122,12 +128,44 @@ impl FieldValues {
         Ok(run)
     }
 
+    /// Applies a difference to the value that is there.
+    fn edit(&mut self, field: usize, patch: bool, token: &str) -> Result<usize, BadUpdate> {
+        if !self.started {
+            return Err(BadUpdate::NoBase(field + 1));
+        }
+        let fields = self.values.len();
+        let value = self.values.get_mut(field).ok_or(BadUpdate::FieldCount)?;
+        let misfit = BadUpdate::Diff(field + 1);
+        let value = value.as_mut().filter(|value| !value.is_empty());
+        let value = value.ok_or(misfit)?;
+        let script =
+            percent_decode(token, Plus::IsPlus).map_err(|_| BadUpdate::Escape(field + 1))?;
+        if patch {
+            self.documents.resize(fields, None);
+            let document = match &mut self.documents[field] {
+                Some(document) => document,
+                none => none.insert(serde_json::from_str(value).map_err(|_| misfit)?),
+            };
+            apply_patch(document, &script).ok_or(misfit)?;
+            *value = document.to_string();
+        } else {
+            if self.documents.get(field).is_some_and(Option::is_some) {
+                return Err(misfit);
+            }
+            *value = apply_text(value, &script).ok_or(misfit)?;
+        }
+        Ok(1)
+    }
+
     fn set(
         &mut self,
         field: usize,
         set: impl FnOnce(&mut Option<String>) -> Result<(), BadUpdate>,
     ) -> Result<usize, BadUpdate> {
         set(self.values.get_mut(field).ok_or(BadUpdate::FieldCount)?)?;
+        if let Some(document) = self.documents.get_mut(field) {
+            *document = None;
+        }
         Ok(1)
     }
 }
@@ -243,8 +281,38 @@ mod tests {
     }
 
     #[test]
-    fn differences_are_not_known() {
-        assert_eq!(after(2, &["x|y", "|^P[]"]), Err(BadUpdate::Diff(2)));
-        assert_eq!(after(2, &["x|y", "|^Td"]), Err(BadUpdate::Diff(2)));
+    fn differences_apply_to_the_last_value() {
+        let document = r#"{"a":"b%7Cc","d":[1,2]}"#;
+        let patch = r#"^P[{"op":"replace","path":"/d/1","value":"x%7Cy"}]"#;
+        assert_eq!(
+            after(1, &[document, patch]),
+            Ok(r#"{"a":"b|c","d":[1,"x|y"]}"#.into())
+        );
+        let text = "plain text of the document";
+        assert_eq!(
+            after(2, &["1|x", &format!("|{text}"), "|^Tgfrich au", "2|"]),
+            Ok("2/plain rich text of the document".into())
+        );
+    }
+
+    #[test]
+    fn after_a_patch_only_a_full_value_makes_text_of_it() {
+        let patch = r#"^P[{"op":"replace","path":"/0","value":2}]"#;
+        assert_eq!(after(1, &["[1]", patch, "", patch]), Ok("[2]".into()));
+        assert_eq!(after(1, &["[1]", patch, "^Tb"]), Err(BadUpdate::Diff(1)));
+        assert_eq!(after(1, &["[1]", patch, "[3]", "^Tb"]), Ok("[".into()));
+    }
+
+    #[test]
+    fn differences_that_do_not_fit_are_refused() {
+        for (value, edit) in [("#", "^Td"), ("$", "^Td"), ("y", "^Td"), ("y", "^P[]")] {
+            assert_eq!(
+                after(2, &["x|y", &format!("x|{value}"), &format!("|{edit}")]),
+                Err(BadUpdate::Diff(2)),
+                "{value} {edit}"
+            );
+        }
+        assert_eq!(after(1, &["^Td"]), Err(BadUpdate::NoBase(1)));
+        assert_eq!(after(1, &["x", "^Tb%"]), Err(BadUpdate::Escape(1)));
     }
 }
