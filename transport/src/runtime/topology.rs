@@ -166,7 +166,7 @@ mod tests {
             parse_core_list("0-3,8,10-11\n").unwrap(),
             [0, 1, 2, 3, 8, 10, 11]
         );
-        assert_eq!(parse_core_list("\n").unwrap(), []);
+        assert_eq!(parse_core_list("\n").unwrap(), Vec::<usize>::new());
         assert_eq!(parse_core_list("5").unwrap(), [5]);
         for bad in ["x", "3-1", "1-", "-", "0-99999999999", "1;2"] {
             assert!(parse_core_list(bad).is_err(), "{bad} was accepted");
