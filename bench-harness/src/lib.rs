@@ -1,1 +1,27 @@
-//! Bench harness.
+//! The bench harness: Brightwire beside others, on one machine, in one run.
+//!
+//! `brightwire-bench quick` starts one server after another on one core and a crowd of clients on another, and prints
+//! one table: Brightwire on both back ends, the floor (a loop that only sends), and every peer that is installed
+//! (`scripts/bench-peers`). All clients are the same code ([`crowd`]): they find a mark in what they receive
+//! ([`stamp`]), whatever protocol it is framed in ([`dialect`]).
+//!
+//! | Module | What it is for |
+//! |---|---|
+//! | [`scenario`] | the loads, by name |
+//! | [`server`] | how each server is started, and what a comparison with it does not show |
+//! | [`floor`] | the least that any server must do |
+//! | [`publish`] | the publishing side, open loop or windowed |
+//! | [`measure`] | one cell of the table |
+//! | [`machine`] | what machine this is, whether it is quiet, CPU time of processes |
+//! | [`table`] | the table, and the bounds that Brightwire is held to |
+
+pub mod crowd;
+pub mod dialect;
+pub mod floor;
+pub mod machine;
+pub mod measure;
+pub mod publish;
+pub mod scenario;
+pub mod server;
+pub mod stamp;
+pub mod table;

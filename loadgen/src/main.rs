@@ -1,36 +1,16 @@
-//! `loadgen`: many TLCP sessions on few threads, and what they say about a server.
-//!
-//! A run goes through phases ([`control::Phase`]): the sessions connect at a steady pace, the stream warms up, then a
-//! window is measured, then, with `--verify`, the sessions are given time to catch up and are compared. Each thread
-//! drives its share of the sessions with one [`Reactor`](brightwire::reactor::Reactor), the I/O loop of the server's
-//! own shards: no task per session, one clock reading per poll.
-//!
-//! What is measured is what a client sees: the time from the moment at which the adapter made an event (the feed
-//! writes it into a field) to the moment at which this process learned that its bytes had arrived. The generator
-//! measures itself as well (its CPU, how rarely it looked, how long it waited for a core), and says so when the
-//! figures describe it rather than the server.
+//! `loadgen`: the load generator's command line. What it does is told in the library.
 
 use std::process::ExitCode;
 
+use brightwire_loadgen::args::{Cli, Command};
+use brightwire_loadgen::run;
 use clap::Parser;
-
-mod args;
-mod control;
-mod fleet;
-mod pace;
-mod process;
-mod report;
-mod run;
-mod session;
-mod stats;
-mod update;
-mod verify;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let args::Command::Run(arguments) = args::Cli::parse().command;
+    let Command::Run(arguments) = Cli::parse().command;
     match run::run(&arguments) {
         Ok(report) if report.is_success() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,

@@ -1,0 +1,174 @@
+//! `brightwire-bench`: the bench harness's command line.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use brightwire::reactor::epoll::EpollReactor;
+use brightwire::reactor::probe;
+use brightwire::reactor::uring::UringReactor;
+use brightwire_bench::floor;
+use brightwire_bench::machine;
+use brightwire_bench::measure::{self, Figures};
+use brightwire_bench::scenario::{Effort, QUICK, Scenario};
+use brightwire_bench::server::{Kind, Places, Server};
+use brightwire_bench::table::Table;
+use clap::Parser;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures Brightwire beside others.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+enum Cli {
+    /// Brightwire on both back ends, the floor, and every installed peer: about three minutes
+    Quick(Quick),
+    /// The floor as a server of its own, as `quick` starts it
+    Floor {
+        /// How it sends
+        #[arg(long)]
+        io: floor::Io,
+    },
+}
+
+#[derive(clap::Args)]
+struct Quick {
+    /// Servers to measure; all if not given
+    #[arg(long, value_delimiter = ',')]
+    servers: Vec<Kind>,
+    /// Scenarios to measure, by name; all if not given
+    #[arg(long, value_delimiter = ',')]
+    scenarios: Vec<String>,
+    /// Length of each measured window, s
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// How often everything is repeated, servers taking turns
+    #[arg(long, default_value_t = 3)]
+    repetitions: usize,
+    /// Core of the servers
+    #[arg(long, default_value_t = 0)]
+    server_core: usize,
+    /// Core of the clients and the publisher
+    #[arg(long, default_value_t = 1)]
+    client_core: usize,
+    /// Brightwire's program; built if not given
+    #[arg(long)]
+    brightwire: Option<PathBuf>,
+    /// Directory of the installed peers
+    #[arg(long, default_value = "target/bench-peers")]
+    peers: PathBuf,
+    /// Write the figures to this file as JSON as well
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse() {
+        Cli::Quick(quick) => run(&quick),
+        Cli::Floor { io } => floor::run(io).map_err(Into::into),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("brightwire-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(quick: &Quick) -> Result<(), Box<dyn Error>> {
+    let scenarios: Vec<&Scenario> = QUICK
+        .iter()
+        .filter(|scenario| {
+            quick.scenarios.is_empty() || quick.scenarios.iter().any(|name| name == scenario.name)
+        })
+        .collect();
+    let effort = Effort {
+        window: Duration::try_from_secs_f64(quick.seconds)?,
+        repetitions: quick.repetitions,
+    };
+    let places = Places {
+        brightwire: match &quick.brightwire {
+            Some(path) => path.clone(),
+            None => build()?,
+        },
+        peers: quick.peers.clone(),
+        core: quick.server_core,
+    };
+    pin(quick.client_core)?;
+    let kinds = match quick.servers.as_slice() {
+        [] => &Kind::ALL,
+        kinds => kinds,
+    };
+    let mut table = Table::new(std::env::args().collect::<Vec<_>>().join(" "));
+    for repetition in 1..=effort.repetitions {
+        for &kind in kinds {
+            eprintln!("{repetition}/{}: {}", effort.repetitions, kind.name());
+            let server = match Server::start(kind, &places) {
+                Ok(server) => server,
+                Err(error) => {
+                    table.miss(kind.name().into(), error.to_string());
+                    continue;
+                }
+            };
+            for scenario in &scenarios {
+                if !machine::wait_until_quiet(Duration::from_secs(5))? {
+                    table.disturbed();
+                }
+                match cell(&server, scenario, effort.window) {
+                    Ok(figures) => table.add(scenario, kind, figures),
+                    Err(error) => table.miss(
+                        format!("{} under {}", kind.name(), scenario.name),
+                        error.to_string(),
+                    ),
+                }
+            }
+        }
+    }
+    table.sort();
+    println!("{table}");
+    if let Some(path) = &quick.json {
+        std::fs::write(path, serde_json::to_string_pretty(&table)? + "\n")?;
+    }
+    Ok(())
+}
+
+fn cell(server: &Server, scenario: &Scenario, window: Duration) -> std::io::Result<Figures> {
+    let probe = probe::probe();
+    match probe.obstacle {
+        None => {
+            let reactor = UringReactor::new(probe.features, scenario.sessions)?;
+            measure::measure(reactor, server, scenario, window)
+        }
+        Some(_) => {
+            let reactor = EpollReactor::new(scenario.sessions)?;
+            measure::measure(reactor, server, scenario, window)
+        }
+    }
+}
+
+/// Builds Brightwire as its users do, and says where it is.
+fn build() -> Result<PathBuf, Box<dyn Error>> {
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--release", "--quiet", "-p", "brightwire"])
+        .status()?;
+    if !status.success() {
+        return Err("brightwire does not build".into());
+    }
+    let program = std::env::current_exe()?.with_file_name("brightwire");
+    if program.exists() {
+        return Ok(program);
+    }
+    Err(format!("{} is not there; name it with --brightwire", program.display()).into())
+}
+
+/// Keeps this process and its threads on one core; servers move to theirs.
+fn pin(core: usize) -> nix::Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    sched_setaffinity(Pid::from_raw(0), &cores)
+}

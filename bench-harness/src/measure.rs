@@ -1,0 +1,160 @@
+//! One cell of the table: one scenario against one server.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use brightwire::reactor::Reactor;
+use serde::Serialize;
+
+use crate::crowd::Crowd;
+use crate::dialect::Dialect;
+use crate::publish::{Publisher, Schedule};
+use crate::scenario::{Load, Scenario};
+use crate::server::Server;
+
+/// Figures of one measured window.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figures {
+    /// Messages that reached clients, a second.
+    pub deliveries_per_s: f64,
+    /// CPU of the server, all its threads and processes, for each of them, ns.
+    pub cpu_ns: f64,
+    /// Cores that the server kept busy.
+    pub cores: f64,
+    /// From the intended time to the arrival, ms: 50 %, 99 %, 99.9 % and all of them.
+    pub latency_ms: [f64; 4],
+    /// Messages that did not arrive, or not within a second of the last one.
+    pub lost: u64,
+    /// Bytes that a client received for each.
+    pub bytes: f64,
+    /// By how much the schedule was missed at worst, ms.
+    pub generator_late_ms: f64,
+}
+
+/// How long clients may take to hear the first message.
+const WARMUP_MAX: Duration = Duration::from_secs(10);
+/// Quiet for so long means that nothing is on its way any more.
+const QUIET: Duration = Duration::from_millis(150);
+/// Once nothing has come for so long, what is missing is lost.
+const LOST_AFTER: Duration = Duration::from_secs(1);
+
+/// Connects a crowd, warms up, measures for `window`, and takes all down again.
+pub fn measure<R: Reactor>(
+    reactor: R,
+    server: &Server,
+    scenario: &Scenario,
+    window: Duration,
+) -> io::Result<Figures> {
+    let origin = Instant::now();
+    let dialect = Dialect::new(server.protocol, scenario.items);
+    let mut crowd = Crowd::connect(
+        reactor,
+        dialect.clone(),
+        server.clients,
+        scenario.sessions,
+        origin,
+    )?;
+    let mut publisher = Publisher::connect(dialect, server.publisher, scenario.items, origin)?;
+    warm_up(&mut crowd, &mut publisher, scenario)?;
+    crowd.reset();
+    let cpu_before = server.cpu()?;
+    let started = Instant::now();
+    let (published, late_ns) = match scenario.load {
+        Load::Open { .. } => open(&mut crowd, publisher, scenario, window)?,
+        Load::Window { messages } => {
+            (windowed(&mut crowd, publisher, scenario, messages, window)?, 0)
+        }
+    };
+    let expected = published * (scenario.sessions * scenario.burst()) as u64;
+    // Costs are of all that was published; the rest of it is still coming in.
+    let mut last = (crowd.tally().delivered, Instant::now());
+    while crowd.tally().delivered < expected && last.1.elapsed() < LOST_AFTER {
+        crowd.turn(Duration::from_millis(10))?;
+        if crowd.tally().delivered > last.0 {
+            last = (crowd.tally().delivered, Instant::now());
+        }
+    }
+    let elapsed = (last.1 - started).as_secs_f64();
+    let cpu = server.cpu()?.saturating_sub(cpu_before).as_secs_f64();
+    let tally = crowd.tally();
+    let delivered = tally.delivered.max(1) as f64;
+    let quantile = |quantile| tally.latency_ns.value_at_quantile(quantile) as f64 / 1e6;
+    let figures = Figures {
+        deliveries_per_s: tally.delivered as f64 / elapsed,
+        cpu_ns: cpu * 1e9 / delivered,
+        cores: cpu / elapsed,
+        latency_ms: [quantile(0.5), quantile(0.99), quantile(0.999), quantile(1.0)],
+        lost: expected.saturating_sub(tally.delivered),
+        bytes: tally.bytes as f64 / delivered,
+        generator_late_ms: late_ns as f64 / 1e6,
+    };
+    crowd.close()?;
+    Ok(figures)
+}
+
+/// Publishes slowly until every client has heard something, then waits until nothing is on its way.
+fn warm_up<R: Reactor>(
+    crowd: &mut Crowd<R>,
+    publisher: &mut Publisher,
+    scenario: &Scenario,
+) -> io::Result<()> {
+    let start = Instant::now();
+    while crowd.tally().live < scenario.sessions {
+        if start.elapsed() > WARMUP_MAX {
+            return Err(io::Error::other(format!(
+                "only {} of {} clients have heard anything",
+                crowd.tally().live,
+                scenario.sessions
+            )));
+        }
+        publisher.publish(Instant::now())?;
+        let pause = Instant::now() + Duration::from_millis(50);
+        while Instant::now() < pause {
+            crowd.turn(Duration::from_millis(5))?;
+        }
+    }
+    let mut last = (crowd.tally().delivered, Instant::now());
+    while last.1.elapsed() < QUIET {
+        crowd.turn(Duration::from_millis(5))?;
+        if crowd.tally().delivered > last.0 {
+            last = (crowd.tally().delivered, Instant::now());
+        }
+    }
+    Ok(())
+}
+
+fn open<R: Reactor>(
+    crowd: &mut Crowd<R>,
+    publisher: Publisher,
+    scenario: &Scenario,
+    window: Duration,
+) -> io::Result<(u64, u64)> {
+    let ticks_hz = scenario.ticks_hz().expect("an open load has a schedule");
+    let schedule = Schedule::start(publisher, ticks_hz);
+    let end = Instant::now() + window;
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        crowd.turn(left)?;
+    }
+    let late_ns = schedule.late_ns_max();
+    Ok((schedule.stop()?, late_ns))
+}
+
+fn windowed<R: Reactor>(
+    crowd: &mut Crowd<R>,
+    mut publisher: Publisher,
+    scenario: &Scenario,
+    messages: u64,
+    window: Duration,
+) -> io::Result<u64> {
+    let per_tick = (scenario.sessions * scenario.burst()) as u64;
+    let end = Instant::now() + window;
+    let mut published = 0;
+    while Instant::now() < end {
+        while published - crowd.tally().delivered / per_tick < messages {
+            publisher.publish(Instant::now())?;
+            published += 1;
+        }
+        crowd.turn(Duration::from_millis(100))?;
+    }
+    Ok(published)
+}
