@@ -2,6 +2,7 @@
 
 use crate::adapter::demo::Demo;
 use crate::adapter::feed::FeedCapacity;
+use crate::adapter::lines::Lines;
 use crate::adapter::replay::{Replay, ReplayConfig};
 use crate::adapter::{self, DataAdapter, RunningAdapter};
 use crate::config::plan::{
@@ -246,6 +247,16 @@ fn start_adapters(
 fn data_adapter(plan: &DataAdapterPlan) -> Result<Arc<dyn DataAdapter>, Box<dyn Error>> {
     Ok(match &plan.kind {
         DataKind::Demo { rate } => Arc::new(Demo::new(*rate, fastrand::u64(..))?),
+        DataKind::Lines { address } => {
+            let lines = Lines::bind(address.clone())
+                .map_err(|error| format!("data adapter {} at {address}: {error}", plan.name))?;
+            tracing::info!(
+                adapter = plan.name,
+                "publishers connect to {}",
+                lines.address()
+            );
+            Arc::new(lines)
+        }
         DataKind::Replay { file, pace, looped } => {
             let pace = match pace {
                 Pace::Speed(factor) => adapter::replay::Pace::Speed(*factor),

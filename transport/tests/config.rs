@@ -274,7 +274,7 @@ speed = 1.0
         "test.toml:19: origins.allow[1]: `example.com` is not an origin",
         "adapter_sets[1].name: `DEMO` is taken already",
         "test.toml:22: adapter_sets[1].data: there must be at least one",
-        "test.toml:27: adapter_sets[2].data[0].speed: only for kind = \"replay\"",
+        "test.toml:27: adapter_sets[2].data[0].speed: means nothing with kind = \"demo\"",
         "adapter_sets[2].data[1].name: `X` is taken already",
         "adapter_sets[2].data[1].file: kind = \"replay\" needs a file",
         "adapter_sets[2].data[1].rate: 0 is not between",

@@ -25,8 +25,8 @@ use crossbeam::sync::Parker;
 use engine::ids::ItemId;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Instant;
 
@@ -160,6 +160,8 @@ pub(super) struct Shared {
     pub(super) stop: AtomicBool,
     /// A [`FeedState`].
     pub(super) state: AtomicU8,
+    /// Wakes an adapter that does not wait in `next_command`.
+    pub(super) wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// The adapter's end.
@@ -283,6 +285,13 @@ impl Feed {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// For an adapter that waits for other things than commands: `wake` is called, on ingest's thread, when there is
+    /// one. It must not block. Commands that are there already are not told. Only the first call counts.
+    pub fn wake_by(&mut self, wake: impl Fn() + Send + Sync + 'static) {
+        // A second one would have to be raced against the wakes of the first.
+        let _ = self.shared.wake.set(Box::new(wake));
     }
 
     /// Whether `Stop` has been said. An adapter need not ask: [`Feed::next_command`] says so too.

@@ -106,8 +106,16 @@ impl FeedInbox {
                 .push(command)
                 .map_err(|PushError::Full(command)| command)?;
         }
-        self.unparker.unpark();
+        self.wake();
         Ok(())
+    }
+
+    /// Wakes the adapter, wherever it waits.
+    fn wake(&self) {
+        self.unparker.unpark();
+        if let Some(wake) = self.shared.wake.get() {
+            wake();
+        }
     }
 
     /// What has become of the adapter. What it said before its end can still be drained.
@@ -133,7 +141,7 @@ impl FeedInbox {
 impl Drop for FeedInbox {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
-        self.unparker.unpark();
+        self.wake();
     }
 }
 

@@ -8,11 +8,14 @@
 //! |---|---|
 //! | [`feed`], [`inbox`], `record` | the two ends of the rings, and how an event lies in them |
 //! | [`demo`], `market` | the stock list: 30 invented companies on a random walk |
+//! | [`lines`], `line_format` | lines of text from a TCP or Unix socket as a feed |
 //! | [`replay`], `replay_file`, `pace` | a CSV file as a feed |
 
 pub mod demo;
 pub mod feed;
 pub mod inbox;
+mod line_format;
+pub mod lines;
 mod market;
 mod pace;
 mod record;

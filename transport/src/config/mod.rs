@@ -164,6 +164,7 @@ impl Demo {
             file: Some(file.clone()),
             speed: self.speed,
             repeat: Some(self.looped),
+            ..Default::default()
         }));
         raw.adapter_sets = Some(vec![raw::AdapterSet {
             data: Some(data),

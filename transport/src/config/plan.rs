@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::value::{Size, Time};
+use crate::adapter::lines::LinesAddress;
 use crate::wire::origin::{OriginPolicy, Origins};
 
 /// A server, resolved.
@@ -178,6 +179,8 @@ pub enum DataKindName {
     Demo,
     /// [`DataKind::Replay`]
     Replay,
+    /// [`DataKind::Lines`]
+    Lines,
 }
 
 /// What a data adapter publishes.
@@ -196,6 +199,11 @@ pub enum DataKind {
         pace: Pace,
         /// Whether it starts again at its end.
         looped: bool,
+    },
+    /// Lines that programs write to a socket.
+    Lines {
+        /// Where they connect.
+        address: LinesAddress,
     },
 }
 
@@ -273,6 +281,7 @@ impl fmt::Display for DataAdapterPlan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             DataKind::Demo { rate } => write!(formatter, "{} (demo, {rate}/s)", self.name),
+            DataKind::Lines { address } => write!(formatter, "{} (lines at {address})", self.name),
             DataKind::Replay { file, pace, looped } => {
                 let pace = match pace {
                     Pace::Speed(speed) => format!("{speed}x"),

@@ -265,7 +265,8 @@ section! {
     DataAdapter ["[[adapter_sets.data]]"]
     /// The name that clients ask for.
     name: String = "QUOTE_ADAPTER".into();
-    /// "demo" (a generated list of stocks) or "replay" (a CSV file).
+    /// "demo" (a generated list of stocks), "replay" (a CSV file), or "lines" (programs write
+    /// item<TAB>field=value<TAB>field=value lines to a socket).
     kind: DataKindName = DataKindName::Demo;
     /// Updates per second: of the whole list for "demo" (15 if not set), of the file for "replay".
     rate: f64, example 1000.0;
@@ -275,6 +276,8 @@ section! {
     speed: f64, example 10.0;
     /// For "replay": start again at the end of the file.
     repeat: bool = false;
+    /// For "lines": where publishers connect, "address:port" or "unix:/path". Whoever can connect can publish.
+    address: String, example "127.0.0.1:6661".into();
 }
 
 fn to_toml<T: serde::Serialize>(value: T) -> String {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::plan::*;
 use super::raw::{self, Raw};
 use super::value::{Size, Time};
+use crate::adapter::lines::LinesAddress;
 use crate::runtime::topology::Topology;
 use crate::wire::origin::{OriginPolicy, Origins};
 
@@ -497,6 +498,7 @@ fn data_adapters(
         let kind = match adapter.kind() {
             DataKindName::Demo => demo(adapter, &key, problems),
             DataKindName::Replay => replay(adapter, &key, directory, problems),
+            DataKindName::Lines => lines(adapter, &key, directory, problems),
         };
         plans.push(DataAdapterPlan { name, kind });
     }
@@ -504,14 +506,7 @@ fn data_adapters(
 }
 
 fn demo(adapter: &raw::DataAdapter, key: &str, problems: &mut Problems) -> DataKind {
-    let foreign = [
-        ("file", adapter.file.is_some()),
-        ("speed", adapter.speed.is_some()),
-        ("repeat", adapter.repeat()),
-    ];
-    for (name, _) in foreign.into_iter().filter(|(_, given)| *given) {
-        problems.add(format!("{key}.{name}"), "only for kind = \"replay\"");
-    }
+    refuse_foreign(adapter, key, &["rate"], problems);
     let rate = adapter.rate.unwrap_or(DEMO_RATE);
     problems.check_range(&format!("{key}.rate"), rate, PACE_RANGE);
     DataKind::Demo { rate }
@@ -523,6 +518,7 @@ fn replay(
     directory: &Path,
     problems: &mut Problems,
 ) -> DataKind {
+    refuse_foreign(adapter, key, &["file", "rate", "speed", "repeat"], problems);
     // Joining an absolute path gives that path.
     let file = adapter.file.as_ref().map(|file| directory.join(file));
     match &file {
@@ -559,6 +555,52 @@ fn replay(
         file: file.unwrap_or_default(),
         pace,
         looped: adapter.repeat(),
+    }
+}
+
+fn lines(
+    adapter: &raw::DataAdapter,
+    key: &str,
+    directory: &Path,
+    problems: &mut Problems,
+) -> DataKind {
+    refuse_foreign(adapter, key, &["address"], problems);
+    let text = adapter.address.as_deref().unwrap_or_default();
+    let address = match text.strip_prefix("unix:") {
+        // Joining an absolute path gives that path.
+        Some(path) if !path.is_empty() => LinesAddress::Unix(directory.join(path)),
+        _ => LinesAddress::Tcp(text.parse().unwrap_or_else(|_| {
+            let key = format!("{key}.address");
+            problems.add(
+                key,
+                "kind = \"lines\" needs \"address:port\" or \"unix:/path\"",
+            );
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        })),
+    };
+    DataKind::Lines { address }
+}
+
+/// Keys that mean something to other kinds only.
+fn refuse_foreign(adapter: &raw::DataAdapter, key: &str, own: &[&str], problems: &mut Problems) {
+    let given = [
+        ("rate", adapter.rate.is_some()),
+        ("file", adapter.file.is_some()),
+        ("speed", adapter.speed.is_some()),
+        ("repeat", adapter.repeat()),
+        ("address", adapter.address.is_some()),
+    ];
+    for (name, _) in given
+        .into_iter()
+        .filter(|(name, given)| *given && !own.contains(name))
+    {
+        let kind = match adapter.kind() {
+            DataKindName::Demo => "demo",
+            DataKindName::Replay => "replay",
+            DataKindName::Lines => "lines",
+        };
+        let reason = format!("means nothing with kind = \"{kind}\"");
+        problems.add(format!("{key}.{name}"), reason);
     }
 }
 
