@@ -32,6 +32,9 @@ pub struct Limits {
     pub closed_sessions_max: usize,
     /// Subscriptions of one session. Beyond: `REQERR,68`. (guess: two-level push makes one per key)
     pub subscriptions_per_session_max: usize,
+    /// Requests about one subscription that wait for the metadata adapter to decide about it. Beyond: `REQERR,68`. (guess:
+    /// clients change their minds some times, programs that fail do so for ever)
+    pub deferred_per_subscription_max: usize,
     /// Items of one subscription. Beyond: `REQERR,21`. (guess)
     pub items_per_subscription_max: usize,
     /// Messages of one session that have no outcome yet: inside the adapter, in line for it, or waiting for numbers that
@@ -83,6 +86,7 @@ impl Limits {
         sessions_max: 1_000_000,
         closed_sessions_max: 10_000,
         subscriptions_per_session_max: 10_000,
+        deferred_per_subscription_max: 16,
         items_per_subscription_max: 10_000,
         messages_per_session_max: 1_000,
         message_bytes_per_session_max: 1 << 20,

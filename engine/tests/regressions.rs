@@ -232,3 +232,115 @@ fn events_skipped_with_a_snapshot_are_events() {
         assert_eq!(last, Some(expected));
     }
 }
+
+/// A request is answered to the connection that it came on, wherever that has gone meanwhile: here over two other shards
+/// and back to the first, while the metadata adapter thinks.
+#[test]
+fn answers_of_other_shards_follow_a_connection_that_moves() {
+    let mut world = World::new(Options {
+        shards: 3,
+        answer_delay: Duration::from_millis(500),
+        ..Options::default()
+    });
+    let create = |world: &mut World, shard| {
+        let wire = world.connect(ShardId(shard), Version::LATEST);
+        world.send(wire, "create_session\r\nLS_cid=x&LS_polling=true");
+        world.advance(Duration::from_millis(600));
+        let conok = lines_of(world, wire).remove(0);
+        (conok.split(',').nth(1).unwrap().to_owned(), wire)
+    };
+    let sessions = [0, 1, 2].map(|shard| create(&mut world, shard).0);
+    let wire = world.connect(ShardId(0), Version::LATEST);
+    // Two requests for another shard, one of them without an acknowledgement, which is counted all the same.
+    for (req_id, ack) in [(1, "true"), (2, "false"), (3, "true")] {
+        let session = &sessions[usize::try_from(req_id % 2).unwrap() + 1];
+        let add = format!(
+            "control\r\nLS_reqId={req_id}&LS_op=add&LS_subId={req_id}&LS_mode=MERGE&LS_group=i&LS_schema=a\
+             &LS_session={session}&LS_ack={ack}"
+        );
+        world.send(wire, add);
+    }
+    world.settle();
+    // The connection polls a session of each shard in turn, and so moves there.
+    for session in [&sessions[1], &sessions[2], &sessions[0]] {
+        let poll = format!("bind_session\r\nLS_session={session}&LS_polling=true");
+        world.send(wire, poll);
+        world.settle();
+        assert!(lines_of(&mut world, wire)[0].starts_with("CONOK,"));
+    }
+    world.advance(Duration::from_millis(600));
+    let mut lines = lines_of(&mut world, wire);
+    lines.sort();
+    assert_eq!(lines, ["REQOK,1", "REQOK,3"]);
+}
+
+/// What a client says last counts, however long the metadata adapter thinks about what it said first.
+#[test]
+fn add_delete_add_of_one_number_ends_subscribed() {
+    let mut pair = Pair::new(Options {
+        answer_delay: Duration::from_millis(50),
+        ..Options::default()
+    });
+    pair.ask("create_session\r\nLS_cid=x&LS_send_sync=false");
+    pair.advance_ms(50);
+    pair.lines();
+    let add = |req_id: u32, group: &str| {
+        format!(
+            "control\r\nLS_reqId={req_id}&LS_op=add&LS_subId=1&LS_mode=MERGE&LS_group={group}&LS_schema=a&LS_ack=false"
+        )
+    };
+    pair.ask(&add(1, "item1"));
+    pair.ask("control\r\nLS_reqId=2&LS_op=delete&LS_subId=1");
+    pair.ask(&add(3, "item2"));
+    pair.ask("control\r\nLS_reqId=4&LS_op=reconf&LS_subId=1&LS_requested_max_frequency=2");
+    assert_eq!(pair.lines(), ["REQOK,2"]);
+    pair.advance_ms(50);
+    let first = ["SUBOK,1,1,1", "CONF,1,unlimited,filtered", "UNSUB,1"];
+    assert_eq!(pair.lines(), first);
+    pair.advance_ms(50);
+    let second = [
+        "REQOK,4",
+        "SUBOK,1,1,1",
+        "CONF,1,unlimited,filtered",
+        "CONF,1,2.0,filtered",
+    ];
+    assert_eq!(pair.lines(), second);
+    pair.update("item2", &[("a", Some("1"))]);
+    assert_eq!(pair.lines(), ["U,1,1,1"]);
+}
+
+/// The end of a session answers what still waits for the metadata adapter: an HTTP response has a place for each request.
+#[test]
+fn requests_of_a_session_that_ends_are_answered_over_http() {
+    use engine::tlcp::request::Verb;
+
+    let mut world = World::new(Options {
+        answer_delay: Duration::from_millis(50),
+        ..Options::default()
+    });
+    let wire = world.connect(ShardId(0), Version::LATEST);
+    world.send(wire, "create_session\r\nLS_cid=x&LS_send_sync=false");
+    world.advance(Duration::from_millis(50));
+    let conok = lines_of(&mut world, wire).remove(0);
+    let id = conok.split(',').nth(1).unwrap().to_owned();
+    let http = world.connect_http(ShardId(0), Version::LATEST, false);
+    let add = "LS_op=add&LS_subId=1&LS_mode=MERGE&LS_group=i&LS_schema=a";
+    world.request(
+        http,
+        Verb::Control,
+        &format!("LS_session={id}"),
+        &format!("LS_reqId=1&{add}\r\nLS_reqId=2&LS_op=delete&LS_subId=1\r\nLS_reqId=3&{add}"),
+    );
+    world.settle();
+    world.send(wire, "control\r\nLS_reqId=4&LS_op=destroy");
+    world.settle();
+    world.advance(Duration::from_millis(50));
+    assert_eq!(
+        lines_of(&mut world, http),
+        [
+            "REQERR,1,20,Session not found",
+            "REQOK,2",
+            "REQERR,3,20,Session not found"
+        ]
+    );
+}

@@ -3,6 +3,7 @@
 
 use super::conn::Poll;
 use super::exchange::Wire;
+use super::moves::Address;
 use super::session::State;
 use super::{HttpRequest, Origin, SessionKey, Shard};
 use crate::counters::Counter;
@@ -150,6 +151,12 @@ impl Shard {
             return;
         };
         let http = !matches!(entry.wire, Wire::WebSocket);
+        let own = Address {
+            shard: self.config.shard,
+            conn,
+            awaited: entry.awaited,
+        };
+        let addresses = self.depart(entry.addresses, own, shard);
         self.counters.count(Counter::Moved);
         self.effects.push_back(super::Effect::Move {
             conn,
@@ -157,6 +164,7 @@ impl Shard {
             request: super::MovedRequest {
                 message,
                 http_identity: http.then_some(entry.identity),
+                addresses,
             },
             lines: entry.replies.into(),
         });

@@ -1,6 +1,7 @@
 //! Client connections as the engine knows them: who is there, what waits to be written, and since when it is silent.
 
 use super::exchange::Wire;
+use super::moves::Address;
 use super::timer::Timer;
 use super::{Effect, Peer, SessionKey, Shard};
 use crate::counters::Counter;
@@ -42,6 +43,10 @@ pub(super) struct Conn {
     pub overrun: bool,
     /// The metadata adapter is deciding about a session for this connection.
     pub opening: bool,
+    /// Answers that other shards owe to requests which came on this connection; and to those that came before it moved
+    /// here, by what it was called then.
+    pub awaited: u32,
+    pub addresses: Vec<Address>,
     pub blocked_since: Option<Instant>,
     /// Silence on the stream after which a `PROBE` is due.
     pub keepalive: Duration,
@@ -97,6 +102,8 @@ impl Conns {
             closing: false,
             overrun: false,
             opening: false,
+            awaited: 0,
+            addresses: Vec::new(),
             blocked_since: None,
             keepalive: Duration::MAX,
             last_write: now,

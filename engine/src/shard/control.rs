@@ -62,6 +62,9 @@ impl Shard {
                 let session = control.session.as_deref();
                 if let Some(key) = self.find(origin, session, &control.req_id, source) {
                     self.heard(key, now);
+                    if let Some(sub) = self.defers(key, &control.op) {
+                        return self.defer(origin, sub, &control, source);
+                    }
                     self.control(origin, key, control, now);
                 }
             }
@@ -125,6 +128,9 @@ impl Shard {
             return; // what another shard forwarded named a session of this one
         }
         self.counters.count(Counter::Forwarded);
+        if let Some(entry) = self.conns.get_mut(origin.conn) {
+            entry.awaited += 1;
+        }
         let Origin { conn, slot, .. } = origin;
         self.tell(
             shard,
@@ -136,8 +142,8 @@ impl Shard {
         );
     }
 
-    /// A request could not be passed on. The refusal is one that stays local to the request.
-    pub(super) fn refuse_undelivered(&mut self, origin: Origin, message: &str) {
+    /// Refuses requests that were not carried out.
+    pub(super) fn refuse_message(&mut self, origin: Origin, message: &str, refusal: &Refusal) {
         let Ok((verb, body)) = request::split_message(message) else {
             return;
         };
@@ -147,7 +153,7 @@ impl Shard {
                 Ok(Request::Message(message)) => message.req_id,
                 _ => continue,
             };
-            let refusal = Refusal::request_failed().for_request(req_id);
+            let refusal = refusal.clone().for_request(req_id);
             self.refuse(origin, Some(verb), &refusal);
         }
     }
@@ -198,6 +204,15 @@ impl Shard {
         };
         if let Err(refusal) = done {
             self.refuse(origin, Some(Verb::Control), &refusal.for_request(req_id));
+        }
+    }
+
+    /// A request has been carried out whose client may not want to hear of it. Another shard always does: see `moves`.
+    pub(super) fn acknowledge(&mut self, origin: Origin, req_id: &str, wanted: bool) {
+        if wanted {
+            self.accept(origin, req_id);
+        } else if origin.shard != self.config.shard {
+            self.reply(origin, |_| {});
         }
     }
 
@@ -271,6 +286,13 @@ impl Source<'_> {
         let name = self.verb.name();
         let line = request::with_query(self.query, self.line);
         format!("{name}\r\n{line}").into()
+    }
+
+    /// The same, for this session even if the request leaves it to its connection.
+    pub fn message_for(self, session: &str) -> Box<str> {
+        let query = format!("LS_session={session}&{}", self.query);
+        let query = query.as_str();
+        Source { query, ..self }.message()
     }
 }
 

@@ -125,6 +125,7 @@ impl Shard {
 
     /// A connection is gone: what was bound to it waits for another one.
     pub(super) fn lost_connection(&mut self, conn: &Conn, now: Instant) {
+        self.forget_addresses(&conn.addresses);
         let Some(key) = conn.stream else { return };
         let Some(session) = self.sessions.get(key) else {
             return;

@@ -169,9 +169,7 @@ impl Shard {
             let refusal = refusal.for_request(&*message.req_id);
             return self.refuse(origin, Some(Verb::Msg), &refusal);
         }
-        if message.ack {
-            self.accept(origin, &message.req_id);
-        }
+        self.acknowledge(origin, &message.req_id, message.ack);
         self.take_checked(key, message, now);
     }
 

@@ -13,10 +13,12 @@ mod bind;
 mod closed;
 mod conn;
 mod control;
+mod deferred;
 mod exchange;
 mod items;
 pub mod life;
 mod message;
+mod moves;
 mod pump;
 mod question;
 mod recovery;
@@ -34,12 +36,15 @@ use crate::limits::Limits;
 use crate::metadata::{Answer, Ask};
 use crate::time::{Duration, Instant};
 use crate::tlcp::Version;
+use crate::tlcp::cause::Refusal;
 use crate::tlcp::request::Verb;
 use closed::Closed;
 use conn::Conns;
 use exchange::Wire;
 use hashbrown::{HashMap, HashSet};
 use items::{Change, Items, Schema};
+pub use moves::Address;
+use moves::Moves;
 use question::Waiting;
 use session::Session;
 use slotmap::SlotMap;
@@ -261,6 +266,8 @@ pub struct MovedRequest {
     pub message: Box<str>,
     /// It came over HTTP, and if so whether its response's length must be told before it.
     pub http_identity: Option<bool>,
+    /// Where answers to earlier requests of the connection are still to come.
+    pub addresses: Vec<Address>,
 }
 
 /// What shards tell each other.
@@ -275,12 +282,21 @@ pub enum ShardMessage {
         /// The request.
         request: Box<str>,
     },
-    /// An answer, for the connection that the request came on.
+    /// The answer, for the connection that the request came on. If there is nothing to say, without lines.
     Reply {
         /// The connection.
         conn: ConnId,
         /// Over HTTP, the place of the answer.
         slot: Option<u32>,
+        /// Whole lines.
+        lines: Box<[u8]>,
+    },
+    /// An answer for a connection that moved on before it came: for the one that once had this address.
+    LateReply {
+        /// The shard that passed the request on.
+        shard: ShardId,
+        /// What the connection was called there.
+        conn: ConnId,
         /// Whole lines.
         lines: Box<[u8]>,
     },
@@ -320,6 +336,7 @@ pub struct Shard {
     schemas: HashSet<Schema, foldhash::quality::RandomState>,
     items: Items,
     questions: SlotMap<QuestionKey, Waiting>,
+    moves: Moves,
     closed: Closed,
     /// Sessions by adapter set and user; kept only if a user may have one session only.
     by_user: HashMap<(u16, Box<str>), Vec<SessionKey>, foldhash::quality::RandomState>,
@@ -354,6 +371,7 @@ impl Shard {
             schemas: HashSet::default(),
             items: Items::default(),
             questions: SlotMap::with_key(),
+            moves: Moves::default(),
             closed: Closed::default(),
             by_user: HashMap::default(),
             timers: Wheel::default(),
@@ -385,6 +403,7 @@ impl Shard {
         now: Instant,
     ) {
         self.on_accept(conn, peer, now);
+        self.arrive(conn, &request.addresses);
         self.reply(self.here(conn), |out| out.extend_from_slice(lines));
         match request.http_identity {
             None => _ = self.on_request(conn, &request.message, now),
@@ -478,7 +497,16 @@ impl Shard {
                     conn,
                     slot,
                 };
-                self.reply(origin, |out| out.extend_from_slice(&lines));
+                match self.conns.get_mut(conn) {
+                    Some(entry) => {
+                        entry.awaited = entry.awaited.saturating_sub(1);
+                        self.reply(origin, |out| out.extend_from_slice(&lines));
+                    }
+                    None => self.answer_former(self.config.shard, conn, lines),
+                }
+            }
+            ShardMessage::LateReply { shard, conn, lines } => {
+                self.answer_former(shard, conn, lines);
             }
             ShardMessage::Replaced { session } => self.replaced(&session, now),
             ShardMessage::Heard { session } => self.heard_elsewhere(&session, now),
@@ -499,7 +527,10 @@ impl Shard {
                 conn,
                 slot,
             };
-            self.refuse_undelivered(origin, &request);
+            if let Some(entry) = self.conns.get_mut(conn) {
+                entry.awaited = entry.awaited.saturating_sub(1);
+            }
+            self.refuse_message(origin, &request, &Refusal::request_failed());
         }
     }
 

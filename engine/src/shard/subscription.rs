@@ -1,5 +1,6 @@
 //! Subscriptions: from `add` to `UNSUB`, and how often an item may be sent.
 
+use super::deferred::Deferred;
 use super::items::Schema;
 use super::question::Waiting;
 use super::timer::Timer;
@@ -27,9 +28,11 @@ pub(super) struct Subscription {
     frequency: Option<f64>,
     /// Items by position; empty until the metadata adapter has answered.
     items: Vec<SubItemKey>,
-    active: bool,
+    pub active: bool,
     /// `delete` came before the answer.
-    delete_on_active: bool,
+    pub delete_on_active: bool,
+    /// What else came before it and has to wait.
+    pub deferred: Vec<Deferred>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -136,10 +139,7 @@ impl Shard {
         };
         let refusal = match self.subscription(key, add.sub_id) {
             Some(sub) if self.subscriptions[sub].asked == asked => {
-                if add.ack {
-                    self.accept(origin, req_id);
-                }
-                return;
+                return self.acknowledge(origin, req_id, add.ack);
             }
             Some(_) => Some(Refusal::subscription_exists()),
             None if self.sessions[key].subscriptions.len()
@@ -173,6 +173,7 @@ impl Shard {
             items: Vec::new(),
             active: false,
             delete_on_active: false,
+            deferred: Vec::new(),
         });
         let at = session
             .subscriptions
@@ -195,7 +196,7 @@ impl Shard {
         &mut self,
         subscribing: Subscribing,
         result: Result<Granted, Refusal>,
-        _now: Instant,
+        now: Instant,
     ) {
         let Subscribing {
             sub,
@@ -203,9 +204,10 @@ impl Shard {
             req_id,
             ack,
         } = subscribing;
-        let Some(subscription) = self.subscriptions.get(sub) else {
-            return;
-        }; // its session has ended
+        let Some(subscription) = self.subscriptions.get_mut(sub) else {
+            return self.answer_orphan(origin, &req_id); // its session has ended
+        };
+        let deferred = std::mem::take(&mut subscription.deferred);
         let result = match result {
             Ok(Granted::Subscription { items, .. })
                 if items.len() > self.config.limits.items_per_subscription_max =>
@@ -231,12 +233,11 @@ impl Shard {
             Err(refusal) => {
                 let subscription = self.subscriptions.remove(sub).expect("checked above");
                 self.forget(subscription.session, subscription.sub_id);
-                return self.refuse(origin, Some(Verb::Control), &refusal.for_request(&*req_id));
+                self.refuse(origin, Some(Verb::Control), &refusal.for_request(&*req_id));
+                return self.undefer(deferred, now);
             }
         };
-        if ack {
-            self.accept(origin, &req_id);
-        }
+        self.acknowledge(origin, &req_id, ack);
         self.counters.count(Counter::SubscriptionsOpened);
         let subscription = &mut self.subscriptions[sub];
         let (session, sub_id, snapshot) = (
@@ -292,6 +293,7 @@ impl Shard {
         if deleted {
             self.unsubscribe(session, sub_id, sub);
         }
+        self.undefer(deferred, now);
     }
 
     /// `delete`. One that overtakes its `add`'s answer is carried out behind it.
@@ -306,9 +308,7 @@ impl Shard {
         let sub = self
             .subscription(key, sub_id)
             .ok_or_else(Refusal::subscription_not_found)?;
-        if ack {
-            self.accept(origin, req_id);
-        }
+        self.acknowledge(origin, req_id, ack);
         if self.subscriptions[sub].active {
             self.unsubscribe(key, sub_id, sub);
         } else {
@@ -339,6 +339,7 @@ impl Shard {
         if subscription.active {
             self.counters.count(Counter::SubscriptionsClosed);
         }
+        self.refuse_deferred(subscription.deferred);
         for key in subscription.items {
             let Some(sub_item) = self.sub_items.remove(key) else {
                 continue;

@@ -237,6 +237,10 @@ impl<'a> Run<'a> {
                 "items of shards",
                 self.world.shards().map(|s| s.items()).sum(),
             ),
+            (
+                "moved addresses",
+                self.world.shards().map(|s| s.moved_addresses()).sum(),
+            ),
             ("items of ingest", self.world.ingest().items()),
         ];
         for (what, count) in left {
