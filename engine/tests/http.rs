@@ -394,7 +394,7 @@ fn a_batch_is_answered_in_its_order_in_one_response() {
     let conn = bench.connect();
     let body = "LS_reqId=1&LS_op=add&LS_subId=1&LS_mode=MERGE&LS_group=i&LS_schema=a\r\n\
                 LS_reqId=2&LS_op=delete&LS_subId=9\r\n\
-                LS_reqId=3&LS_op=add&LS_subId=2&LS_mode=RAW&LS_group=i&LS_schema=a\r\n\
+                LS_reqId=3&LS_op=add&LS_subId=2&LS_mode=RAW&LS_group=i&LS_schema=%20\r\n\
                 LS_reqId=4&LS_op=constrain&LS_requested_max_bandwidth=10&LS_session=Sdead\r\n\
                 LS_op=add\r\n";
     bench.request(conn, Verb::Control, &format!("LS_session={id}"), body);
@@ -404,7 +404,7 @@ fn a_batch_is_answered_in_its_order_in_one_response() {
         text,
         "REQOK,1\r\n\
          REQERR,2,19,Specified subscription not found\r\n\
-         REQERR,3,24,Invalid mode for these items\r\n\
+         REQERR,3,23,Bad field schema name\r\n\
          REQERR,4,20,Session not found\r\n\
          ERROR,67,Malformed request\r\n"
     );

@@ -275,6 +275,8 @@ fn limits(plan: &Plan) -> Limits {
     let limits = Limits {
         request_bytes_max: plan.sessions.request_limit,
         sessions_max: plan.sessions.sessions_max,
+        recovery_bytes_max: plan.sessions.recovery_memory,
+        recovery_bytes_total_max: plan.sessions.recovery_memory_shard,
         ..Limits::DEFAULT
     };
     limits.for_ring(plan.rings.data_ring_bytes)
@@ -301,6 +303,20 @@ fn setup(plan: &Plan, rings: ShardRings, clock: Clock) -> ShardSetup {
         keepalive_max: sessions.keepalive_max,
         session_timeout: sessions.session_timeout,
         recovery_timeout: sessions.recovery_timeout,
+        recovery_age_max: sessions.recovery_age,
+        instance: plan.instance,
+        poll_interval_min: sessions.poll_interval_min,
+        polling_max: sessions.polling_max,
+        idle_max: sessions.poll_wait_max,
+        content_length_default: sessions.content_length,
+        streaming_time_max: sessions.streaming_time_max,
+        session_duration_max: sessions.duration_max,
+        closed_memory: sessions.closed_memory,
+        one_session_per_user: sessions.one_per_user,
+        take_over_silent: sessions.take_over_silent,
+        cid_required: sessions.cid_required,
+        tell_client_ip: sessions.tell_client_ip,
+        control_link: sessions.control_link.clone(),
         idle_timeout: sessions.idle_timeout,
         write_timeout: plan.socket.write_timeout,
         limits: limits(plan),

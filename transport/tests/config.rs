@@ -99,6 +99,24 @@ fn what_a_file_says_is_what_the_plan_does() {
         [[listeners]]
         name = "outside"
         address = "0.0.0.0:443"
+        [server]
+        instance = 7
+        [sessions]
+        duration_max = "12h"
+        streaming_time_max = "1h"
+        poll_interval_min = "500ms"
+        polling_max = "20s"
+        poll_wait_max = "40s"
+        content_length = "1MiB"
+        recovery_memory = "8KiB"
+        recovery_memory_shard = "16MiB"
+        recovery_age = "20s"
+        closed_memory = "3s"
+        one_per_user = true
+        take_over_silent = true
+        cid_required = true
+        tell_client_ip = false
+        control_link = "push1.example.com:443"
         [socket]
         send_buffer = "16KiB"
         [rings]
@@ -134,6 +152,42 @@ fn what_a_file_says_is_what_the_plan_does() {
     );
     assert_eq!(plan.listeners[1].name, "outside");
     assert_eq!(plan.listeners[0].address, "[::1]:8080".parse().unwrap());
+    assert_eq!(plan.instance, 7);
+    let sessions = &plan.sessions;
+    assert_eq!(
+        (sessions.duration_max, sessions.streaming_time_max),
+        (
+            Some(Duration::from_secs(43_200)),
+            Some(Duration::from_secs(3_600))
+        )
+    );
+    assert_eq!(
+        (
+            sessions.poll_interval_min,
+            sessions.polling_max,
+            sessions.poll_wait_max
+        ),
+        (
+            Duration::from_millis(500),
+            Duration::from_secs(20),
+            Duration::from_secs(40)
+        )
+    );
+    assert_eq!(sessions.content_length, 1 << 20);
+    assert_eq!(
+        (sessions.recovery_memory, sessions.recovery_memory_shard),
+        (8 << 10, 16 << 20)
+    );
+    assert_eq!(
+        (sessions.recovery_age, sessions.closed_memory),
+        (Duration::from_secs(20), Duration::from_secs(3))
+    );
+    assert!(sessions.one_per_user && sessions.take_over_silent && sessions.cid_required);
+    assert!(!sessions.tell_client_ip);
+    assert_eq!(
+        sessions.control_link.as_deref(),
+        Some("push1.example.com:443")
+    );
     assert_eq!(plan.socket.send_buffer, Some(16_384));
     assert_eq!(plan.rings.data_ring_bytes, 1 << 20);
     assert!(
@@ -286,6 +340,22 @@ speed = 1.0
         );
     }
     assert_eq!(message.lines().count(), 20, "{message}");
+}
+
+#[test]
+fn sessions_of_no_length_and_links_to_nowhere_are_refused() {
+    for (key, value) in [
+        ("duration_max", "0s"),
+        ("streaming_time_max", "10ms"),
+        ("poll_interval_min", "2m"),
+        ("content_length", "1kB"),
+        ("control_link", "a host"),
+        ("control_link", ""),
+    ] {
+        let message = refusal(&format!("sessions.{key} = {value:?}"));
+        assert!(message.contains(&format!("sessions.{key}: ")), "{message}");
+    }
+    assert!(refusal("server.instance = 65536").contains("server.instance"));
 }
 
 #[test]

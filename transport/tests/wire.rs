@@ -517,7 +517,7 @@ fn upgrades_that_are_refused() {
     assert_eq!(with("Sec-WebSocket-Protocol", ""), 400);
     assert_eq!(with("Sec-WebSocket-Protocol", "js.lightstreamer.com"), 400);
     assert_eq!(
-        with("Sec-WebSocket-Protocol", "TLCP-2.6.0.lightstreamer.com"),
+        with("Sec-WebSocket-Protocol", "TLCP-3.0.0.lightstreamer.com"),
         400
     );
     assert_eq!(with("Sec-WebSocket-Version", "8"), 426);

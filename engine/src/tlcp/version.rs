@@ -41,9 +41,10 @@ impl Version {
         Version::parse(text.strip_suffix(".lightstreamer.com")?)
     }
 
-    /// Whether this server speaks it: 2.0 to 2.5, any sub-minor.
+    /// Whether this server speaks it: 2, of any minor and sub-minor. Minor versions only add to the protocol, and a client
+    /// that knows of more than this server gets on without, so newer ones are served as [`Version::LATEST`].
     pub fn is_supported(self) -> bool {
-        self.major == 2 && self.minor <= 5
+        self.major == Self::LATEST.major
     }
 
     /// Since 2.1 a broken connection can be recovered; an older client's session ends with its connection.
@@ -118,10 +119,10 @@ mod tests {
     }
 
     #[test]
-    fn versions_two_zero_to_two_five_are_supported() {
+    fn all_minor_versions_of_two_are_supported() {
         let supported = |text| Version::parse(text).unwrap().is_supported();
-        assert!(supported("TLCP-2.0.0") && supported("TLCP-2.5.9"));
-        assert!(!supported("TLCP-1.9.0") && !supported("TLCP-2.6.0") && !supported("TLCP-3.0.0"));
+        assert!(supported("TLCP-2.0.0") && supported("TLCP-2.5.9") && supported("TLCP-2.9.0"));
+        assert!(!supported("TLCP-1.9.0") && !supported("TLCP-3.0.0"));
     }
 
     #[test]
@@ -144,6 +145,7 @@ mod tests {
         assert_eq!(features(2), [true, true, false, false]);
         assert_eq!(features(4), [true, true, true, false]);
         assert_eq!(features(5), [true; 4]);
+        assert_eq!(features(9), [true; 4]);
         assert!(
             Version {
                 major: 2,

@@ -32,6 +32,8 @@ pub struct Plan {
     pub rings: RingsPlan,
     /// Sessions, their timers and their limits.
     pub sessions: SessionPlan,
+    /// Tag of this server among those that share its clients.
+    pub instance: u16,
     /// Which web pages may talk to the server, and what their browsers are told.
     pub origins: Origins,
     /// Headers of every HTTP response, besides the server's own: names and values.
@@ -141,6 +143,36 @@ pub struct SessionPlan {
     pub connections_max: usize,
     /// Sessions per shard.
     pub sessions_max: usize,
+    /// The age at which every session ends.
+    pub duration_max: Option<Duration>,
+    /// How long a stream may last.
+    pub streaming_time_max: Option<Duration>,
+    /// The least time between the starts of two polls of a session.
+    pub poll_interval_min: Duration,
+    /// The longest time until its next poll that a client may announce.
+    pub polling_max: Duration,
+    /// The longest time that a poll may wait for data.
+    pub poll_wait_max: Duration,
+    /// Bytes of a streaming response over HTTP, if the client does not ask for another length.
+    pub content_length: u64,
+    /// Bytes kept per session for a client whose connection breaks.
+    pub recovery_memory: usize,
+    /// The same for all sessions of a shard.
+    pub recovery_memory_shard: usize,
+    /// For how long they are kept.
+    pub recovery_age: Duration,
+    /// How long the causes of closed sessions are remembered.
+    pub closed_memory: Duration,
+    /// A user may have one session in an adapter set.
+    pub one_per_user: bool,
+    /// A session that is bound elsewhere leaves its connection without a word.
+    pub take_over_silent: bool,
+    /// Clients must say what they are.
+    pub cid_required: bool,
+    /// Clients are told their address.
+    pub tell_client_ip: bool,
+    /// Where clients shall send everything after the creation of their session.
+    pub control_link: Option<String>,
 }
 
 /// A metadata adapter and the data adapters that it rules over.

@@ -88,6 +88,8 @@ macro_rules! section {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Raw {
+    /// `[server]`
+    pub server: Server,
     /// `[runtime]`
     pub runtime: Runtime,
     /// `[placement]`
@@ -112,6 +114,7 @@ impl Raw {
     /// Every section, in the order of the reference.
     pub fn sections() -> Vec<Section> {
         vec![
+            Server::section(),
             Runtime::section(),
             Placement::section(),
             Listener::section(),
@@ -124,6 +127,15 @@ impl Raw {
             DataAdapter::section(),
         ]
     }
+}
+
+section! {
+    /// This server among others.
+    Server ["[server]"]
+    /// Tag of this server among those that share its clients behind a balancer: 0 to 65535, different for each, the same
+    /// after a restart. A request that the balancer sends to the wrong server is answered with a code that says so;
+    /// with equal tags it would be "session not found".
+    instance: u16 = 0;
 }
 
 section! {
@@ -222,6 +234,43 @@ section! {
     /// Sessions of one shard; further ones are refused. More than connections, because a session outlives its
     /// connection for a while. A guess.
     sessions_max: usize = 25_000;
+    /// The age at which every session ends; its client opens another. Not set: none.
+    duration_max: Time, example Time::secs(12 * 3600);
+    /// How long a stream may last before its client is asked to bind again, on a new connection if it likes. Not set:
+    /// as long as it will.
+    streaming_time_max: Time, example Time::secs(3600);
+    /// The least time between the starts of two polls of a session. A poll that comes earlier is held, not refused.
+    poll_interval_min: Time = Time::secs(0);
+    /// The longest time until its next poll that a client may announce.
+    polling_max: Time = Time::secs(15);
+    /// The longest time that a poll may wait for data.
+    poll_wait_max: Time = Time::secs(30);
+    /// Length of a streaming response over HTTP, in bytes, if its client does not ask for another. Behind it the client
+    /// binds again.
+    content_length: Size = Size(4_000_000);
+    /// How much of what was written to a session is kept for a client whose connection breaks. The reference product
+    /// keeps 1,600 bytes; a phone that changes networks needs some seconds' worth.
+    recovery_memory: Size = Size::kib(64);
+    /// The same for all sessions of a shard together. Beyond it each session keeps a sixteenth of recovery_memory. A guess.
+    recovery_memory_shard: Size = Size::mib(512);
+    /// For how long it is kept. A guess.
+    recovery_age: Time = Time::secs(30);
+    /// How long it is remembered why a session was closed, for a client whose bind is on its way. A guess.
+    closed_memory: Time = Time::secs(5);
+    /// A user may have one session in an adapter set: a new one ends the one before, which its client is told for good.
+    /// Sessions without a user name are not concerned.
+    one_per_user: bool = false;
+    /// A session that is bound while another connection carries it leaves that one without a word. Otherwise, unless
+    /// the client recovers, the old connection is told that the session is elsewhere now.
+    take_over_silent: bool = false;
+    /// Refuse clients that do not say what they are (`LS_cid`).
+    cid_required: bool = false;
+    /// Tell clients their address as the server sees it. Clients that see it change try again the transports that
+    /// failed before.
+    tell_client_ip: bool = true;
+    /// Where clients shall send everything after the creation of their session: a host with or without port, known to
+    /// reach this very server, behind a balancer that does not keep clients on one. Not set: where they came from.
+    control_link: String, example "push1.example.com:443".into();
 }
 
 section! {

@@ -3,12 +3,13 @@
 //! Every function adds what it finds wrong to [`Problems`] and goes on with some value, so that one run reports all
 //! mistakes of a file. The plan is handed out only if there are none.
 
+mod sessions;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::time::Duration;
 
 use super::plan::*;
 use super::raw::{self, Raw};
@@ -60,7 +61,8 @@ pub(super) fn resolve(raw: &Raw, machine: &Topology, directory: &Path) -> Result
         listeners: listeners(raw, &mut problems),
         socket: socket(&raw.socket, &mut problems),
         rings: rings(&raw.rings, &mut problems),
-        sessions: sessions(&raw.sessions, &mut problems),
+        instance: raw.server.instance(),
+        sessions: sessions::resolve(&raw.sessions, &mut problems),
         origins: origins(&raw.origins, &mut problems),
         added_headers: added_headers(&raw.http, &mut problems),
         adapter_sets: adapter_sets(raw, directory, &mut problems),
@@ -266,92 +268,6 @@ fn rings(raw: &raw::Rings, problems: &mut Problems) -> RingsPlan {
     RingsPlan {
         data_ring_bytes: raw.data_ring().bytes(),
         control_ring_len: raw.control_ring_len(),
-    }
-}
-
-fn sessions(raw: &raw::Sessions, problems: &mut Problems) -> SessionPlan {
-    let (min, default, max) = (raw.keepalive_min(), raw.keepalive(), raw.keepalive_max());
-    problems.check_range(
-        "sessions.keepalive_min",
-        min,
-        Time(Duration::from_millis(100))..=HOUR,
-    );
-    problems.check_range(
-        "sessions.keepalive_max",
-        max,
-        Time(Duration::from_millis(100))..=HOUR,
-    );
-    if min > max {
-        problems.add(
-            "sessions.keepalive_min",
-            format!("{min} is above keepalive_max ({max})"),
-        );
-    } else if default < min {
-        problems.add(
-            "sessions.keepalive",
-            format!("{default} is below keepalive_min ({min})"),
-        );
-    } else if default > max {
-        problems.add(
-            "sessions.keepalive",
-            format!("{default} is above keepalive_max ({max})"),
-        );
-    }
-
-    let timers = [
-        ("session_timeout", raw.session_timeout()),
-        ("recovery_timeout", raw.recovery_timeout()),
-        ("idle_timeout", raw.idle_timeout()),
-        ("head_timeout", raw.head_timeout()),
-    ];
-    for (key, time) in timers {
-        problems.check_range(
-            &format!("sessions.{key}"),
-            time,
-            Time::secs(1)..=Time::secs(24 * 3600),
-        );
-    }
-    problems.check_range(
-        "sessions.subscription_linger",
-        raw.subscription_linger(),
-        Time::secs(0)..=HOUR,
-    );
-    // Official clients send requests of a few hundred bytes; large ones carry messages.
-    problems.check_range(
-        "sessions.request_limit",
-        raw.request_limit(),
-        Size::kib(1)..=Size::mib(16),
-    );
-    problems.check_range(
-        "sessions.connections_max",
-        raw.connections_max(),
-        1..=PER_SHARD_MAX,
-    );
-    problems.check_range(
-        "sessions.sessions_max",
-        raw.sessions_max(),
-        1..=PER_SHARD_MAX,
-    );
-    let server_name = raw.server_name();
-    check_name(
-        "sessions.server_name",
-        &server_name,
-        [].into_iter(),
-        problems,
-    );
-    SessionPlan {
-        keepalive_default: default.0,
-        keepalive_min: min.0,
-        keepalive_max: max.0,
-        session_timeout: raw.session_timeout().0,
-        recovery_timeout: raw.recovery_timeout().0,
-        idle_timeout: raw.idle_timeout().0,
-        head_timeout: raw.head_timeout().0,
-        request_limit: raw.request_limit().bytes(),
-        server_name,
-        subscription_linger: raw.subscription_linger().0,
-        connections_max: raw.connections_max(),
-        sessions_max: raw.sessions_max(),
     }
 }
 

@@ -162,6 +162,7 @@ mod tests {
             Some(1)
         );
         assert_eq!(version("LS%5Fprotocol=TLCP-2.2.0", b""), Some(2));
+        assert_eq!(version("LS_protocol=TLCP-2.9.0", b""), Some(9));
         assert_eq!(version("LS_protocols=TLCP-2.2.0", b""), Some(400u16 as u8));
     }
 
@@ -169,7 +170,7 @@ mod tests {
     fn other_versions_are_told_so_in_the_form_that_fits() {
         for query in [
             "LS_protocol=TLCP-3.0.0",
-            "LS_protocol=TLCP-2.6.0",
+            "LS_protocol=TLCP-1.9.0",
             "LS_protocol=x",
         ] {
             for verb in [Verb::CreateSession, Verb::BindSession] {

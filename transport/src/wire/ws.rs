@@ -8,6 +8,7 @@
 use std::io::Cursor;
 use std::ops::Range;
 
+use engine::tlcp::Version;
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::frame::FrameHeader;
 pub use tungstenite::protocol::frame::coding::CloseCode;
@@ -76,10 +77,7 @@ impl<'a> Upgrade<'a> {
             .all("sec-websocket-protocol")
             .find_map(accept_subprotocol)
         else {
-            return refuse(
-                Status::BAD_REQUEST,
-                "no TLCP subprotocol from 2.0 to 2.5 was offered",
-            );
+            return refuse(Status::BAD_REQUEST, "no subprotocol of TLCP 2 was offered");
         };
         Ok(Self {
             subprotocol,
@@ -104,22 +102,11 @@ impl<'a> Upgrade<'a> {
     }
 }
 
-/// The first of a comma-separated list of subprotocols that is spoken here: TLCP 2.0 to 2.5, any sub-minor version.
+/// The first of a comma-separated list of subprotocols that is spoken here: TLCP 2, of any minor version.
 pub fn accept_subprotocol(offered: &str) -> Option<&str> {
-    offered.split(',').map(str::trim).find(|name| {
-        let version = name
-            .strip_prefix("TLCP-")
-            .and_then(|rest| rest.strip_suffix(".lightstreamer.com"));
-        let Some(sub_minor) = version
-            .and_then(|version| version.strip_prefix("2."))
-            .and_then(|version| version.split_once('.'))
-            .filter(|(minor, _)| matches!(*minor, "0" | "1" | "2" | "3" | "4" | "5"))
-            .map(|(_, sub_minor)| sub_minor)
-        else {
-            return false;
-        };
-        sub_minor.bytes().all(|byte| byte.is_ascii_digit()) && sub_minor.parse::<u8>().is_ok()
-    })
+    let is_spoken =
+        |name: &&str| Version::parse_subprotocol(name).is_some_and(Version::is_supported);
+    offered.split(',').map(str::trim).find(is_spoken)
 }
 
 /// Sixteen bytes in base64: 22 letters and the padding.
@@ -693,11 +680,15 @@ mod tests {
             ),
             Some("TLCP-2.1.12.lightstreamer.com")
         );
+        assert_eq!(
+            accepted("TLCP-2.9.0.lightstreamer.com"),
+            Some("TLCP-2.9.0.lightstreamer.com")
+        );
         for wrong in [
             "",
             "js.lightstreamer.com",
-            "TLCP-2.6.0.lightstreamer.com",
             "TLCP-3.0.0.lightstreamer.com",
+            "TLCP-1.9.0.lightstreamer.com",
             "TLCP-2.5.lightstreamer.com",
             "TLCP-2.5..lightstreamer.com",
             "TLCP-2.5.+1.lightstreamer.com",
