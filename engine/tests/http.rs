@@ -350,6 +350,11 @@ fn a_poll_whose_length_must_be_told_waits_with_its_head() {
     let id = text["CONOK,".len()..].split(',').next().unwrap();
     let poll = format!("LS_session={id}&{poll}");
     bench.request(conn, Verb::BindSession, "", &poll);
+    let (_, part, text) = bench.one();
+    assert_eq!(part, Part::Response, "clients are connected by the head");
+    assert!(text.ends_with("CONS,unlimited\r\nLOOP,0\r\n"), "{text}");
+
+    bench.request(conn, Verb::BindSession, "", &poll);
     bench.advance(Duration::from_millis(18_999));
     assert_eq!(bench.sent.parts, []);
     bench.advance(Duration::from_millis(1));
@@ -359,6 +364,31 @@ fn a_poll_whose_length_must_be_told_waits_with_its_head() {
         text.starts_with("CONOK,") && text.ends_with("LOOP,0\r\n"),
         "{text}"
     );
+}
+
+#[test]
+fn the_first_poll_after_a_stream_does_not_wait_with_its_head() {
+    let mut bench = Bench::new();
+    bench.identity = true;
+    let id = bench.session();
+    for _ in 0..2 {
+        let poll =
+            format!("LS_session={id}&LS_polling=true&LS_polling_millis=0&LS_idle_millis=19000");
+        let conn = bench.connect();
+        bench.request(conn, Verb::BindSession, "", &poll);
+        // Beside it, the stream is told that the session has moved.
+        let parts = bench.sent.parts.drain(..);
+        let (_, part, text) = parts.into_iter().find(|sent| sent.0 == conn).unwrap();
+        assert_eq!(part, Part::Response);
+        assert!(text.ends_with("CONS,unlimited\r\nLOOP,0\r\n"), "{text}");
+        bench.request(conn, Verb::BindSession, "", &poll);
+        assert_eq!(bench.sent.parts, [], "the next one waits");
+
+        let stream = bench.connect();
+        let bind = format!("LS_session={id}&LS_keepalive_millis=5000");
+        bench.request(stream, Verb::BindSession, "", &bind);
+        bench.sent.parts.clear();
+    }
 }
 
 #[test]

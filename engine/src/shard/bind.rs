@@ -219,13 +219,18 @@ impl Shard {
         entry.keepalive = keepalive;
         entry.last_write = now;
         // Nothing to wait for: lines that the client lacks are there already; and where the head has to wait with the
-        // poll, a client that does not know its session yet cannot ask for anything that would end the wait.
+        // poll, a client that does not know its session yet cannot ask for anything that would end the wait, and one
+        // that changes to polling counts as connected from its first poll's head on.
         let http = !matches!(entry.wire, Wire::WebSocket);
+        let head_waits = http && entry.identity && options.polling.is_some();
         let at_once = match &start {
-            Start::Create => http && entry.identity,
-            Start::Bind { recovery } => recovery
-                .as_ref()
-                .is_some_and(|(_, lines)| !lines.is_empty()),
+            Start::Create => head_waits,
+            Start::Bind { recovery } => {
+                let lacks_lines = recovery
+                    .as_ref()
+                    .is_some_and(|(_, lines)| !lines.is_empty());
+                lacks_lines || head_waits && !self.sessions[key].head_waits
+            }
         };
         let session = &mut self.sessions[key];
         let held_until = match session.last_poll {
@@ -244,6 +249,8 @@ impl Shard {
 
         session.inactivity = options.inactivity_millis.map(Duration::from_millis);
         session.send_sync = options.send_sync;
+        // Not yet by its creation: clients bind a new session at once, and count as connected from there.
+        session.head_waits = head_waits && !matches!(start, Start::Create);
         session.bound_at = now;
         session.last_sync = now;
 
