@@ -100,7 +100,11 @@ impl<R: Reactor> Crowd<R> {
                 crowd.desk.insert(id);
                 started += 1;
             }
-            crowd.turn(Duration::from_millis(if started < clients { 1 } else { 100 }))?;
+            crowd.turn(Duration::from_millis(if started < clients {
+                1
+            } else {
+                100
+            }))?;
             if Instant::now() > deadline {
                 return Err(io::Error::other("the clients were not subscribed in time"));
             }
@@ -200,10 +204,14 @@ impl Desk {
             while client.stage < stages
                 && let Some(at) = memmem::find(&client.heard, self.dialect.hears(client.stage))
             {
-                client.heard.drain(..at + self.dialect.hears(client.stage).len());
+                client
+                    .heard
+                    .drain(..at + self.dialect.hears(client.stage).len());
                 client.stage += 1;
                 if client.stage < stages {
-                    client.reply.extend_from_slice(&self.dialect.say(client.stage));
+                    client
+                        .reply
+                        .extend_from_slice(&self.dialect.say(client.stage));
                     self.speakers.push(id);
                 }
             }

@@ -34,18 +34,17 @@ impl Machine {
             .lines()
             .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
             .map_or("unknown", |(_, name)| name);
-        let mut mitigations: Vec<String> =
-            fs::read_dir("/sys/devices/system/cpu/vulnerabilities")
-                .into_iter()
-                .flatten()
-                .flatten()
-                .filter_map(|entry| {
-                    let text = fs::read_to_string(entry.path()).ok()?;
-                    let text = text.trim();
-                    (text != "Not affected")
-                        .then(|| format!("{}: {text}", entry.file_name().to_string_lossy()))
-                })
-                .collect();
+        let mut mitigations: Vec<String> = fs::read_dir("/sys/devices/system/cpu/vulnerabilities")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                let text = fs::read_to_string(entry.path()).ok()?;
+                let text = text.trim();
+                (text != "Not affected")
+                    .then(|| format!("{}: {text}", entry.file_name().to_string_lossy()))
+            })
+            .collect();
         mitigations.sort();
         Self {
             cpu: cpu.to_owned(),

@@ -99,12 +99,12 @@ fn run(quick: &Quick) -> Result<(), Box<dyn Error>> {
         peers: quick.peers.clone(),
         core: quick.server_core,
     };
-    pin(quick.client_core)?;
     let kinds = match quick.servers.as_slice() {
         [] => &Kind::ALL,
         kinds => kinds,
     };
     let mut table = Table::new(std::env::args().collect::<Vec<_>>().join(" "));
+    pin(quick.client_core)?;
     for repetition in 1..=effort.repetitions {
         for &kind in kinds {
             eprintln!("{repetition}/{}: {}", effort.repetitions, kind.name());
@@ -163,7 +163,11 @@ fn build() -> Result<PathBuf, Box<dyn Error>> {
     if program.exists() {
         return Ok(program);
     }
-    Err(format!("{} is not there; name it with --brightwire", program.display()).into())
+    Err(format!(
+        "{} is not there; name it with --brightwire",
+        program.display()
+    )
+    .into())
 }
 
 /// Keeps this process and its threads on one core; servers move to theirs.

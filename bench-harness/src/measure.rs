@@ -61,9 +61,10 @@ pub fn measure<R: Reactor>(
     let started = Instant::now();
     let (published, late_ns) = match scenario.load {
         Load::Open { .. } => open(&mut crowd, publisher, scenario, window)?,
-        Load::Window { messages } => {
-            (windowed(&mut crowd, publisher, scenario, messages, window)?, 0)
-        }
+        Load::Window { messages } => (
+            windowed(&mut crowd, publisher, scenario, messages, window)?,
+            0,
+        ),
     };
     let expected = published * (scenario.sessions * scenario.burst()) as u64;
     // Costs are of all that was published; the rest of it is still coming in.
@@ -83,7 +84,12 @@ pub fn measure<R: Reactor>(
         deliveries_per_s: tally.delivered as f64 / elapsed,
         cpu_ns: cpu * 1e9 / delivered,
         cores: cpu / elapsed,
-        latency_ms: [quantile(0.5), quantile(0.99), quantile(0.999), quantile(1.0)],
+        latency_ms: [
+            quantile(0.5),
+            quantile(0.99),
+            quantile(0.999),
+            quantile(1.0),
+        ],
         lost: expected.saturating_sub(tally.delivered),
         bytes: tally.bytes as f64 / delivered,
         generator_late_ms: late_ns as f64 / 1e6,

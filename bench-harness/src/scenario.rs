@@ -122,7 +122,11 @@ mod tests {
             let ticks = scenario.ticks_hz().unwrap();
             let per_tick = (scenario.sessions * scenario.burst()) as f64;
             assert!((ticks * per_tick - deliveries_hz).abs() < 1e-6);
-            assert!(ticks >= 10.0, "{}: too few to tell percentiles", scenario.name);
+            assert!(
+                ticks >= 10.0,
+                "{}: too few to tell percentiles",
+                scenario.name
+            );
         }
     }
 

@@ -78,7 +78,9 @@ impl Kind {
             Self::Nchan => Some(
                 "each message is an HTTP request; with 20 items a client still has one connection (multiplexed channels)",
             ),
-            Self::Nats => Some("subjects and wildcards; WebSocket is a side door of its TCP protocol"),
+            Self::Nats => {
+                Some("subjects and wildcards; WebSocket is a side door of its TCP protocol")
+            }
             Self::Mosquitto => Some("a broker for devices; WebSocket by a library"),
             Self::Uring | Self::Epoll => None,
         }
@@ -108,6 +110,8 @@ pub struct Places {
     pub core: usize,
 }
 
+/// What a server says on its standard error, among its files.
+const LOG: &str = "log";
 /// How long a server may take to listen.
 const START_MAX: Duration = Duration::from_secs(15);
 
@@ -183,9 +187,8 @@ impl Starter<'_> {
         let path = self.file("brightwire.toml", &config)?;
         let child = self.spawn(
             Command::new(&self.places.brightwire)
-                .arg("run")
-                .arg(path)
-                .stdout(Stdio::null()),
+                .args(["run", "--config"])
+                .arg(path),
         )?;
         self.wait(child, Protocol::Tlcp, clients, publisher)
     }
@@ -274,10 +277,11 @@ impl Starter<'_> {
                 pinned.env(name, value);
             }
         }
+        let log = fs::File::create(self.files.path().join(LOG))?;
         pinned
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+            .stderr(log);
         pinned.spawn()
     }
 
@@ -311,7 +315,9 @@ impl Starter<'_> {
         for port in [clients, publisher] {
             while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
                 if let Some(status) = child.try_wait()? {
-                    return Err(io::Error::other(format!("it ended: {status}")));
+                    let log = fs::read_to_string(self.files.path().join(LOG)).unwrap_or_default();
+                    let said = log.lines().last().unwrap_or_default();
+                    return Err(io::Error::other(format!("it ended: {status}: {said}")));
                 }
                 if Instant::now() > end {
                     let _ = child.kill();

@@ -83,17 +83,15 @@ impl Table {
     pub fn sort(&mut self) {
         let place = |row: &Row| {
             let scenario = QUICK.iter().position(|known| known.name == row.scenario);
-            (scenario, Kind::ALL.iter().position(|kind| *kind == row.kind))
+            (
+                scenario,
+                Kind::ALL.iter().position(|kind| *kind == row.kind),
+            )
         };
         self.rows.sort_by_key(place);
     }
 
-    fn median(
-        &self,
-        scenario: &str,
-        kind: Kind,
-        figure: impl Fn(&Figures) -> f64,
-    ) -> Option<f64> {
+    fn median(&self, scenario: &str, kind: Kind, figure: impl Fn(&Figures) -> f64) -> Option<f64> {
         self.rows
             .iter()
             .find(|row| row.scenario == scenario && row.kind == kind)
@@ -199,7 +197,14 @@ impl fmt::Display for Table {
                 writeln!(
                     f,
                     "  {:<22}{:>24}{:>12}{:>10}{:>10}{:>10}{:>8}{:>7}",
-                    "", "CPU ns/delivery", "deliver./s", "p50 ms", "p99 ms", "p99.9 ms", "cores", "lost"
+                    "",
+                    "CPU ns/delivery",
+                    "deliver./s",
+                    "p50 ms",
+                    "p99 ms",
+                    "p99.9 ms",
+                    "cores",
+                    "lost"
                 )?;
             }
             let median = |figure: &dyn Fn(&Figures) -> f64| spread(&row.repetitions, figure)[1];
@@ -223,7 +228,11 @@ impl fmt::Display for Table {
                 Some(value) => writeln!(
                     f,
                     "  {:<8}{value:.2} (at most {:.2}): {}",
-                    if value <= target.bound { "met" } else { "MISSED" },
+                    if value <= target.bound {
+                        "met"
+                    } else {
+                        "MISSED"
+                    },
                     target.bound,
                     target.says
                 )?,

@@ -9,10 +9,11 @@ mod send;
 mod uring;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
+use socket2::{Domain, Socket, Type};
 use tungstenite::handshake::derive_accept_key;
 
 /// How the floor sends.
@@ -29,7 +30,11 @@ const READ_BYTES: usize = 64 << 10;
 
 /// Serves clients and one publisher until the publisher goes. Prints `clients PORT` and `publisher PORT`.
 pub fn run(io: Io) -> io::Result<()> {
-    let clients = TcpListener::bind("127.0.0.1:0")?;
+    // The standard library's queue of 128 would turn a crowd away.
+    let clients = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    clients.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    clients.listen(4096)?;
+    let clients = TcpListener::from(clients);
     let publisher = TcpListener::bind("127.0.0.1:0")?;
     println!("clients {}", clients.local_addr()?.port());
     println!("publisher {}", publisher.local_addr()?.port());
@@ -37,10 +42,10 @@ pub fn run(io: Io) -> io::Result<()> {
     let (sender, joined) = mpsc::channel();
     thread::spawn(move || {
         for client in clients.incoming().flatten() {
-            if let Ok(client) = upgrade(client)
-                && sender.send(client).is_err()
-            {
-                return;
+            match upgrade(client) {
+                Ok(client) if sender.send(client).is_err() => return,
+                Ok(_) => {}
+                Err(error) => eprintln!("a client was not let in: {error}"),
             }
         }
     });

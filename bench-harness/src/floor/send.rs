@@ -17,8 +17,13 @@ impl super::Fan for Sender {
 
     fn send_all(&mut self, frames: &[u8]) -> io::Result<()> {
         // A blocking socket: one call does it unless the client is slow, and then all wait, as the floor may.
-        self.clients
-            .retain(|client| (&*client).write_all(frames).is_ok());
+        self.clients.retain(|client| {
+            let sent = (&*client).write_all(frames);
+            if let Err(error) = &sent {
+                eprintln!("a client has gone: {error}");
+            }
+            sent.is_ok()
+        });
         Ok(())
     }
 }
