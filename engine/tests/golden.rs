@@ -8,6 +8,7 @@
 //! ! message x refused -5 no  what the metadata adapter says to messages that begin with this word: see `message_answer`
 //! ~ connect 1 shard=1      client 1 opens a WebSocket (version=2.0.0 for an old client)
 //! ~ connect 1 http         it opens a connection for HTTP (identity: response lengths are told beforehand)
+//! ~ connect 1 legacy       the same, for the text protocol before TLCP
 //! C1> wsok                 client 1 sends a message; ⏎ stands for CR LF
 //! C1+ wsok                 the same, but it arrives together with what the next step sends
 //! C1< WSOK                 client 1 receives a line
@@ -33,9 +34,9 @@ use engine::shard::Config;
 use engine::sim::world::{Event, Options, Say, WireId, World};
 use engine::text::{Plus, percent_decode};
 use engine::time::Duration;
-use engine::tlcp::Version;
 use engine::tlcp::cause::{Reason, Refusal};
 use engine::tlcp::request::{Mode, Verb};
+use engine::tlcp::{Version, legacy};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -281,6 +282,7 @@ impl Stage {
                     match word.split_once('=') {
                         None if word == "http" => http = true,
                         None if word == "identity" => (http, identity) = (true, true),
+                        None if word == "legacy" => (http, version) = (true, Version::LEGACY),
                         Some(("shard", value)) => shard = value.parse().unwrap(),
                         Some(("version", value)) => {
                             version = Version::parse(&format!("TLCP-{value}")).unwrap()
@@ -314,7 +316,8 @@ impl Stage {
         }
         let (target, body) = text.split_once('⏎').unwrap_or((&text, ""));
         let (name, query) = target.split_once('?').unwrap_or((target, ""));
-        let verb = Verb::from_name(name).expect("the name of a request");
+        let verb = Verb::from_name(name).or_else(|| legacy::verb(name));
+        let verb = verb.expect("the name of a request");
         let body = body.replace('⏎', "\r\n");
         self.world.request(wire, verb, query, &body);
     }
@@ -370,7 +373,7 @@ impl Stage {
                     let mut lines = text.split_terminator("\r\n").peekable();
                     while let Some(line) = lines.next() {
                         self.learn_id(line);
-                        if line.starts_with("NOOP,") {
+                        if line.starts_with("NOOP,") || line.starts_with("Preamble:") {
                             // Padding is shown once, however much there is.
                             while lines.next_if_eq(&line).is_some() {}
                         }
@@ -411,7 +414,8 @@ impl Stage {
     }
 
     fn learn_id(&mut self, line: &str) {
-        if let Some(arguments) = line.strip_prefix("CONOK,") {
+        let conok = line.strip_prefix("CONOK,");
+        if let Some(arguments) = conok.or_else(|| line.strip_prefix("SessionId:")) {
             let id = arguments.split(',').next().unwrap();
             if !self.sessions.iter().any(|known| known == id) {
                 self.sessions.push(id.to_owned());

@@ -76,6 +76,10 @@ impl Shard {
             },
             _ if busy => Refusal::stream_in_place(),
             Target::Shard(shard) => return self.move_connection(conn, shard, message),
+            // Each side would read the other's lines as garbage.
+            Target::Here(key) if self.sessions[key].is_legacy() != entry.is_legacy() => {
+                Refusal::session_incompatible()
+            }
             Target::Here(key) => match self.check_bind(key, &bind) {
                 Err(refusal) => refusal,
                 Ok(replay) => {

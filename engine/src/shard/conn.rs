@@ -7,7 +7,7 @@ use super::{Effect, Peer, SessionKey, Shard};
 use crate::counters::Counter;
 use crate::ids::ConnId;
 use crate::time::{Duration, Instant};
-use crate::tlcp::notify;
+use crate::tlcp::{Dialect, notify};
 use std::collections::VecDeque;
 
 /// One connection.
@@ -53,6 +53,13 @@ pub(super) struct Conn {
     pub last_write: Instant,
     pub last_read: Instant,
     watch_version: u32,
+}
+
+impl Conn {
+    /// Whether its last request was one of the text protocol before TLCP, and so what is written in answer.
+    pub fn is_legacy(&self) -> bool {
+        self.peer.version.dialect() == Dialect::Legacy
+    }
 }
 
 /// A poll: TLCP's way to push over networks that hold responses back.

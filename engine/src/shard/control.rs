@@ -7,7 +7,9 @@ use crate::counters::Counter;
 use crate::ids::ShardId;
 use crate::time::{Duration, Instant};
 use crate::tlcp::cause::{Cause, Refusal};
-use crate::tlcp::request::{self, Bandwidth, Carrier, Control, Frequency, Op, Request, Verb};
+use crate::tlcp::request::{
+    self, Bandwidth, Carrier, Control, Frequency, Op, Request, Table, Verb,
+};
 use crate::tlcp::{notify, response};
 
 impl Shard {
@@ -111,6 +113,9 @@ impl Shard {
         source: Source<'_>,
     ) -> Option<SessionKey> {
         let refusal = match self.target(origin, session) {
+            Target::Here(key) if self.speaks_other_dialect(origin, key) => {
+                Refusal::request_incompatible()
+            }
             Target::Here(key) => return Some(key),
             Target::Shard(shard) => {
                 self.forward(origin, shard, source.message());
@@ -121,6 +126,14 @@ impl Shard {
         };
         self.refuse(origin, Some(source.verb), &refusal.for_request(req_id));
         None
+    }
+
+    /// Whether a request of one protocol family means a session of the other. Those that another shard has passed on are
+    /// not looked at: they do no harm.
+    fn speaks_other_dialect(&self, origin: Origin, key: SessionKey) -> bool {
+        let entry = self.conns.get(origin.conn);
+        origin.shard == self.config.shard
+            && entry.is_some_and(|entry| entry.is_legacy() != self.sessions[key].is_legacy())
     }
 
     fn forward(&mut self, origin: Origin, shard: ShardId, request: Box<str>) {
@@ -173,7 +186,23 @@ impl Shard {
             return self.refuse(origin, Some(Verb::Control), &refusal);
         }
         let done = match control.op {
-            Op::Add(add) => return self.add(origin, key, req_id, add, now),
+            Op::Add(add) => {
+                return self.add(origin, key, req_id, add, Table::default(), now);
+            }
+            // A client of TLCP has no such operations; and parameters that are none are ignored.
+            Op::Start { .. }
+            | Op::AddTable {
+                table: Table { silent: true, .. },
+                ..
+            } if !self.sessions[key].is_legacy() => {
+                Err(Refusal::bad_argument().with_text("Invalid argument: LS_op"))
+            }
+            Op::AddTable { add, table } => {
+                let legacy = self.sessions[key].is_legacy();
+                let table = if legacy { table } else { Table::default() };
+                return self.add(origin, key, req_id, add, table, now);
+            }
+            Op::Start { sub_id } => self.start(origin, key, req_id, sub_id),
             Op::Delete { sub_id, ack } => self.delete(origin, key, req_id, sub_id, ack),
             Op::Reconf { sub_id, frequency } => self.reconf(origin, key, req_id, sub_id, frequency),
             Op::Constrain { bandwidth } => self.constrain(origin, key, req_id, bandwidth, now),

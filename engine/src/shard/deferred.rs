@@ -22,15 +22,15 @@ impl Shard {
     /// The subscription that a request has to wait for, if there is one.
     pub(super) fn defers(&self, key: SessionKey, op: &Op<'_>) -> Option<SubKey> {
         let sub_id = match op {
-            Op::Add(add) => add.sub_id,
-            Op::Delete { sub_id, .. } | Op::Reconf { sub_id, .. } => *sub_id,
+            Op::Add(add) | Op::AddTable { add, .. } => add.sub_id,
+            Op::Delete { sub_id, .. } | Op::Reconf { sub_id, .. } | Op::Start { sub_id } => *sub_id,
             _ => return None,
         };
         let sub = self.subscription(key, sub_id)?;
         let subscription = &self.subscriptions[sub];
         let behind = subscription.delete_on_active || !subscription.deferred.is_empty();
-        let waits = behind || matches!(op, Op::Reconf { .. });
-        (waits && !subscription.active).then_some(sub)
+        let waits = behind || matches!(op, Op::Reconf { .. } | Op::Start { .. });
+        (waits && !subscription.is_granted()).then_some(sub)
     }
 
     /// Lets a request wait for the subscription.

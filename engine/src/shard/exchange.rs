@@ -11,6 +11,7 @@ use crate::ids::ConnId;
 use crate::time::Instant;
 use crate::tlcp::request::{self, Carrier, Verb};
 use crate::tlcp::response;
+use crate::tlcp::{Dialect, legacy};
 
 /// What a connection is, as far as answers are concerned.
 #[derive(Debug)]
@@ -90,6 +91,7 @@ impl Shard {
             !matches!(entry.wire, Wire::Answering(_) | Wire::Stream),
             "the driver delivers one request at a time"
         );
+        let dialect = peer.version.dialect();
         entry.peer = peer;
         entry.last_read = now;
         entry.identity = request.identity;
@@ -103,17 +105,36 @@ impl Shard {
             if slot >= answers {
                 break; // operations behind a creation, refused with it
             }
-            match request::parse_line(request.verb, Carrier::Http, request.query, line) {
-                Ok(parsed) => {
-                    let source = Source {
+            match dialect {
+                Dialect::Tlcp => self.take_line(
+                    origin,
+                    Source {
                         verb: request.verb,
                         query: request.query,
                         line,
-                    };
-                    self.take_request(origin, parsed, source, now);
-                }
-                Err(refusal) => self.refuse(origin, Some(request.verb), &refusal),
+                    },
+                    now,
+                ),
+                Dialect::Legacy => match legacy::rewrite(request.verb, request.query, line) {
+                    Ok(line) => self.take_line(
+                        origin,
+                        Source {
+                            verb: request.verb,
+                            query: "",
+                            line: &line,
+                        },
+                        now,
+                    ),
+                    Err(refusal) => self.refuse(origin, Some(request.verb), &refusal),
+                },
             }
+        }
+    }
+
+    fn take_line(&mut self, origin: Origin, source: Source<'_>, now: Instant) {
+        match request::parse_line(source.verb, Carrier::Http, source.query, source.line) {
+            Ok(parsed) => self.take_request(origin, parsed, source, now),
+            Err(refusal) => self.refuse(origin, Some(source.verb), &refusal),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::ingest::demand::Demand;
 use crate::ingest::record::{Kind, Record};
 use crate::item::row::{Row, RowBuilder};
 use crate::item::{ItemName, ItemNameRef};
+use crate::tlcp::Dialect;
 use hashbrown::HashMap;
 use std::rc::Rc;
 
@@ -44,7 +45,7 @@ pub struct LocalItem {
     views: Vec<View>,
 }
 
-/// An item seen through a schema.
+/// An item seen through a schema, in the wording of its [`Tails`].
 #[derive(Debug)]
 struct View {
     schema: Schema,
@@ -191,18 +192,17 @@ fn build(
 }
 
 impl LocalItem {
-    /// The number of the view for `schema`, which is counted as used once more.
-    pub fn open_view(&mut self, schema: &Schema) -> u32 {
-        let same = self
-            .views
-            .iter()
-            .position(|view| view.users > 0 && Rc::ptr_eq(&view.schema, schema));
+    /// The number of the view for `schema` in a dialect, which is counted as used once more.
+    pub fn open_view(&mut self, schema: &Schema, dialect: Dialect) -> u32 {
+        let same = self.views.iter().position(|view| {
+            view.users > 0 && view.tails.dialect() == dialect && Rc::ptr_eq(&view.schema, schema)
+        });
         let index = same.unwrap_or_else(|| {
             let mut view = View {
                 schema: Rc::clone(schema),
                 map: vec![NO_FIELD; schema.len()],
                 users: 0,
-                tails: Tails::default(),
+                tails: Tails::new(dialect),
             };
             view.resolve(&self.fields);
             match self.views.iter().position(|view| view.users == 0) {

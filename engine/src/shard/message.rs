@@ -49,6 +49,8 @@ pub(super) struct InAdapter {
     lane: Lane,
     /// Its number, if the client wants to know its outcome.
     told_as: Option<u32>,
+    /// The request that is answered by the outcome, and not before: a message of the text protocol without a number.
+    asked_by: Option<Origin>,
     bytes: usize,
 }
 
@@ -169,8 +171,35 @@ impl Shard {
             let refusal = refusal.for_request(&*message.req_id);
             return self.refuse(origin, Some(Verb::Msg), &refusal);
         }
+        if session.is_legacy() && message.sequence.is_none() && message.prog.is_none() {
+            return self.take_synchronous(origin, key, message, now);
+        }
         self.acknowledge(origin, &message.req_id, message.ack);
         self.take_checked(key, message, now);
+    }
+
+    /// Takes a message whose request is answered when the adapter is done with it.
+    fn take_synchronous(
+        &mut self,
+        origin: Origin,
+        key: SessionKey,
+        message: &Message<'_>,
+        now: Instant,
+    ) {
+        self.counters.count(Counter::Messages);
+        let bytes = message.text.len();
+        self.counters.add(Counter::MessageBytes, bytes as u64);
+        let session = &mut self.sessions[key];
+        let messages = session.messages.get_or_insert_default();
+        messages.take(message, Duration::ZERO, now);
+        let waiting = InAdapter {
+            session: key,
+            lane: None,
+            told_as: None,
+            asked_by: Some(origin),
+            bytes,
+        };
+        self.ask_about(waiting, (&*message.text).into(), now);
     }
 
     /// Takes a message that can be taken.
@@ -214,13 +243,18 @@ impl Shard {
         text: Box<str>,
         now: Instant,
     ) -> bool {
-        let session = &self.sessions[key];
         let waiting = InAdapter {
             session: key,
             lane,
             told_as,
+            asked_by: None,
             bytes: text.len(),
         };
+        self.ask_about(waiting, text, now)
+    }
+
+    fn ask_about(&mut self, waiting: InAdapter, text: Box<str>, now: Instant) -> bool {
+        let session = &self.sessions[waiting.session];
         let question = Question::Message {
             adapter_set: session.adapter_set,
             user: session.user.clone(),
@@ -256,6 +290,15 @@ impl Shard {
     /// Tells the outcome of a message, and makes room for others. False if its session is gone.
     fn conclude(&mut self, waiting: &InAdapter, result: Result<Option<Box<str>>, Refusal>) -> bool {
         let key = waiting.session;
+        if let Some(origin) = waiting.asked_by {
+            match &result {
+                Ok(_) => self.accept(origin, ""),
+                Err(refusal) => {
+                    let refusal = refusal.clone().for_request("");
+                    self.refuse(origin, Some(Verb::Msg), &refusal);
+                }
+            }
+        }
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };

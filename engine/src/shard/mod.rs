@@ -25,6 +25,7 @@ mod recovery;
 mod session;
 pub mod session_id;
 mod subscription;
+mod table;
 mod tails;
 mod timer;
 

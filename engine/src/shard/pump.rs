@@ -13,7 +13,7 @@ use crate::counters::Counter;
 use crate::ids::ConnId;
 use crate::text::{self, CRLF};
 use crate::time::{Duration, Instant};
-use crate::tlcp::notify;
+use crate::tlcp::{Dialect, legacy, notify};
 
 /// A client that measures its lag gets the time with the first data this long after the last.
 const SYNC_INTERVAL: Duration = Duration::from_secs(5);
@@ -75,7 +75,13 @@ impl Shard {
             Wire::Answering(answers) if answers.are_complete() => {
                 let buffer = out.open(id);
                 let before = buffer.len();
-                answers.write(buffer);
+                if conn.peer.version.dialect() == Dialect::Legacy {
+                    let mut lines = Vec::new();
+                    answers.write(&mut lines);
+                    legacy::answer(buffer, &lines);
+                } else {
+                    answers.write(buffer);
+                }
                 if conn.peer.ascii {
                     text::escape_non_ascii(buffer, before);
                 }
@@ -135,9 +141,13 @@ impl Shard {
         let (stream, poll, closing, ends) = (conn.stream, conn.poll, conn.closing, conn.ends);
         let (content_length, written_before) = (conn.content_length, conn.content_written);
         let (identity, ascii) = (conn.identity, conn.peer.ascii);
+        let dialect = conn.peer.version.dialect();
         let buffer = out.open(id);
         let before = buffer.len();
-        buffer.extend_from_slice(&conn.replies);
+        match dialect {
+            Dialect::Tlcp => buffer.extend_from_slice(&conn.replies),
+            Dialect::Legacy => legacy::stream(buffer, &conn.replies),
+        }
         let head = buffer.len();
         let bytes = written_before + (head - before) as u64 + LAST_LINE_BYTES;
         let room = Room {
@@ -170,7 +180,10 @@ impl Shard {
         conn.replies = Vec::new();
         if let Some(session) = stream.filter(|_| over) {
             let millis = poll.map_or(0, |poll| poll.millis);
-            notify::loop_(buffer, millis);
+            match dialect {
+                Dialect::Tlcp => notify::loop_(buffer, millis),
+                Dialect::Legacy => legacy::loop_(buffer, millis),
+            }
             self.end_stream(id, session, millis, now);
         }
         if ascii {
@@ -292,10 +305,17 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else {
             return Rest::Nothing;
         };
+        let dialect = session.version.dialect();
         let start = buffer.len();
         let limit =
             usize::try_from(room.bytes).map_or(usize::MAX, |bytes| start.saturating_add(bytes));
         let end_of_turn = start.saturating_add(room.turn_bytes);
+        if dialect == Dialect::Legacy && !session.lines.is_empty() {
+            // Its lines are counted in its own words.
+            let mut lines = Vec::new();
+            legacy::stream(&mut lines, &session.lines);
+            session.lines = lines;
+        }
         if !session.lines.is_empty() {
             let fitting = whole_lines(&session.lines, limit - start, room.fresh);
             buffer.extend_from_slice(&session.lines[..fitting]);
@@ -337,7 +357,7 @@ impl Shard {
             }
             let before = buffer.len();
             let local = self.items.get_mut(sub_item.item);
-            let hit = encode_update(sub_item, local, buffer);
+            let hit = encode_update(sub_item, local, dialect, buffer);
             let alone = room.fresh && before == start;
             if buffer.len() > limit && !alone {
                 buffer.truncate(before);
@@ -374,8 +394,17 @@ impl Shard {
 
 /// Writes one `U` line: the prefix is the client's own, the rest is shared with all clients in step.
 #[inline]
-fn encode_update(sub_item: &SubItem, item: &mut LocalItem, buffer: &mut Vec<u8>) -> bool {
-    notify::update_prefix(buffer, sub_item.sub_id, sub_item.position);
+fn encode_update(
+    sub_item: &SubItem,
+    item: &mut LocalItem,
+    dialect: Dialect,
+    buffer: &mut Vec<u8>,
+) -> bool {
+    let (sub_id, position) = (sub_item.sub_id, sub_item.position);
+    match dialect {
+        Dialect::Tlcp => notify::update_prefix(buffer, sub_id, position),
+        Dialect::Legacy => legacy::values::update_prefix(buffer, sub_id, position),
+    }
     let (tail, hit) = item.tail(sub_item.view, sub_item.base.as_ref());
     debug_assert!(tail.ends_with(CRLF));
     buffer.extend_from_slice(tail);

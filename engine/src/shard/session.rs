@@ -11,12 +11,12 @@ use crate::counters::Counter;
 use crate::ids::ConnId;
 use crate::metadata::{AdapterSetId, DEFAULT_NAME, Granted, Question};
 use crate::time::{Duration, Instant};
-use crate::tlcp::Version;
 use crate::tlcp::cause::Refusal;
 use crate::tlcp::cid;
 use crate::tlcp::notify::GrantedBandwidth;
 use crate::tlcp::request::{Bandwidth, Create, StreamOptions, Verb};
 use crate::tlcp::response;
+use crate::tlcp::{Dialect, Version};
 use slotmap::SlotMap;
 use std::collections::VecDeque;
 
@@ -83,6 +83,11 @@ impl Session {
             State::Bound(conn) => Some(conn),
             State::Unbound => None,
         }
+    }
+
+    /// Whether its client speaks the text protocol before TLCP.
+    pub fn is_legacy(&self) -> bool {
+        self.version.dialect() == Dialect::Legacy
     }
 
     /// One more item of the queue is gone. They are swept out when they make up half of it, so that a client which

@@ -3,6 +3,7 @@
 use super::deferred::Deferred;
 use super::items::Schema;
 use super::question::Waiting;
+use super::table::Held;
 use super::timer::Timer;
 use super::{Effect, Origin, SessionKey, Shard, SubItemKey, SubKey};
 use crate::counters::Counter;
@@ -12,7 +13,7 @@ use crate::metadata::{Granted, Question};
 use crate::time::{Duration, Instant};
 use crate::tlcp::cause::Refusal;
 use crate::tlcp::notify;
-use crate::tlcp::request::{Add, Frequency, Mode, Snapshot, Verb};
+use crate::tlcp::request::{Add, Frequency, Mode, Snapshot, Table, Verb};
 
 /// One subscription of a session.
 #[derive(Debug)]
@@ -33,6 +34,10 @@ pub(super) struct Subscription {
     pub delete_on_active: bool,
     /// What else came before it and has to wait.
     pub deferred: Vec<Deferred>,
+    /// What only the text protocol asks for.
+    pub table: Table,
+    /// Granted, but not started yet (`add_silent`).
+    pub held: Option<Box<Held>>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -84,6 +89,11 @@ pub(super) struct Subscribing {
 }
 
 impl Subscription {
+    /// Whether the metadata adapter has granted it.
+    pub fn is_granted(&self) -> bool {
+        self.active || self.held.is_some()
+    }
+
     pub fn is_unfiltered(&self) -> bool {
         self.unfiltered || self.mode == Mode::Raw
     }
@@ -128,6 +138,7 @@ impl Shard {
         key: SessionKey,
         req_id: &str,
         add: Add<'_>,
+        table: Table,
         now: Instant,
     ) {
         let asked = Asked {
@@ -174,6 +185,8 @@ impl Shard {
             active: false,
             delete_on_active: false,
             deferred: Vec::new(),
+            table,
+            held: None,
         });
         let at = session
             .subscriptions
@@ -224,11 +237,15 @@ impl Shard {
                 data_adapter,
                 items,
                 fields,
-            }) => Ok((data_adapter, items, fields)),
+            }) => subscription.table.select(items).map(|items| Held {
+                data_adapter,
+                items,
+                fields,
+            }),
             Ok(_) => Err(Refusal::request_failed()),
             Err(refusal) => Err(refusal),
         };
-        let (data_adapter, items, fields) = match result {
+        let granted = match result {
             Ok(granted) => granted,
             Err(refusal) => {
                 let subscription = self.subscriptions.remove(sub).expect("checked above");
@@ -238,8 +255,25 @@ impl Shard {
             }
         };
         self.acknowledge(origin, &req_id, ack);
+        let subscription = &mut self.subscriptions[sub];
+        if subscription.table.silent && !subscription.delete_on_active {
+            subscription.held = Some(Box::new(granted));
+        } else {
+            self.activate(sub, granted);
+        }
+        self.undefer(deferred, now);
+    }
+
+    /// Begins to send a subscription's items.
+    pub(super) fn activate(&mut self, sub: SubKey, granted: Held) {
+        let Held {
+            data_adapter,
+            items,
+            fields,
+        } = granted;
         self.counters.count(Counter::SubscriptionsOpened);
         let subscription = &mut self.subscriptions[sub];
+        let first = subscription.table.first();
         let (session, sub_id, snapshot) = (
             subscription.session,
             subscription.sub_id,
@@ -255,6 +289,7 @@ impl Shard {
             count(items.len()),
             count(fields.len()),
         );
+        let dialect = entry.version.dialect();
         let schema = self.intern(fields);
         for (index, granted) in items.iter().enumerate() {
             let name = ItemNameRef {
@@ -264,13 +299,13 @@ impl Shard {
             let (item, demand) = self.items.open(name);
             self.effects.extend(demand.map(Effect::Demand));
             let local = self.items.get_mut(item);
-            let view = local.open_view(&schema);
+            let view = local.open_view(&schema, dialect);
             let there = local.row.is_some();
             let listener_at = count(local.listeners.len());
             let key = self.sub_items.insert(SubItem {
                 session,
                 sub_id,
-                position: count(index + 1),
+                position: first + count(index),
                 listener_at,
                 item,
                 view,
@@ -293,7 +328,6 @@ impl Shard {
         if deleted {
             self.unsubscribe(session, sub_id, sub);
         }
-        self.undefer(deferred, now);
     }
 
     /// `delete`. One that overtakes its `add`'s answer is carried out behind it.
@@ -309,7 +343,7 @@ impl Shard {
             .subscription(key, sub_id)
             .ok_or_else(Refusal::subscription_not_found)?;
         self.acknowledge(origin, req_id, ack);
-        if self.subscriptions[sub].active {
+        if self.subscriptions[sub].is_granted() {
             self.unsubscribe(key, sub_id, sub);
         } else {
             self.subscriptions[sub].delete_on_active = true;

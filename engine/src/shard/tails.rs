@@ -1,16 +1,17 @@
 //! Tail cache: what stands behind `U,<sub>,<item>,` up to the end of the line, encoded once for all sessions in step.
 //!
-//! A tail depends on the schema, the row that the client has (the base of the delta) and the row that it shall have,
-//! and on nothing of the session. Clients that keep up all have the same base, so one encoding serves them all; a new
+//! A tail depends on the schema, the dialect, the row that the client has (the base of the delta) and the row that it
+//! shall have, and on nothing else of the session. Clients that keep up all have the same base, so one encoding serves them all; a new
 //! client's tail has no base and serves every other new client. A laggard computes its own.
 
 use crate::item::row::Row;
 use crate::text::CRLF;
-use crate::tlcp::values;
+use crate::tlcp::{Dialect, legacy, values};
 
-/// The tails last encoded for one item and one schema.
+/// The tails last encoded for one item, one schema and one dialect.
 #[derive(Debug, Default)]
 pub struct Tails {
+    dialect: Dialect,
     entries: Vec<Entry>,
     next: usize,
 }
@@ -29,6 +30,19 @@ const ENTRY_BYTES_KEPT: usize = 4096;
 const NO_BASE: u64 = u64::MAX;
 
 impl Tails {
+    /// No tails yet, in this dialect.
+    pub fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            ..Self::default()
+        }
+    }
+
+    /// The wording of all of them.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// The tail from `base` to `row`, and whether it was there already. `fields` are the schema's fields as numbers of
     /// the item's.
     #[inline]
@@ -56,19 +70,25 @@ impl Tails {
         entry.row = row_seq;
         entry.bytes.clear();
         entry.bytes.shrink_to(ENTRY_BYTES_KEPT);
-        encode(&mut entry.bytes, fields, base, row);
+        encode(&mut entry.bytes, self.dialect, fields, base, row);
         (&entry.bytes, false)
     }
 }
 
 /// Encodes a tail: all fields in full without a base, else what is different.
-pub fn encode(out: &mut Vec<u8>, fields: &[u16], base: Option<&Row>, row: &Row) {
+pub fn encode(out: &mut Vec<u8>, dialect: Dialect, fields: &[u16], base: Option<&Row>, row: &Row) {
+    let count = fields.len();
     let current = |position: usize| row.get(usize::from(fields[position]));
-    match base {
-        None => values::encode_full(out, fields.len(), current),
-        Some(base) => values::encode_delta(out, fields.len(), current, |position| {
-            base.get(usize::from(fields[position]))
-        }),
+    match (base, dialect) {
+        (None, Dialect::Tlcp) => values::encode_full(out, count, current),
+        (None, Dialect::Legacy) => legacy::values::encode_full(out, count, current),
+        (Some(base), _) => {
+            let previous = |position: usize| base.get(usize::from(fields[position]));
+            match dialect {
+                Dialect::Tlcp => values::encode_delta(out, count, current, previous),
+                Dialect::Legacy => legacy::values::encode_delta(out, count, current, previous),
+            }
+        }
     }
     out.extend_from_slice(CRLF);
 }
@@ -95,14 +115,16 @@ mod tests {
             rows in prop::collection::vec(prop::collection::vec(prop::option::of("[a#|]{0,2}"), 0..6), 1..6),
             fields in prop::collection::vec(0u16..8, 0..6),
             asked in prop::collection::vec((prop::option::of(0usize..6), 0usize..6), 1..60),
+            legacy in any::<bool>(),
         ) {
             let rows: Vec<_> = rows.iter().zip(0..).map(|(values, seq)| row(seq, values)).collect();
-            let mut tails = Tails::default();
+            let dialect = if legacy { Dialect::Legacy } else { Dialect::Tlcp };
+            let mut tails = Tails::new(dialect);
             for (base, current) in asked {
                 let base = base.map(|base| &rows[base % rows.len()]);
                 let current = &rows[current % rows.len()];
                 let mut direct = Vec::new();
-                encode(&mut direct, &fields, base, current);
+                encode(&mut direct, dialect, &fields, base, current);
                 prop_assert_eq!(tails.get(&fields, base, current).0, direct.as_slice());
                 prop_assert!(tails.get(&fields, base, current).1);
             }

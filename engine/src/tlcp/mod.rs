@@ -6,6 +6,8 @@
 //! | client to server | [`request`]: lines of parameters into typed requests |
 //! | server to client, answers | [`response`]: `CONOK`, `REQOK` ..., with the codes and texts of [`cause`] |
 //! | server to client, stream | [`notify`]: `SUBOK`, `CONF` ...; [`values`]: the field list of `U`; [`diff`]: values as edits |
+//! | server to client, stream | [`notify`]: `SUBOK`, `CONF` ...; [`values`]: the field list of `U` |
+//! | the protocol before | [`legacy`]: other words for much of the same |
 //! | the other end | [`client`]: the same protocol as a client sees it |
 //!
 //! Every writer appends one complete line, CR LF included, to a byte buffer that the caller owns: a line never spans
@@ -15,10 +17,11 @@ pub mod cause;
 pub mod cid;
 pub mod client;
 pub mod diff;
+pub mod legacy;
 pub mod notify;
 pub mod request;
 pub mod response;
 pub mod values;
 mod version;
 
-pub use version::Version;
+pub use version::{Dialect, Version};

@@ -235,6 +235,18 @@ pub enum Op<'a> {
         /// `LS_close_socket`
         close_socket: bool,
     },
+    /// `add` and `add_silent` of the text protocol before TLCP, which can do more than TLCP's `add`.
+    AddTable {
+        /// What TLCP knows of it.
+        add: Add<'a>,
+        /// What it does not.
+        table: Table,
+    },
+    /// `start` of the text protocol: what was added silently is to be sent from now on.
+    Start {
+        /// `LS_subId`
+        sub_id: u32,
+    },
     /// An operation of mobile push notifications, by its name.
     Mpn(&'static str),
 }
@@ -262,6 +274,15 @@ pub struct Add<'a> {
     pub buffer_size: Option<BufferSize>,
     /// `LS_ack`
     pub ack: bool,
+}
+
+/// What a subscription of the text protocol before TLCP can have and one of TLCP cannot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// `add_silent`: nothing is sent before `start`.
+    pub silent: bool,
+    /// `LS_start` and `LS_end`: of the group's items, counted from 1, only those from here to there, both included.
+    pub range: Option<(u32, u32)>,
 }
 
 /// `LS_mode`: what an item's events mean.

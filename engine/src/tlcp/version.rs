@@ -14,7 +14,24 @@ pub struct Version {
     pub sub: u8,
 }
 
+/// The wording in which a session's client is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// TLCP, whatever its version.
+    #[default]
+    Tlcp,
+    /// The text protocol before it: see [`legacy`](super::legacy).
+    Legacy,
+}
+
 impl Version {
+    /// The text protocol before TLCP, which had no version on the wire. No `LS_protocol` leads to it, only its absence.
+    pub const LEGACY: Version = Version {
+        major: 0,
+        minor: 0,
+        sub: 0,
+    };
+
     /// The newest version that this server speaks.
     pub const LATEST: Version = Version {
         major: 2,
@@ -45,6 +62,16 @@ impl Version {
     /// that knows of more than this server gets on without, so newer ones are served as [`Version::LATEST`].
     pub fn is_supported(self) -> bool {
         self.major == Self::LATEST.major
+    }
+
+    /// The wording that goes with it.
+    #[inline]
+    pub fn dialect(self) -> Dialect {
+        if self == Version::LEGACY {
+            Dialect::Legacy
+        } else {
+            Dialect::Tlcp
+        }
     }
 
     /// Since 2.1 a broken connection can be recovered; an older client's session ends with its connection.

@@ -117,6 +117,20 @@ fn control(pairs: &mut Pairs<'_>, request: &Control<'_>) {
             pairs.text("LS_cause_message", cause_message);
             pairs.flag("LS_close_socket", *close_socket, false);
         }
+        Op::AddTable { add: op, table } => {
+            add(pairs, op);
+            if table.silent {
+                pairs.word("LS_op", "add_silent"); // the last one counts
+            }
+            if let Some((start, end)) = table.range {
+                pairs.number("LS_start", start);
+                pairs.number("LS_end", end);
+            }
+        }
+        Op::Start { sub_id } => {
+            pairs.word("LS_op", "start");
+            pairs.number("LS_subId", *sub_id);
+        }
         Op::Mpn(name) => pairs.word("LS_op", name),
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::params::{Key, Params, bad, missing, parse_count, parse_rate};
 use super::{
     Add, Bandwidth, Bind, BufferSize, Carrier, Control, Create, Frequency, Message, Mode, Op,
-    Polling, Request, Snapshot, StreamOptions, Ttl, Verb, lines, split_message,
+    Polling, Request, Snapshot, StreamOptions, Table, Ttl, Verb, lines, split_message,
 };
 use crate::text::parse_integer;
 use crate::tlcp::cause::Refusal;
@@ -173,7 +173,17 @@ fn control_or_msg<'a>(
 fn op<'a>(params: &mut Params<'a>, carrier: Carrier) -> Result<Op<'a>, Refusal> {
     let name = params.required(Key::Op)?;
     Ok(match &*name {
-        "add" => Op::Add(add(params, carrier)?),
+        "add" if !params.has(Key::Start) && !params.has(Key::End) => Op::Add(add(params, carrier)?),
+        "add" | "add_silent" => Op::AddTable {
+            add: add(params, carrier)?,
+            table: Table {
+                silent: name == "add_silent",
+                range: range(params)?,
+            },
+        },
+        "start" => Op::Start {
+            sub_id: sub_id(params)?,
+        },
         "delete" => Op::Delete {
             sub_id: sub_id(params)?,
             ack: ack(params, carrier)?,
@@ -236,6 +246,16 @@ fn add<'a>(params: &mut Params<'a>, carrier: Carrier) -> Result<Add<'a>, Refusal
         buffer_size,
         ack: ack(params, carrier)?,
     })
+}
+
+/// An end that is left out is the group's.
+fn range(params: &mut Params<'_>) -> Result<Option<(u32, u32)>, Refusal> {
+    let (start, end) = (params.ordinal(Key::Start)?, params.ordinal(Key::End)?);
+    match (start, end) {
+        (None, None) => Ok(None),
+        (Some(start), Some(end)) if start > end => Err(bad(Key::End)),
+        (start, end) => Ok(Some((start.unwrap_or(1), end.unwrap_or(u32::MAX)))),
+    }
 }
 
 fn message<'a>(
