@@ -6,7 +6,6 @@
 //! | client to server | [`request`]: lines of parameters into typed requests |
 //! | server to client, answers | [`response`]: `CONOK`, `REQOK` ..., with the codes and texts of [`cause`] |
 //! | server to client, stream | [`notify`]: `SUBOK`, `CONF` ...; [`values`]: the field list of `U`; [`diff`]: values as edits |
-//! | server to client, stream | [`notify`]: `SUBOK`, `CONF` ...; [`values`]: the field list of `U` |
 //! | the protocol before | [`legacy`]: other words for much of the same |
 //! | the other end | [`client`]: the same protocol as a client sees it |
 //!
