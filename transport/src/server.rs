@@ -3,10 +3,12 @@
 use crate::adapter::demo::Demo;
 use crate::adapter::feed::FeedCapacity;
 use crate::adapter::lines::Lines;
+use crate::adapter::remote::Remotes;
 use crate::adapter::replay::{Replay, ReplayConfig};
 use crate::adapter::{self, DataAdapter, RunningAdapter};
 use crate::config::plan::{
-    AdapterSetPlan, DataAdapterPlan, DataKind, IoChoice, MetadataPlan, Pace, Plan, Threading,
+    AdapterSetPlan, DataAdapterPlan, DataKind, IoChoice, MetadataPlan, Pace, Plan, RemotePlan,
+    Threading,
 };
 use crate::lifecycle::{self, StopSignal};
 use crate::net::connection::Settings;
@@ -22,6 +24,7 @@ use crate::runtime::park::Park;
 use crate::runtime::rings::{self, Capacities, Command, ShardRings};
 use crate::runtime::shard_core::{Setup, ShardCore};
 use crate::runtime::topology;
+use Place::{InProcess, Remote};
 use engine::counters::{Counter, Counters};
 use engine::ingest::Ingest;
 use engine::limits::Limits;
@@ -65,7 +68,13 @@ pub fn run(
     };
     let (ingest_rings, shard_rings, mut control) = rings::rings(plan.shards, capacities);
     let (mut listeners, addresses) = listen(&plan)?;
-    let (sets, adapters) = start_adapters(&plan.adapter_sets, &ingest_rings.park)?;
+    let Adapters {
+        sets,
+        running: adapters,
+        remotes,
+    } = start_adapters(&plan.adapter_sets, &ingest_rings.park)?;
+    let mut ports = addresses.clone();
+    ports.extend_from_slice(remotes.addresses());
     let ingest = Ingest::new(
         plan.shards,
         plan.sessions.subscription_linger,
@@ -75,6 +84,10 @@ pub fn run(
 
     let (ended, source) = host::wake_pair()?;
     let mut threads = Vec::new();
+    if !remotes.is_empty() {
+        let run = move || remotes.run().map(|()| Vec::new());
+        threads.push(spawn("adapters", ended.clone(), run)?);
+    }
     let mut setups = shard_rings
         .into_iter()
         .map(|rings| setup(&plan, rings, clock));
@@ -107,7 +120,7 @@ pub fn run(
         }
     }
     if let Some(path) = ports_file {
-        lifecycle::write_ports_file(&path, &addresses)?;
+        lifecycle::write_ports_file(&path, &ports)?;
     }
     started(&addresses);
 
@@ -215,15 +228,28 @@ fn listen(
     Ok((by_shard, addresses))
 }
 
+/// The adapters of all sets.
+struct Adapters {
+    sets: AdapterSets,
+    /// The data adapters by their numbers.
+    running: Vec<RunningAdapter>,
+    /// Those in other processes, to be served by a thread.
+    remotes: Remotes,
+}
+
 fn start_adapters(
     plans: &[AdapterSetPlan],
     ingest: &Arc<Park>,
-) -> Result<(AdapterSets, Vec<RunningAdapter>), Box<dyn Error>> {
+) -> Result<Adapters, Box<dyn Error>> {
     let mut sets = AdapterSets::default();
     let mut running = Vec::new();
+    let mut remotes = Remotes::default();
     for set in plans {
-        let metadata = match set.metadata {
+        let metadata = match &set.metadata {
             MetadataPlan::Literal => Literal::default(),
+            MetadataPlan::Remote(_) => {
+                return Err("remote metadata adapters are not there yet".into());
+            }
         };
         let names: Vec<&str> = set.data.iter().map(|data| data.name.as_str()).collect();
         sets.add(&set.name, metadata, &names);
@@ -233,19 +259,29 @@ fn start_adapters(
                 ring_bytes: FEED_RING_BYTES,
                 commands: FEED_COMMANDS,
             };
-            running.push(adapter::spawn(
-                &data.name,
-                data_adapter(data)?,
-                capacity,
-                move || ingest.wake_if_parked(),
-            )?);
+            let wake = move || ingest.wake_if_parked();
+            running.push(match data_adapter(data)? {
+                InProcess(adapter) => adapter::spawn(&data.name, adapter, capacity, wake)?,
+                Remote(plan) => remotes.add_data(&set.name, &data.name, plan, capacity, wake)?,
+            });
         }
     }
-    Ok((sets, running))
+    Ok(Adapters {
+        sets,
+        running,
+        remotes,
+    })
 }
 
-fn data_adapter(plan: &DataAdapterPlan) -> Result<Arc<dyn DataAdapter>, Box<dyn Error>> {
-    Ok(match &plan.kind {
+/// Where a data adapter runs.
+enum Place<'p> {
+    InProcess(Arc<dyn DataAdapter>),
+    Remote(&'p RemotePlan),
+}
+
+fn data_adapter(plan: &DataAdapterPlan) -> Result<Place<'_>, Box<dyn Error>> {
+    Ok(InProcess(match &plan.kind {
+        DataKind::Remote(plan) => return Ok(Remote(plan)),
         DataKind::Demo { rate } => Arc::new(Demo::new(*rate, fastrand::u64(..))?),
         DataKind::Lines { address } => {
             let lines = Lines::bind(address.clone())
@@ -268,7 +304,7 @@ fn data_adapter(plan: &DataAdapterPlan) -> Result<Arc<dyn DataAdapter>, Box<dyn 
                 looped: *looped,
             })?)
         }
-    })
+    }))
 }
 
 fn limits(plan: &Plan) -> Limits {

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use brightwire::config::plan::{DataKind, IoChoice, MetadataPlan, Pace, Placement, Threading};
+use brightwire::config::plan::{
+    DataKind, IoChoice, MetadataPlan, Pace, Placement, RemoteAddress, Threading,
+};
 use brightwire::config::raw::{Raw, Section};
 use brightwire::config::{self, ConfigError, Demo, Plan};
 use brightwire::runtime::topology::{Core, Topology};
@@ -73,8 +75,8 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(plan.origins.policy, OriginPolicy::Any);
     let set = &plan.adapter_sets[0];
     assert_eq!(
-        (set.name.as_str(), set.metadata),
-        ("DEMO", MetadataPlan::Literal)
+        (set.name.as_str(), &set.metadata),
+        ("DEMO", &MetadataPlan::Literal)
     );
     assert_eq!(set.data[0].name, "QUOTE_ADAPTER");
     assert_eq!(set.data[0].kind, DataKind::Demo { rate: 15.0 });
@@ -563,7 +565,10 @@ fn the_reference_is_up_to_date_and_means_nothing_but_the_defaults() {
 
 #[test]
 fn the_reference_names_every_key_with_a_sentence_and_a_usable_value() {
-    for Section { header, doc, keys } in Raw::sections() {
+    for Section {
+        header, doc, keys, ..
+    } in Raw::sections()
+    {
         assert!(!doc.is_empty());
         for key in keys {
             let sentence = key.doc.join("");
@@ -575,14 +580,74 @@ fn the_reference_names_every_key_with_a_sentence_and_a_usable_value() {
             let value = key.default.as_ref().or(key.example.as_ref());
             let value = value
                 .unwrap_or_else(|| panic!("{header} {} has neither default nor example", key.name));
-            let outer = if header.contains('.') {
-                "[[adapter_sets]]\n"
-            } else {
-                ""
+            let outer = match header.matches('.').count() {
+                0 => "",
+                1 => "[[adapter_sets]]\n",
+                _ => "[[adapter_sets]]\n[[adapter_sets.data]]\n",
             };
             let text = format!("{outer}{header}\n{} = {value}\n", key.name);
             config::parse(&text, "key").unwrap_or_else(|error| panic!("{text}{error}"));
         }
+    }
+}
+
+#[test]
+fn adapters_in_other_processes() {
+    let set = |data: &str| {
+        let text = format!("[[adapter_sets]]\n[[adapter_sets.data]]\nkind = \"remote\"\n{data}");
+        plan(&text).map(|plan| match &plan.adapter_sets[0].data[0].kind {
+            DataKind::Remote(remote) => (**remote).clone(),
+            other => panic!("{other:?}"),
+        })
+    };
+    let remote = set("").unwrap();
+    let default = RemoteAddress::Listen(([127, 0, 0, 1], 6661).into());
+    assert_eq!((&remote.address, &remote.notify_address), (&default, &None));
+    assert_eq!(
+        (remote.keepalive_timeout, remote.keepalive_hint),
+        (None, None)
+    );
+
+    let hint = |timeout: &str| {
+        let remote = set(&format!(
+            "[adapter_sets.data.remote]\nkeepalive_timeout = \"{timeout}\""
+        ));
+        remote.unwrap().keepalive_hint.unwrap()
+    };
+    assert_eq!(hint("10s"), Duration::from_secs(8));
+    assert_eq!(hint("3s"), Duration::from_millis(1500));
+
+    let remote =
+        set("[adapter_sets.data.remote]\nconnect = true\naddress = \"feed.example:6661\"").unwrap();
+    assert_eq!(
+        remote.address,
+        RemoteAddress::Connect("feed.example:6661".into())
+    );
+
+    let wrong = "rate = 1.0\n[adapter_sets.data.remote]\naddress = \"localhost:1\"\nallow = [\"x\"]\n\
+        unavailable_code = 1\nline_limit = \"1B\"\ntimeout = \"2h\"";
+    let problems = set(wrong).unwrap_err().problems;
+    let keys: Vec<_> = problems
+        .iter()
+        .map(|problem| problem.key.rsplit('.').next().unwrap())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "rate",
+            "address",
+            "allow[0]",
+            "timeout",
+            "line_limit",
+            "unavailable_code"
+        ]
+    );
+    for text in [
+        "[[adapter_sets]]\n[adapter_sets.remote]\n",
+        "[[adapter_sets]]\n[[adapter_sets.data]]\n[adapter_sets.data.remote]\n",
+    ] {
+        let problems = plan(text).unwrap_err().problems;
+        assert!(problems[0].reason.starts_with("only for"), "{problems:?}");
     }
 }
 

@@ -274,6 +274,28 @@ impl Feed {
         }
     }
 
+    /// Commits, then looks for a command without waiting; for adapters that are woken by [`Feed::wake_by`].
+    pub fn look_for_command(&mut self) -> Option<FeedCommand> {
+        self.commit();
+        if self.is_stopped() {
+            return Some(FeedCommand::Stop);
+        }
+        self.commands.pop().ok()
+    }
+
+    /// Commits, then says whether the ring can take any event, however large. If not, the adapter is woken when ingest
+    /// has made room, or wants it to stop.
+    pub fn has_room(&mut self) -> bool {
+        self.commit();
+        self.shared.wants_room.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let has_room = self.events.slots() >= self.record_bytes_max;
+        if has_room {
+            self.shared.wants_room.store(false, Ordering::Relaxed);
+        }
+        has_room
+    }
+
     /// Makes the attempt until the ring has room for it. For what must not be skipped, such as a snapshot.
     pub fn insist(
         &mut self,

@@ -83,7 +83,7 @@ impl FeedInbox {
         fence(Ordering::SeqCst);
         if self.shared.wants_room.load(Ordering::Relaxed) {
             self.shared.wants_room.store(false, Ordering::Relaxed);
-            self.unparker.unpark();
+            self.wake();
         }
         max_events - walk.events_left
     }

@@ -10,6 +10,7 @@
 //! | [`demo`], `market` | the stock list: 30 invented companies on a random walk |
 //! | [`lines`], `line_format` | lines of text from a TCP or Unix socket as a feed |
 //! | [`replay`], `replay_file`, `pace` | a CSV file as a feed |
+//! | [`remote`] | adapters in other processes, over the adapter protocol |
 
 pub mod demo;
 pub mod feed;
@@ -19,6 +20,7 @@ pub mod lines;
 mod market;
 mod pace;
 mod record;
+pub mod remote;
 pub mod replay;
 mod replay_file;
 #[cfg(test)]
@@ -76,9 +78,19 @@ pub fn spawn(
     Ok(RunningAdapter {
         inbox,
         name: name.to_owned(),
-        adapter,
-        thread,
+        runs: Runs::Here { adapter, thread },
     })
+}
+
+/// Who sends the events.
+enum Runs {
+    /// A thread of this process.
+    Here {
+        adapter: Arc<dyn DataAdapter>,
+        thread: JoinHandle<Result<(), AdapterPanic>>,
+    },
+    /// Another process; its proxy is a task of the thread of all remote adapters.
+    Remotely,
 }
 
 /// An adapter at work. Dropping this tells it to stop and does not wait for it.
@@ -86,27 +98,42 @@ pub struct RunningAdapter {
     /// Where its events arrive.
     pub inbox: FeedInbox,
     name: String,
-    adapter: Arc<dyn DataAdapter>,
-    thread: JoinHandle<Result<(), AdapterPanic>>,
+    runs: Runs,
 }
 
 impl RunningAdapter {
+    /// An adapter in another process, behind a proxy that feeds `inbox`.
+    fn remote(name: &str, inbox: FeedInbox) -> Self {
+        Self {
+            inbox,
+            name: name.to_owned(),
+            runs: Runs::Remotely,
+        }
+    }
+
     /// The adapter's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// See [`DataAdapter::is_snapshot_available`].
+    /// See [`DataAdapter::is_snapshot_available`]. The protocol has no such question for remote adapters: the SDKs end
+    /// an empty snapshot where there is none.
     pub fn is_snapshot_available(&self, item: &str) -> bool {
-        self.adapter.is_snapshot_available(item)
+        match &self.runs {
+            Runs::Here { adapter, .. } => adapter.is_snapshot_available(item),
+            Runs::Remotely => true,
+        }
     }
 
     /// Tells the adapter to stop, waits until it has, and says whether it had panicked. Events that were not drained
-    /// are lost.
+    /// are lost. A remote adapter is only told: its proxy takes its leave while the rest of the server stops.
     pub fn stop(mut self) -> Result<(), AdapterPanic> {
         // `Stop` needs no room in a ring, so it cannot be handed back.
         let _ = self.inbox.command(FeedCommand::Stop);
-        self.thread.join().unwrap_or_else(|payload| {
+        let Runs::Here { thread, .. } = self.runs else {
+            return Ok(());
+        };
+        thread.join().unwrap_or_else(|payload| {
             Err(AdapterPanic {
                 adapter: self.name,
                 message: panic_message(payload.as_ref()),

@@ -3,6 +3,7 @@
 //! In between, `resolve` applies defaults and checks relations, and reports every mistake with file, line,
 //! key and reason. The annotated reference ([`reference()`]) comes from the same definitions as the structs.
 
+mod adapters;
 pub mod plan;
 // Its doc comments are the reference file's comments too, where an address cannot be a link.
 #[allow(rustdoc::bare_urls)]

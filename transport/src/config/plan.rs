@@ -1,7 +1,7 @@
 //! What the server will do: every choice made, every limit known, nothing optional that is not meant to be.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -186,12 +186,103 @@ pub struct AdapterSetPlan {
     pub data: Vec<DataAdapterPlan>,
 }
 
-/// A metadata adapter.
+/// Kinds of metadata adapters, as written in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+pub enum MetadataKindName {
+    /// [`MetadataPlan::Literal`]
+    Literal,
+    /// [`MetadataPlan::Remote`]
+    Remote,
+}
+
+/// A metadata adapter.
+#[derive(Clone, Debug, PartialEq)]
 pub enum MetadataPlan {
     /// The built-in one: admits every user and every item name, and takes groups and schemas as lists of names.
     Literal,
+    /// One in another process.
+    Remote(Box<RemotePlan>),
+}
+
+/// How an adapter in another process is met.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemotePlan {
+    /// Where requests and replies go.
+    pub address: RemoteAddress,
+    /// Where notifications come from, if on a connection of their own.
+    pub notify_address: Option<RemoteAddress>,
+    /// Pause between attempts to connect.
+    pub connect_retry: Duration,
+    /// Users and passwords that are let in; everybody if there are none.
+    pub credentials: Vec<(String, String)>,
+    /// Where remotes may be; anywhere if empty.
+    pub allow: Vec<IpAddr>,
+    /// How long a request may take.
+    pub timeout: Duration,
+    /// Silence after which a connection is dead; `None`: never.
+    pub keepalive_timeout: Option<Duration>,
+    /// How often the remote is asked to send something.
+    pub keepalive_hint: Option<Duration>,
+    /// What its loss means.
+    pub on_loss: OnLoss,
+    /// Pause after an attempt that failed.
+    pub recovery_delay: Duration,
+    /// What becomes of a data adapter's items when it comes back.
+    pub events_recovery: EventsRecovery,
+    /// An item that tells whether a data adapter is there.
+    pub status_item: Option<String>,
+    /// Parameters for the remote's init.
+    pub params: Vec<(String, String)>,
+    /// Whether subscriptions are told with their items.
+    pub table_items: TableItems,
+    /// The longest line, in bytes.
+    pub line_bytes_max: usize,
+    /// What clients are told while a metadata adapter is not there: a code and a text, or to try again.
+    pub unavailable: Option<(i64, String)>,
+}
+
+/// Where a remote adapter and the server meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RemoteAddress {
+    /// The server listens; port 0 takes any free one.
+    Listen(SocketAddr),
+    /// The remote listens; a host name is resolved at each attempt.
+    Connect(String),
+}
+
+/// What happens when a remote adapter goes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLoss {
+    /// The server goes on, and waits for the next one.
+    Recover,
+    /// The server stops, for a supervisor to start all of it anew.
+    Stop,
+}
+
+/// What becomes of a data adapter's items when it comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventsRecovery {
+    /// The new snapshot is not used.
+    LeaveHole,
+    /// The new snapshot goes into the flow as it comes.
+    UseSnapshot,
+    /// The items are cleared at the loss, and the new snapshot fills them.
+    EnforceSnapshot,
+}
+
+/// Whether subscriptions are told with their items, where the protocol's version has that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TableItems {
+    /// Unless the remote says that it is the Node SDK.
+    Auto,
+    /// To all.
+    Always,
+    /// To none.
+    Never,
 }
 
 /// A data adapter.
@@ -213,6 +304,8 @@ pub enum DataKindName {
     Replay,
     /// [`DataKind::Lines`]
     Lines,
+    /// [`DataKind::Remote`]
+    Remote,
 }
 
 /// What a data adapter publishes.
@@ -237,6 +330,8 @@ pub enum DataKind {
         /// Where they connect.
         address: LinesAddress,
     },
+    /// Whatever an adapter in another process publishes.
+    Remote(Box<RemotePlan>),
 }
 
 /// How fast a file is replayed. Both numbers are finite and above zero.
@@ -300,8 +395,12 @@ impl fmt::Display for Plan {
             let data: Vec<String> = set.data.iter().map(DataAdapterPlan::to_string).collect();
             writeln!(
                 formatter,
-                "adapter set:  {} with {}",
+                "adapter set:  {}{} with {}",
                 set.name,
+                match &set.metadata {
+                    MetadataPlan::Literal => String::new(),
+                    MetadataPlan::Remote(remote) => format!(" (remote metadata, {remote})"),
+                },
                 data.join(", ")
             )?;
         }
@@ -314,6 +413,7 @@ impl fmt::Display for DataAdapterPlan {
         match &self.kind {
             DataKind::Demo { rate } => write!(formatter, "{} (demo, {rate}/s)", self.name),
             DataKind::Lines { address } => write!(formatter, "{} (lines at {address})", self.name),
+            DataKind::Remote(remote) => write!(formatter, "{} (remote, {remote})", self.name),
             DataKind::Replay { file, pace, looped } => {
                 let pace = match pace {
                     Pace::Speed(speed) => format!("{speed}x"),
@@ -327,6 +427,25 @@ impl fmt::Display for DataAdapterPlan {
                     file.display()
                 )
             }
+        }
+    }
+}
+
+impl fmt::Display for RemotePlan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(formatter)?;
+        match &self.notify_address {
+            Some(notify) => write!(formatter, " and {notify}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for RemoteAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(address) => write!(formatter, "at {address}"),
+            Self::Connect(address) => write!(formatter, "by connecting to {address}"),
         }
     }
 }

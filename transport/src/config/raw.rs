@@ -3,11 +3,15 @@
 //! Each key is defined once, here: its type, its sentence, and its default or an example. The struct that is read
 //! from the file, the getter that applies the default, and the annotated reference all come from that definition.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::plan::{DataKindName, IoChoice, MetadataPlan, Pinning, Threading};
+use super::plan::{
+    DataKindName, EventsRecovery, IoChoice, MetadataKindName, OnLoss, Pinning, TableItems,
+    Threading,
+};
 use super::value::{Size, Time};
 
 /// One key of a section, for the reference.
@@ -28,6 +32,8 @@ pub struct Key {
 pub struct Section {
     /// Its header with brackets.
     pub header: &'static str,
+    /// Most files do not have it: the reference shows it as a comment.
+    pub optional: bool,
     /// What it is about, line by line.
     pub doc: &'static [&'static str],
     /// Its keys in the order of their definition.
@@ -42,6 +48,7 @@ macro_rules! section {
         $Name:ident [$header:literal]
         $($(#[doc = $doc:literal])+ $key:ident: $Type:ty $(= $default:expr)? $(, example $example:expr)?;)*
         $(tables { $($(#[doc = $table_doc:literal])+ $table:ident: $Table:ty;)* })?
+        $(inner { $($(#[doc = $inner_doc:literal])+ $inner:ident: $Inner:ty;)* })?
     ) => {
         $(#[doc = $section_doc])+
         #[derive(Clone, Debug, Default, Deserialize)]
@@ -49,6 +56,7 @@ macro_rules! section {
         pub struct $Name {
             $($(#[doc = $doc])+ pub $key: Option<$Type>,)*
             $($($(#[doc = $table_doc])+ pub $table: Option<Vec<$Table>>,)*)?
+            $($($(#[doc = $inner_doc])+ pub $inner: Option<Box<$Inner>>,)*)?
         }
 
         impl $Name {
@@ -63,6 +71,7 @@ macro_rules! section {
             pub fn section() -> Section {
                 Section {
                     header: $header,
+                    optional: false,
                     doc: &[$($section_doc),+],
                     keys: vec![$(
                         #[allow(unused_mut, unused_assignments)]
@@ -125,6 +134,10 @@ impl Raw {
             Http::section(),
             AdapterSet::section(),
             DataAdapter::section(),
+            Section {
+                optional: true,
+                ..Remote::section()
+            },
         ]
     }
 }
@@ -301,11 +314,16 @@ section! {
     /// The name that clients ask for.
     name: String = "DEMO".into();
     /// Who decides what users may see: "literal" (built in; admits every user, and takes the names of items and
-    /// fields as they are, separated by spaces).
-    metadata: MetadataPlan = MetadataPlan::Literal;
+    /// fields as they are, separated by spaces), or "remote" (an adapter in another process, which the table
+    /// [adapter_sets.remote] describes with the keys of [adapter_sets.data.remote]).
+    metadata: MetadataKindName = MetadataKindName::Literal;
     tables {
         /// `[[adapter_sets.data]]`; one with default values if there is none.
         data: DataAdapter;
+    }
+    inner {
+        /// `[adapter_sets.remote]`, for a metadata adapter in another process.
+        remote: Remote;
     }
 }
 
@@ -314,8 +332,9 @@ section! {
     DataAdapter ["[[adapter_sets.data]]"]
     /// The name that clients ask for.
     name: String = "QUOTE_ADAPTER".into();
-    /// "demo" (a generated list of stocks), "replay" (a CSV file), or "lines" (programs write
-    /// item<TAB>field=value<TAB>field=value lines to a socket).
+    /// "demo" (a generated list of stocks), "replay" (a CSV file), "lines" (programs write
+    /// item<TAB>field=value<TAB>field=value lines to a socket), or "remote" (an adapter in another process, which the
+    /// table [adapter_sets.data.remote] describes).
     kind: DataKindName = DataKindName::Demo;
     /// Updates per second: of the whole list for "demo" (15 if not set), of the file for "replay".
     rate: f64, example 1000.0;
@@ -327,6 +346,64 @@ section! {
     repeat: bool = false;
     /// For "lines": where publishers connect, "address:port" or "unix:/path". Whoever can connect can publish.
     address: String, example "127.0.0.1:6661".into();
+    inner {
+        /// `[adapter_sets.data.remote]`, for an adapter in another process.
+        remote: Remote;
+    }
+}
+
+section! {
+    /// An adapter in another process, written with one of the SDKs for remote adapters. The same table under the name
+    /// [adapter_sets.remote] is for a metadata adapter. What the reference product calls it stands in brackets.
+    Remote ["[adapter_sets.data.remote]"]
+    /// Where the server listens for the remote's connection for requests and replies (request_reply_port). Port 0
+    /// takes any free one.
+    address: String = "127.0.0.1:6661".into();
+    /// For data adapters: where the server listens for a second connection, for notifications (notify_port). Older
+    /// SDKs need it, among them the Node one of the npm registry; newer ones send everything on the first connection.
+    notify_address: String, example "127.0.0.1:6662".into();
+    /// The remote listens at these addresses and the server connects (remote_host).
+    connect: bool = false;
+    /// Pause between two attempts to connect (connection_retry_millis).
+    connect_retry: Time = Time::secs(10);
+    /// Users and passwords; a remote must present one of the pairs (auth.credentials). Empty: everybody is let in.
+    credentials: Vec<(String, String)> = vec![];
+    /// IP addresses from which a remote may connect (remote_address_whitelist). Empty: all.
+    allow: Vec<String> = vec![];
+    /// How long the remote may take to answer a request (timeout).
+    timeout: Time = Time::secs(10);
+    /// A connection that is silent for so long is closed (keepalive_timeout_millis). Not set: never.
+    keepalive_timeout: Time, example Time::secs(10);
+    /// How often the remote is asked to send something (keepalive_hint_millis). Not set: two seconds less than
+    /// keepalive_timeout, or half of it if that is below four seconds.
+    keepalive_hint: Time, example Time::secs(5);
+    /// When the remote goes away: "recover" (the server goes on and waits for the next one, which gets all
+    /// subscriptions again: ROBUST_PROXY_FOR_REMOTE_ADAPTER), or "stop" (the server stops, to be started again by a
+    /// supervisor: PROXY_FOR_REMOTE_ADAPTER).
+    on_loss: OnLoss = OnLoss::Recover;
+    /// Pause after a remote that was refused, or failed in its init (connection_recovery_timeout_millis).
+    recovery_delay: Time = Time::secs(10);
+    /// For data adapters, what becomes of the items when a remote comes back (events_recovery): "use_snapshot" (the
+    /// new snapshot goes into the flow as it comes), "leave_hole" (it is not used), "enforce_snapshot" (items are
+    /// cleared when the remote goes, and filled by the new snapshot).
+    events_recovery: EventsRecovery = EventsRecovery::UseSnapshot;
+    /// For data adapters: an item of this name tells in its field "status" whether the remote is there: "connecting",
+    /// "connected" or "reconnecting" (status_item).
+    status_item: String, example "adapter_status".into();
+    /// Parameters for the remote's init.
+    params: BTreeMap<String, String> = BTreeMap::new();
+    /// For metadata adapters: whether subscriptions are told with the names of their items, where the protocol's
+    /// version has that. "auto": unless the remote says that it is the Node SDK, which cannot read them; "always";
+    /// "never" (for the Node SDK 1.6.0, which does not say what it is).
+    table_items: TableItems = TableItems::Auto;
+    /// A longer line ends the connection.
+    line_limit: Size = Size::mib(4);
+    /// For metadata adapters: what clients are told who want a session while the remote is not there
+    /// (notify_user_disconnection_code, _msg): a code of zero or below, with a text. Not set: they are told to try
+    /// again.
+    unavailable_code: i64, example -10;
+    /// The text to that code.
+    unavailable_text: String, example "Closed for maintenance".into();
 }
 
 fn to_toml<T: serde::Serialize>(value: T) -> String {

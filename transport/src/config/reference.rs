@@ -16,11 +16,19 @@ pub fn reference() -> String {
 fn write_section(text: &mut String, section: &Section) {
     text.push('\n');
     write_comment(text, section.doc);
-    text.push_str(section.header);
-    text.push('\n');
+    let mut body = format!("{}\n", section.header);
     for key in &section.keys {
-        text.push('\n');
-        write_key(text, key);
+        body.push('\n');
+        write_key(&mut body, key);
+    }
+    for line in body.lines() {
+        // Where most files have no such table, the whole of it is a comment.
+        match line {
+            line if section.optional && !line.is_empty() && !line.starts_with('#') => {
+                text.push_str(&format!("# {line}\n"));
+            }
+            line => text.push_str(&format!("{line}\n")),
+        }
     }
 }
 

@@ -14,7 +14,6 @@ use std::path::Path;
 use super::plan::*;
 use super::raw::{self, Raw};
 use super::value::{Size, Time};
-use crate::adapter::lines::LinesAddress;
 use crate::runtime::topology::Topology;
 use crate::wire::origin::{OriginPolicy, Origins};
 
@@ -23,12 +22,12 @@ use crate::wire::origin::{OriginPolicy, Origins};
 pub(super) struct Problems(pub(super) Vec<(String, String)>);
 
 impl Problems {
-    fn add(&mut self, key: impl Into<String>, reason: impl Into<String>) {
+    pub(super) fn add(&mut self, key: impl Into<String>, reason: impl Into<String>) {
         self.0.push((key.into(), reason.into()));
     }
 
     /// Checks that a number, size or time is within its bounds.
-    fn check_range<T: PartialOrd + std::fmt::Display>(
+    pub(super) fn check_range<T: PartialOrd + std::fmt::Display>(
         &mut self,
         key: &str,
         value: T,
@@ -65,7 +64,7 @@ pub(super) fn resolve(raw: &Raw, machine: &Topology, directory: &Path) -> Result
         sessions: sessions::resolve(&raw.sessions, &mut problems),
         origins: origins(&raw.origins, &mut problems),
         added_headers: added_headers(&raw.http, &mut problems),
-        adapter_sets: adapter_sets(raw, directory, &mut problems),
+        adapter_sets: super::adapters::adapter_sets(raw, directory, &mut problems),
     };
     problems.check_range(
         "runtime.spin",
@@ -364,164 +363,8 @@ fn is_token(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-fn adapter_sets(raw: &Raw, directory: &Path, problems: &mut Problems) -> Vec<AdapterSetPlan> {
-    let defaults = [raw::AdapterSet::default()];
-    let given = raw.adapter_sets.as_deref().unwrap_or(&defaults);
-    if given.is_empty() {
-        problems.add("adapter_sets", "there must be at least one");
-    }
-    let mut plans: Vec<AdapterSetPlan> = Vec::new();
-    for (index, set) in given.iter().enumerate() {
-        let key = format!("adapter_sets[{index}]");
-        let name = set.name();
-        check_name(
-            &format!("{key}.name"),
-            &name,
-            plans.iter().map(|plan| plan.name.as_str()),
-            problems,
-        );
-        let data = data_adapters(set, &key, directory, problems);
-        plans.push(AdapterSetPlan {
-            name,
-            metadata: set.metadata(),
-            data,
-        });
-    }
-    plans
-}
-
-fn data_adapters(
-    set: &raw::AdapterSet,
-    set_key: &str,
-    directory: &Path,
-    problems: &mut Problems,
-) -> Vec<DataAdapterPlan> {
-    let defaults = [raw::DataAdapter::default()];
-    let given = set.data.as_deref().unwrap_or(&defaults);
-    if given.is_empty() {
-        problems.add(format!("{set_key}.data"), "there must be at least one");
-    }
-    let mut plans: Vec<DataAdapterPlan> = Vec::new();
-    for (index, adapter) in given.iter().enumerate() {
-        let key = format!("{set_key}.data[{index}]");
-        let name = adapter.name();
-        check_name(
-            &format!("{key}.name"),
-            &name,
-            plans.iter().map(|plan| plan.name.as_str()),
-            problems,
-        );
-        let kind = match adapter.kind() {
-            DataKindName::Demo => demo(adapter, &key, problems),
-            DataKindName::Replay => replay(adapter, &key, directory, problems),
-            DataKindName::Lines => lines(adapter, &key, directory, problems),
-        };
-        plans.push(DataAdapterPlan { name, kind });
-    }
-    plans
-}
-
-fn demo(adapter: &raw::DataAdapter, key: &str, problems: &mut Problems) -> DataKind {
-    refuse_foreign(adapter, key, &["rate"], problems);
-    let rate = adapter.rate.unwrap_or(DEMO_RATE);
-    problems.check_range(&format!("{key}.rate"), rate, PACE_RANGE);
-    DataKind::Demo { rate }
-}
-
-fn replay(
-    adapter: &raw::DataAdapter,
-    key: &str,
-    directory: &Path,
-    problems: &mut Problems,
-) -> DataKind {
-    refuse_foreign(adapter, key, &["file", "rate", "speed", "repeat"], problems);
-    // Joining an absolute path gives that path.
-    let file = adapter.file.as_ref().map(|file| directory.join(file));
-    match &file {
-        None => problems.add(format!("{key}.file"), "kind = \"replay\" needs a file"),
-        Some(file) => {
-            if let Err(error) = std::fs::File::open(file) {
-                problems.add(
-                    format!("{key}.file"),
-                    format!("{}: {error}", file.display()),
-                );
-            } else if file.is_dir() {
-                problems.add(
-                    format!("{key}.file"),
-                    format!("{} is a directory", file.display()),
-                );
-            }
-        }
-    }
-    if let Some(rate) = adapter.rate {
-        problems.check_range(&format!("{key}.rate"), rate, PACE_RANGE);
-    }
-    if let Some(speed) = adapter.speed {
-        problems.check_range(&format!("{key}.speed"), speed, PACE_RANGE);
-    }
-    let pace = match (adapter.rate, adapter.speed) {
-        (Some(_), Some(speed)) => {
-            problems.add(format!("{key}.speed"), "give either a rate or a speed");
-            Pace::Speed(speed)
-        }
-        (Some(rate), None) => Pace::Rate(rate),
-        (None, speed) => Pace::Speed(speed.unwrap_or(1.0)),
-    };
-    DataKind::Replay {
-        file: file.unwrap_or_default(),
-        pace,
-        looped: adapter.repeat(),
-    }
-}
-
-fn lines(
-    adapter: &raw::DataAdapter,
-    key: &str,
-    directory: &Path,
-    problems: &mut Problems,
-) -> DataKind {
-    refuse_foreign(adapter, key, &["address"], problems);
-    let text = adapter.address.as_deref().unwrap_or_default();
-    let address = match text.strip_prefix("unix:") {
-        // Joining an absolute path gives that path.
-        Some(path) if !path.is_empty() => LinesAddress::Unix(directory.join(path)),
-        _ => LinesAddress::Tcp(text.parse().unwrap_or_else(|_| {
-            let key = format!("{key}.address");
-            problems.add(
-                key,
-                "kind = \"lines\" needs \"address:port\" or \"unix:/path\"",
-            );
-            SocketAddr::from(([127, 0, 0, 1], 0))
-        })),
-    };
-    DataKind::Lines { address }
-}
-
-/// Keys that mean something to other kinds only.
-fn refuse_foreign(adapter: &raw::DataAdapter, key: &str, own: &[&str], problems: &mut Problems) {
-    let given = [
-        ("rate", adapter.rate.is_some()),
-        ("file", adapter.file.is_some()),
-        ("speed", adapter.speed.is_some()),
-        ("repeat", adapter.repeat()),
-        ("address", adapter.address.is_some()),
-    ];
-    for (name, _) in given
-        .into_iter()
-        .filter(|(name, given)| *given && !own.contains(name))
-    {
-        let kind = match adapter.kind() {
-            DataKindName::Demo => "demo",
-            DataKindName::Replay => "replay",
-            DataKindName::Lines => "lines",
-        };
-        let reason = format!("means nothing with kind = \"{kind}\"");
-        problems.add(format!("{key}.{name}"), reason);
-    }
-}
-
 /// Names go into protocol lines, log lines and the ports file: they must be there, printable, short and different.
-fn check_name<'a>(
+pub(super) fn check_name<'a>(
     key: &str,
     name: &str,
     mut others: impl Iterator<Item = &'a str>,
@@ -569,8 +412,4 @@ const OWN_HEADERS: [&str; 18] = [
 const HEADER_BYTES_MAX: usize = 1_000;
 const HEADERS_ADDED_MAX: usize = 20;
 /// No timer of a connection is useful beyond it. A guess.
-const HOUR: Time = Time::secs(3600);
-/// Updates per second, or times as fast. The lower end is one update in about three hours.
-const PACE_RANGE: RangeInclusive<f64> = 0.0001..=1e9;
-/// Lively, and still readable on a page of thirty stocks.
-pub(super) const DEMO_RATE: f64 = 15.0;
+pub(super) const HOUR: Time = Time::secs(3600);

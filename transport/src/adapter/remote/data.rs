@@ -1,0 +1,636 @@
+//! The proxy of a remote data adapter: subscriptions out, events in, whether the remote is there or not.
+//!
+//! | The remote | Items |
+//! |---|---|
+//! | has not come yet, or has gone | are wanted all the same; a snapshot that clients wait for is ended, empty |
+//! | comes | each wanted item is asked for, under a new id |
+//! | refuses an item | clients are not told: the item has no data until all have left it and one comes again |
+//! | speaks of an item under another id than the latest, or of one never asked for | is not heard |
+//! | speaks faster than ingest takes | is not read until there is room in the feed's ring |
+//!
+//! What a remote does wrong is said in the log once per connection and kind; the rest is counted.
+
+use super::lines::{Broken, Lines};
+use super::meet::{Door, Link, Refused};
+use super::trouble::{Trouble, Troubles};
+use crate::adapter::feed::{Feed, FeedCommand, FeedError};
+use crate::config::plan::{EventsRecovery, OnLoss, RemotePlan};
+use crate::runtime::host::{Host, Waiter};
+use engine::ari::data::{self, Event, FromData};
+use engine::ari::exception::{Exception, Kind};
+use engine::ari::{Encoding, Line, read_line};
+use engine::ids::ItemId;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// Requests that wait to be written before no more subscriptions are taken from ingest. (guess)
+const REQUEST_BYTES_MAX: usize = 1 << 20;
+
+/// The field of the status item.
+const STATUS_FIELD: &str = "status";
+
+/// One remote data adapter, from the server's start to its end.
+pub(super) struct DataProxy {
+    pub door: Door,
+    pub desk: Desk,
+    pub waiter: Waiter,
+}
+
+/// Why a remote is served no more.
+enum End {
+    /// The server stops.
+    Stopped,
+    /// The remote is gone, or had to go.
+    Lost(Loss),
+}
+
+/// What was wrong with a remote that was served.
+enum Loss {
+    Broken(Broken),
+    Failed(Exception),
+    Silent,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(broken) => broken.fmt(f),
+            Self::Failed(exception) => write!(f, "it has failed: {}", exception.message),
+            Self::Silent => f.write_str("keepalive timeout"),
+        }
+    }
+}
+
+impl DataProxy {
+    /// Serves one remote after the other until the server stops. An error is for the server to stop.
+    pub async fn run(mut self) -> Result<(), String> {
+        let host = self.door.host.clone();
+        let adapter = self.door.adapter.clone();
+        loop {
+            let init_id = self.desk.ids.next();
+            let init_id = format!("{init_id:x}");
+            let met = async { Some(self.door.meet(&init_id).await) };
+            let idle = async {
+                self.desk.without_remote(&mut self.waiter, None).await;
+                None
+            };
+            match smol::future::or(met, idle).await {
+                None => return Ok(()),
+                Some(Err(refused)) => {
+                    tracing::warn!(adapter, "a remote adapter is not served: {refused}");
+                    let wait = match refused {
+                        Refused::Broken(Broken::Closed) => Duration::ZERO,
+                        _ => self.door.plan.recovery_delay,
+                    };
+                    let until = Some(Instant::now() + wait);
+                    if !self.desk.without_remote(&mut self.waiter, until).await {
+                        return Ok(());
+                    }
+                }
+                Some(Ok(mut link)) => {
+                    tracing::info!(adapter, remote = link.who, "a remote data adapter is there");
+                    self.desk.connected(&mut link);
+                    let end = self.desk.serve(&mut link, &mut self.waiter, &host).await;
+                    let reason = match end {
+                        End::Stopped => {
+                            link.farewell(&host, "server shutdown").await;
+                            return Ok(());
+                        }
+                        End::Lost(loss) => loss.to_string(),
+                    };
+                    let troubles = self.desk.troubles.summary();
+                    tracing::warn!(
+                        adapter,
+                        "the remote data adapter is lost: {reason}{troubles}"
+                    );
+                    link.farewell(&host, &reason).await;
+                    if !self.desk.lost(&mut self.waiter).await {
+                        return Ok(());
+                    }
+                    if self.door.plan.on_loss == OnLoss::Stop {
+                        return Err(format!("{adapter}: {reason}"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Numbers of requests, as hexadecimal text on the wire. They go on counting when a remote is replaced, so that
+/// nothing of an old one fits a new one.
+pub(super) struct Ids(u64);
+
+impl Ids {
+    pub fn new() -> Self {
+        // 0, 1 and 2 have a meaning of their own.
+        Self(0x10)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+/// The items of the adapter and its feed.
+pub(super) struct Desk {
+    feed: Feed,
+    pub ids: Ids,
+    items: HashMap<ItemId, Wanted>,
+    /// By the id of their `SUB`, while it is in force.
+    subscribed: HashMap<u64, ItemId, foldhash::fast::RandomState>,
+    /// Requests without a reply.
+    open: HashMap<u64, Open>,
+    /// The same, by age; may name answered ones.
+    deadlines: VecDeque<(Instant, u64)>,
+    status: Status,
+    troubles: Troubles,
+    events_recovery: EventsRecovery,
+    timeout: Duration,
+    keepalive_timeout: Option<Duration>,
+    encoding: Encoding,
+}
+
+/// An item that ingest wants.
+struct Wanted {
+    name: Box<str>,
+    /// The id of the `SUB` that is in force; none while the remote is away, or if it refused.
+    subscription: Option<u64>,
+    /// Clients wait for the end of the snapshot.
+    awaits_snapshot: bool,
+    /// Snapshot events are not used, until the snapshot ends.
+    hole: bool,
+}
+
+/// A request without a reply.
+struct Open {
+    /// The item, if the request is a `SUB`.
+    subscribes: Option<ItemId>,
+    name: Box<str>,
+}
+
+/// The status item.
+struct Status {
+    name: Option<String>,
+    item: Option<ItemId>,
+    text: &'static str,
+}
+
+impl Desk {
+    pub fn new(feed: Feed, door: &RemotePlan, adapter: &str) -> Self {
+        Self {
+            feed,
+            ids: Ids::new(),
+            items: HashMap::new(),
+            subscribed: HashMap::default(),
+            open: HashMap::new(),
+            deadlines: VecDeque::new(),
+            status: Status {
+                name: door.status_item.clone(),
+                item: None,
+                text: "connecting",
+            },
+            troubles: Troubles::new(adapter),
+            events_recovery: door.events_recovery,
+            timeout: door.timeout,
+            keepalive_timeout: door.keepalive_timeout,
+            encoding: Encoding::Old,
+        }
+    }
+
+    /// Takes commands while there is no remote; `false` when the server stops.
+    async fn without_remote(&mut self, waiter: &mut Waiter, until: Option<Instant>) -> bool {
+        loop {
+            while let Some(command) = self.feed.look_for_command() {
+                match command {
+                    FeedCommand::Stop => return false,
+                    FeedCommand::Unsubscribe { item } => {
+                        self.items.remove(&item);
+                        self.status.forget(item);
+                    }
+                    FeedCommand::Subscribe { item, name } => {
+                        if self.status.is(&name) {
+                            self.status.item = Some(item);
+                            if !self.tell_status(true, waiter).await {
+                                return false;
+                            }
+                            continue;
+                        }
+                        self.items.insert(item, Wanted::new(name));
+                        if !self.end_snapshot(item, waiter).await {
+                            return false;
+                        }
+                    }
+                }
+            }
+            let wait = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if wait.is_some_and(|wait| wait.is_zero()) {
+                return true;
+            }
+            // An error would mean that the host is being taken down.
+            if waiter.wait(wait).await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// A remote is there: it is asked for all that is wanted.
+    fn connected(&mut self, link: &mut Link) {
+        self.encoding = link.dialect.encoding;
+        self.troubles.clear();
+        self.status.text = "connected";
+        let items: Vec<ItemId> = self.items.keys().copied().collect();
+        for item in items {
+            self.subscribe(item, link);
+            let leave_hole = self.events_recovery == EventsRecovery::LeaveHole;
+            let wanted = self.items.get_mut(&item).expect("just listed");
+            // What waits for its first snapshot gets it, whatever the policy.
+            wanted.hole = leave_hole && !wanted.awaits_snapshot;
+        }
+    }
+
+    /// The remote is gone. `false` when the server stops.
+    async fn lost(&mut self, waiter: &mut Waiter) -> bool {
+        self.subscribed.clear();
+        self.open.clear();
+        self.deadlines.clear();
+        self.status.text = "reconnecting";
+        if !self.tell_status(false, waiter).await {
+            return false;
+        }
+        let items: Vec<ItemId> = self.items.keys().copied().collect();
+        for item in items {
+            let wanted = self.items.get_mut(&item).expect("just listed");
+            wanted.subscription = None;
+            if wanted.awaits_snapshot {
+                if !self.end_snapshot(item, waiter).await {
+                    return false;
+                }
+            } else if self.events_recovery == EventsRecovery::EnforceSnapshot {
+                let clear = |feed: &mut Feed| feed.clear_snapshot(item);
+                if !insist(&mut self.feed, waiter, clear).await {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Serves a remote until it is gone or the server stops.
+    async fn serve(&mut self, link: &mut Link, waiter: &mut Waiter, host: &Host) -> End {
+        if !self.tell_status(false, waiter).await {
+            return End::Stopped;
+        }
+        loop {
+            if !self.take_commands(link, waiter).await {
+                return End::Stopped;
+            }
+            for lines in [Some(&mut link.requests), link.notifications.as_mut()]
+                .into_iter()
+                .flatten()
+            {
+                if let Err(end) = self.take_lines(lines, waiter).await {
+                    return end;
+                }
+            }
+            self.feed.commit();
+            let now = Instant::now();
+            self.time_out(now);
+            let silent_since = [Some(&link.requests), link.notifications.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(|lines| lines.heard)
+                .min();
+            let silence_ends = silent_since
+                .zip(self.keepalive_timeout)
+                .map(|(since, wait)| since + wait);
+            if silence_ends.is_some_and(|at| at <= now) {
+                return End::Lost(Loss::Silent);
+            }
+            let deadline = self.deadlines.front().map(|(at, _)| *at);
+            let wait = [deadline, silence_ends].into_iter().flatten().min();
+            let wait = wait.map(|at| at.saturating_duration_since(now));
+            // Others on this thread have their turn, however much this remote has to say.
+            host.yield_now().await;
+            let turn = async {
+                link.turn()
+                    .await
+                    .map_err(|broken| End::Lost(Loss::Broken(broken)))
+            };
+            let woken = async { waiter.wait(wait).await.map(drop).map_err(|_| End::Stopped) };
+            if let Err(end) = smol::future::or(turn, woken).await {
+                return end;
+            }
+        }
+    }
+
+    async fn take_commands(&mut self, link: &mut Link, waiter: &mut Waiter) -> bool {
+        while link.requests.out.len() < REQUEST_BYTES_MAX {
+            match self.feed.look_for_command() {
+                None => break,
+                Some(FeedCommand::Stop) => return false,
+                Some(FeedCommand::Unsubscribe { item }) => self.unsubscribe(item, link),
+                Some(FeedCommand::Subscribe { item, name }) if self.status.is(&name) => {
+                    self.status.item = Some(item);
+                    if !self.tell_status(true, waiter).await {
+                        return false;
+                    }
+                }
+                Some(FeedCommand::Subscribe { item, name }) => {
+                    self.items.insert(item, Wanted::new(name));
+                    self.subscribe(item, link);
+                }
+            }
+        }
+        !self.feed.is_stopped()
+    }
+
+    fn subscribe(&mut self, item: ItemId, link: &mut Link) {
+        let id = self.ids.next();
+        let wanted = self.items.get_mut(&item).expect("it was just put there");
+        wanted.subscription = Some(id);
+        data::subscribe(
+            &mut link.requests.out,
+            &format!("{id:x}"),
+            &wanted.name,
+            self.encoding,
+        );
+        let open = Open {
+            subscribes: Some(item),
+            name: wanted.name.clone(),
+        };
+        self.subscribed.insert(id, item);
+        self.open.insert(id, open);
+        self.deadlines
+            .push_back((Instant::now() + self.timeout, id));
+    }
+
+    fn unsubscribe(&mut self, item: ItemId, link: &mut Link) {
+        self.status.forget(item);
+        let Some(wanted) = self.items.remove(&item) else {
+            return;
+        };
+        // What was refused is not unsubscribed from.
+        let Some(subscription) = wanted.subscription else {
+            return;
+        };
+        self.subscribed.remove(&subscription);
+        let id = self.ids.next();
+        data::unsubscribe(
+            &mut link.requests.out,
+            &format!("{id:x}"),
+            &wanted.name,
+            self.encoding,
+        );
+        let open = Open {
+            subscribes: None,
+            name: wanted.name,
+        };
+        self.open.insert(id, open);
+        self.deadlines
+            .push_back((Instant::now() + self.timeout, id));
+    }
+
+    /// Takes the lines that are there.
+    async fn take_lines(&mut self, lines: &mut Lines, waiter: &mut Waiter) -> Result<(), End> {
+        loop {
+            let line = match lines.next_line() {
+                Ok(Some(line)) => line,
+                Ok(None) => return Ok(()),
+                Err(broken) => return Err(End::Lost(Loss::Broken(broken))),
+            };
+            loop {
+                match self.take_line(line) {
+                    Ok(()) => break,
+                    Err(Stop::Full) => {
+                        if !room(&mut self.feed, waiter).await {
+                            return Err(End::Stopped);
+                        }
+                    }
+                    Err(Stop::Stopped) => return Err(End::Stopped),
+                    Err(Stop::Failed(exception)) => return Err(End::Lost(Loss::Failed(exception))),
+                }
+            }
+        }
+    }
+
+    fn take_line(&mut self, line: &str) -> Result<(), Stop> {
+        let (id, message) = match read_line(line) {
+            Ok(Line::Keepalive) => return Ok(()),
+            Ok(Line::Message { id, method, tokens }) => {
+                (id, data::read(method, tokens, self.encoding))
+            }
+            Err(why) => {
+                self.troubles.note(Trouble::Malformed, &why);
+                return Ok(());
+            }
+        };
+        match message {
+            Ok(Some(FromData::Notification {
+                item,
+                subscription,
+                event,
+            })) => self.event(&item, subscription, event),
+            Ok(Some(FromData::Subscribed(result))) => self.subscribed(id, result),
+            Ok(Some(FromData::Unsubscribed(result))) => self.unsubscribed(id, result),
+            Ok(Some(FromData::Failed(exception))) => Err(Stop::Failed(exception)),
+            Ok(None) if line.contains("|RAC|") => Ok(()), // it introduces itself late
+            Ok(None) => {
+                self.troubles.note(Trouble::Malformed, &"an unknown method");
+                Ok(())
+            }
+            Err(why) => {
+                self.troubles.note(Trouble::Malformed, &why);
+                Ok(())
+            }
+        }
+    }
+
+    fn event(&mut self, name: &str, subscription: &str, event: Event<'_>) -> Result<(), Stop> {
+        let id = u64::from_str_radix(subscription, 16).ok();
+        let item = id.and_then(|id| self.subscribed.get(&id));
+        let Some((&item, wanted)) = item.and_then(|item| Some((item, self.items.get_mut(item)?)))
+        else {
+            self.troubles.note(Trouble::Stale, &name);
+            return Ok(());
+        };
+        if *wanted.name != *name {
+            self.troubles.note(Trouble::Stale, &name);
+            return Ok(());
+        }
+        let fed = match &event {
+            Event::Update { snapshot: true, .. } if wanted.hole => return Ok(()),
+            Event::Update { snapshot, fields } => {
+                let fields = fields
+                    .iter()
+                    .map(|(name, value)| (&**name, value.as_deref()));
+                self.feed.update_from(item, *snapshot, fields)
+            }
+            Event::EndOfSnapshot => self.feed.end_of_snapshot(item),
+            Event::ClearSnapshot => self.feed.clear_snapshot(item),
+            // Differences are chosen by the server alone.
+            Event::DiffOrder(_) => return Ok(()),
+        };
+        match fed {
+            Ok(()) => {}
+            Err(FeedError::Full) => return Err(Stop::Full),
+            Err(FeedError::Stopped) => return Err(Stop::Stopped),
+            Err(error @ FeedError::TooLarge { .. }) => {
+                self.troubles.note(Trouble::TooLarge, &error);
+                return Ok(());
+            }
+        }
+        if !matches!(event, Event::Update { snapshot: true, .. }) {
+            wanted.awaits_snapshot = false;
+            wanted.hole = false;
+        }
+        Ok(())
+    }
+
+    fn subscribed(&mut self, id: &str, result: Result<(), Exception>) -> Result<(), Stop> {
+        let Some((id, open)) = self.answered(id) else {
+            return Ok(());
+        };
+        let Err(exception) = result else {
+            return Ok(());
+        };
+        if exception.kind == Kind::Failure {
+            return Err(Stop::Failed(exception));
+        }
+        // Remotes that are behind refuse what is obsolete anyway: only what is still wanted is worth a word.
+        if self.subscribed.contains_key(&id) {
+            let what = format!("{}: {}", open.name, exception.message);
+            self.troubles.note(Trouble::Refused, &what);
+        }
+        self.give_up(id, &open);
+        Ok(())
+    }
+
+    fn unsubscribed(&mut self, id: &str, result: Result<(), Exception>) -> Result<(), Stop> {
+        let _ = self.answered(id);
+        match result {
+            Err(exception) if exception.kind == Kind::Failure => Err(Stop::Failed(exception)),
+            _ => Ok(()), // a failure changes nothing: the item is not listened to any more
+        }
+    }
+
+    fn answered(&mut self, id: &str) -> Option<(u64, Open)> {
+        let found = u64::from_str_radix(id, 16).ok();
+        let found = found.and_then(|id| Some((id, self.open.remove(&id)?)));
+        if found.is_none() {
+            self.troubles.note(Trouble::LateReply, &id);
+        }
+        found
+    }
+
+    /// A subscription has failed, and what comes of it is not heard.
+    fn give_up(&mut self, id: u64, open: &Open) {
+        self.subscribed.remove(&id);
+        let wanted = open.subscribes.and_then(|item| self.items.get_mut(&item));
+        if let Some(wanted) = wanted.filter(|wanted| wanted.subscription == Some(id)) {
+            wanted.subscription = None;
+        }
+    }
+
+    fn time_out(&mut self, now: Instant) {
+        while let Some(&(at, id)) = self.deadlines.front() {
+            if at > now && self.open.contains_key(&id) {
+                return;
+            }
+            self.deadlines.pop_front();
+            // Some SDKs never answer a subscription that was obsolete when they came to it.
+            if let Some(open) = self
+                .open
+                .remove(&id)
+                .filter(|_| self.subscribed.contains_key(&id))
+            {
+                self.troubles.note(Trouble::NoReply, &open.name);
+                self.give_up(id, &open);
+            }
+        }
+    }
+
+    /// Nothing is known of the item: whoever waits for its snapshot shall not wait for ever.
+    async fn end_snapshot(&mut self, item: ItemId, waiter: &mut Waiter) -> bool {
+        if let Some(wanted) = self.items.get_mut(&item) {
+            wanted.awaits_snapshot = false;
+        }
+        insist(&mut self.feed, waiter, |feed| feed.end_of_snapshot(item)).await
+    }
+
+    async fn tell_status(&mut self, snapshot: bool, waiter: &mut Waiter) -> bool {
+        let Some(item) = self.status.item else {
+            return true;
+        };
+        let text = self.status.text;
+        let update = |feed: &mut Feed| feed.update(item, snapshot, &[(STATUS_FIELD, Some(text))]);
+        if !insist(&mut self.feed, waiter, update).await {
+            return false;
+        }
+        !snapshot || insist(&mut self.feed, waiter, |feed| feed.end_of_snapshot(item)).await
+    }
+}
+
+impl Wanted {
+    fn new(name: String) -> Self {
+        Self {
+            name: name.into(),
+            subscription: None,
+            awaits_snapshot: true,
+            hole: false,
+        }
+    }
+}
+
+impl Status {
+    fn is(&self, name: &str) -> bool {
+        self.name.as_deref() == Some(name)
+    }
+
+    fn forget(&mut self, item: ItemId) {
+        if self.item == Some(item) {
+            self.item = None;
+        }
+    }
+}
+
+/// Why a line was not taken.
+enum Stop {
+    /// The feed's ring has no room now.
+    Full,
+    /// The server stops.
+    Stopped,
+    /// The adapter as a whole has failed.
+    Failed(Exception),
+}
+
+/// Waits until the feed can take any event; `false` when the server stops. Meanwhile the remote is not read: what it
+/// sends fills the kernel's buffers, and then it waits.
+async fn room(feed: &mut Feed, waiter: &mut Waiter) -> bool {
+    while !feed.has_room() {
+        if feed.is_stopped() || waiter.wait(None).await.is_err() {
+            return false;
+        }
+    }
+    !feed.is_stopped()
+}
+
+/// Makes the attempt until the feed has room for it; `false` when the server stops.
+async fn insist(
+    feed: &mut Feed,
+    waiter: &mut Waiter,
+    attempt: impl Fn(&mut Feed) -> Result<(), FeedError>,
+) -> bool {
+    loop {
+        match attempt(feed) {
+            Err(FeedError::Full) => {
+                if !room(feed, waiter).await {
+                    return false;
+                }
+            }
+            Err(FeedError::Stopped) => return false,
+            Ok(()) | Err(FeedError::TooLarge { .. }) => return true,
+        }
+    }
+}

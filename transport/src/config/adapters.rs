@@ -1,0 +1,292 @@
+//! The adapter sets of a configuration: defaults, relations, mistakes.
+
+use super::plan::{
+    AdapterSetPlan, DataAdapterPlan, DataKind, DataKindName, MetadataKindName, MetadataPlan, Pace,
+    RemoteAddress, RemotePlan,
+};
+use super::raw::{self, Raw};
+use super::resolve::{HOUR, Problems, check_name};
+use super::value::{Size, Time};
+use crate::adapter::lines::LinesAddress;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+pub(super) fn adapter_sets(
+    raw: &Raw,
+    directory: &Path,
+    problems: &mut Problems,
+) -> Vec<AdapterSetPlan> {
+    let defaults = [raw::AdapterSet::default()];
+    let given = raw.adapter_sets.as_deref().unwrap_or(&defaults);
+    if given.is_empty() {
+        problems.add("adapter_sets", "there must be at least one");
+    }
+    let mut plans: Vec<AdapterSetPlan> = Vec::new();
+    for (index, set) in given.iter().enumerate() {
+        let key = format!("adapter_sets[{index}]");
+        let name = set.name();
+        check_name(
+            &format!("{key}.name"),
+            &name,
+            plans.iter().map(|plan| plan.name.as_str()),
+            problems,
+        );
+        let data = data_adapters(set, &key, directory, problems);
+        let metadata = match set.metadata() {
+            MetadataKindName::Literal => {
+                if set.remote.is_some() {
+                    problems.add(format!("{key}.remote"), "only for metadata = \"remote\"");
+                }
+                MetadataPlan::Literal
+            }
+            MetadataKindName::Remote => {
+                MetadataPlan::Remote(Box::new(remote(set.remote.as_deref(), &key, problems)))
+            }
+        };
+        plans.push(AdapterSetPlan {
+            name,
+            metadata,
+            data,
+        });
+    }
+    plans
+}
+
+fn data_adapters(
+    set: &raw::AdapterSet,
+    set_key: &str,
+    directory: &Path,
+    problems: &mut Problems,
+) -> Vec<DataAdapterPlan> {
+    let defaults = [raw::DataAdapter::default()];
+    let given = set.data.as_deref().unwrap_or(&defaults);
+    if given.is_empty() {
+        problems.add(format!("{set_key}.data"), "there must be at least one");
+    }
+    let mut plans: Vec<DataAdapterPlan> = Vec::new();
+    for (index, adapter) in given.iter().enumerate() {
+        let key = format!("{set_key}.data[{index}]");
+        let name = adapter.name();
+        check_name(
+            &format!("{key}.name"),
+            &name,
+            plans.iter().map(|plan| plan.name.as_str()),
+            problems,
+        );
+        if adapter.remote.is_some() && adapter.kind() != DataKindName::Remote {
+            problems.add(format!("{key}.remote"), "only for kind = \"remote\"");
+        }
+        let kind = match adapter.kind() {
+            DataKindName::Remote => {
+                refuse_foreign(adapter, &key, &[], problems);
+                DataKind::Remote(Box::new(remote(adapter.remote.as_deref(), &key, problems)))
+            }
+            DataKindName::Demo => demo(adapter, &key, problems),
+            DataKindName::Replay => replay(adapter, &key, directory, problems),
+            DataKindName::Lines => lines(adapter, &key, directory, problems),
+        };
+        plans.push(DataAdapterPlan { name, kind });
+    }
+    plans
+}
+
+fn demo(adapter: &raw::DataAdapter, key: &str, problems: &mut Problems) -> DataKind {
+    refuse_foreign(adapter, key, &["rate"], problems);
+    let rate = adapter.rate.unwrap_or(DEMO_RATE);
+    problems.check_range(&format!("{key}.rate"), rate, PACE_RANGE);
+    DataKind::Demo { rate }
+}
+
+fn replay(
+    adapter: &raw::DataAdapter,
+    key: &str,
+    directory: &Path,
+    problems: &mut Problems,
+) -> DataKind {
+    refuse_foreign(adapter, key, &["file", "rate", "speed", "repeat"], problems);
+    // Joining an absolute path gives that path.
+    let file = adapter.file.as_ref().map(|file| directory.join(file));
+    match &file {
+        None => problems.add(format!("{key}.file"), "kind = \"replay\" needs a file"),
+        Some(file) => {
+            if let Err(error) = std::fs::File::open(file) {
+                problems.add(
+                    format!("{key}.file"),
+                    format!("{}: {error}", file.display()),
+                );
+            } else if file.is_dir() {
+                problems.add(
+                    format!("{key}.file"),
+                    format!("{} is a directory", file.display()),
+                );
+            }
+        }
+    }
+    if let Some(rate) = adapter.rate {
+        problems.check_range(&format!("{key}.rate"), rate, PACE_RANGE);
+    }
+    if let Some(speed) = adapter.speed {
+        problems.check_range(&format!("{key}.speed"), speed, PACE_RANGE);
+    }
+    let pace = match (adapter.rate, adapter.speed) {
+        (Some(_), Some(speed)) => {
+            problems.add(format!("{key}.speed"), "give either a rate or a speed");
+            Pace::Speed(speed)
+        }
+        (Some(rate), None) => Pace::Rate(rate),
+        (None, speed) => Pace::Speed(speed.unwrap_or(1.0)),
+    };
+    DataKind::Replay {
+        file: file.unwrap_or_default(),
+        pace,
+        looped: adapter.repeat(),
+    }
+}
+
+fn lines(
+    adapter: &raw::DataAdapter,
+    key: &str,
+    directory: &Path,
+    problems: &mut Problems,
+) -> DataKind {
+    refuse_foreign(adapter, key, &["address"], problems);
+    let text = adapter.address.as_deref().unwrap_or_default();
+    let address = match text.strip_prefix("unix:") {
+        // Joining an absolute path gives that path.
+        Some(path) if !path.is_empty() => LinesAddress::Unix(directory.join(path)),
+        _ => LinesAddress::Tcp(text.parse().unwrap_or_else(|_| {
+            let key = format!("{key}.address");
+            problems.add(
+                key,
+                "kind = \"lines\" needs \"address:port\" or \"unix:/path\"",
+            );
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        })),
+    };
+    DataKind::Lines { address }
+}
+
+/// Keys that mean something to other kinds only.
+fn refuse_foreign(adapter: &raw::DataAdapter, key: &str, own: &[&str], problems: &mut Problems) {
+    let given = [
+        ("rate", adapter.rate.is_some()),
+        ("file", adapter.file.is_some()),
+        ("speed", adapter.speed.is_some()),
+        ("repeat", adapter.repeat()),
+        ("address", adapter.address.is_some()),
+    ];
+    for (name, _) in given
+        .into_iter()
+        .filter(|(name, given)| *given && !own.contains(name))
+    {
+        let kind = match adapter.kind() {
+            DataKindName::Demo => "demo",
+            DataKindName::Replay => "replay",
+            DataKindName::Lines => "lines",
+            DataKindName::Remote => "remote",
+        };
+        let reason = format!("means nothing with kind = \"{kind}\"");
+        problems.add(format!("{key}.{name}"), reason);
+    }
+}
+
+fn remote(given: Option<&raw::Remote>, key: &str, problems: &mut Problems) -> RemotePlan {
+    let defaults = raw::Remote::default();
+    let raw = given.unwrap_or(&defaults);
+    let key = format!("{key}.remote");
+    let meet = |name: &str, written: String, problems: &mut Problems| {
+        if raw.connect() {
+            let port = written
+                .rsplit_once(':')
+                .map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(1..))) {
+                let reason =
+                    format!("`{written}` is not a host and a port, such as \"localhost:6661\"");
+                problems.add(format!("{key}.{name}"), reason);
+            }
+            return RemoteAddress::Connect(written);
+        }
+        RemoteAddress::Listen(written.parse().unwrap_or_else(|_| {
+            let reason =
+                format!("`{written}` is not an address and a port, such as \"127.0.0.1:6661\"");
+            problems.add(format!("{key}.{name}"), reason);
+            ([127, 0, 0, 1], 0).into()
+        }))
+    };
+    let address = meet("address", raw.address(), problems);
+    let notify_address = raw.notify_address.clone();
+    let notify_address = notify_address.map(|written| meet("notify_address", written, problems));
+    let mut allow = Vec::new();
+    for (index, written) in raw.allow().iter().enumerate() {
+        match written.parse() {
+            Ok(ip) => allow.push(ip),
+            Err(_) => problems.add(
+                format!("{key}.allow[{index}]"),
+                format!("`{written}` is not an IP address"),
+            ),
+        }
+    }
+    for (name, time, least) in [
+        ("timeout", Some(raw.timeout()), Time::micros(1000)),
+        (
+            "connect_retry",
+            Some(raw.connect_retry()),
+            Time::micros(1000),
+        ),
+        ("recovery_delay", Some(raw.recovery_delay()), Time::secs(0)),
+        ("keepalive_timeout", raw.keepalive_timeout, Time::secs(1)),
+        ("keepalive_hint", raw.keepalive_hint, Time::secs(1)),
+    ] {
+        if let Some(time) = time {
+            problems.check_range(&format!("{key}.{name}"), time, least..=HOUR);
+        }
+    }
+    problems.check_range(
+        &format!("{key}.line_limit"),
+        raw.line_limit(),
+        Size::kib(4)..=Size::mib(64),
+    );
+    if raw.unavailable_code.is_some_and(|code| code > 0) {
+        problems.add(
+            format!("{key}.unavailable_code"),
+            "codes above zero are the protocol's own",
+        );
+    }
+    // Two seconds for a line on its way, as the reference product has it.
+    let hint = raw.keepalive_hint.or_else(|| {
+        let timeout = raw.keepalive_timeout?.0;
+        let hint = if timeout < Duration::from_secs(4) {
+            timeout / 2
+        } else {
+            timeout - Duration::from_secs(2)
+        };
+        Some(Time(hint))
+    });
+    RemotePlan {
+        address,
+        notify_address,
+        connect_retry: raw.connect_retry().0,
+        credentials: raw.credentials(),
+        allow,
+        timeout: raw.timeout().0,
+        keepalive_timeout: raw.keepalive_timeout.map(|time| time.0),
+        keepalive_hint: hint.map(|time| time.0),
+        on_loss: raw.on_loss(),
+        recovery_delay: raw.recovery_delay().0,
+        events_recovery: raw.events_recovery(),
+        status_item: raw.status_item.clone(),
+        params: raw.params().into_iter().collect(),
+        table_items: raw.table_items(),
+        line_bytes_max: raw.line_limit().bytes(),
+        unavailable: raw
+            .unavailable_code
+            .map(|code| (code, raw.unavailable_text.clone().unwrap_or_default())),
+    }
+}
+
+/// Updates per second, or times as fast. The lower end is one update in about three hours.
+const PACE_RANGE: RangeInclusive<f64> = 0.0001..=1e9;
+/// Lively, and still readable on a page of thirty stocks.
+pub(super) const DEMO_RATE: f64 = 15.0;

@@ -1,0 +1,7 @@
+// Remote adapters with the official SDKs, unmodified, against the server over real sockets, seen by an official client.
+//
+//   node run.mjs
+//
+// Environment: BRIGHTWIRE_BIN and BRIGHTWIRE_PEERS_PYTHON, as in ../peers/run.mjs, whose packages are used.
+
+import './data.mjs';
