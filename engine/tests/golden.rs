@@ -5,10 +5,12 @@
 //! ! shards 2               the world: shards, users name:password ..., answer_delay_ms, max_sessions, modes,
 //! !                        frequency_max, source_frequency_max, buffer_size_max, event_buffer_len_max, snapshot_length,
 //! !                        and what else `Stage::configure` knows
-//! ! message x refused -5 no  what the metadata adapter says to messages that begin with this word: see `message_answer`
+//! ! message x refused -5 no  what the metadata adapter says to messages that begin with this word: see `scripted_answer`
+//! ! user x refused -5 no   what it says to a session of this user; and to a subscription of a group likewise
 //! ~ connect 1 shard=1      client 1 opens a WebSocket (version=2.0.0 for an old client)
 //! ~ connect 1 http         it opens a connection for HTTP (identity: response lengths are told beforehand)
 //! ~ connect 1 legacy       the same, for the text protocol before TLCP
+//! ~ connect 1 control_only sessions may not be created there (name=X: what SERVNAME tells there; ascii)
 //! C1> wsok                 client 1 sends a message; ⏎ stands for CR LF
 //! C1+ wsok                 the same, but it arrives together with what the next step sends
 //! C1< WSOK                 client 1 receives a line
@@ -30,8 +32,8 @@
 
 use engine::ids::{DataAdapterId, ShardId};
 use engine::metadata::{AdapterSets, Granted, literal::Literal};
-use engine::shard::Config;
-use engine::sim::world::{Event, Options, Say, WireId, World};
+use engine::shard::{Config, Peer};
+use engine::sim::world::{CLIENT_IP, Event, Options, Say, WireId, World};
 use engine::text::{Plus, percent_decode};
 use engine::time::Duration;
 use engine::tlcp::cause::{Reason, Refusal};
@@ -137,7 +139,7 @@ fn mode(name: &str) -> Mode {
 }
 
 /// `done <response>`, `refused <code> <text>`, `failed` (the adapter could not deal with it), `crashed`, `silent`.
-fn message_answer(text: &str) -> Option<Result<Granted, Refusal>> {
+fn scripted_answer(text: &str) -> Option<Result<Granted, Refusal>> {
     let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
     match verb {
         "done" => Some(Ok(Granted::Message {
@@ -150,6 +152,10 @@ fn message_answer(text: &str) -> Option<Result<Granted, Refusal>> {
         }
         "failed" => Some(Err(Refusal::message_failed())),
         "crashed" => Some(Err(Refusal::message_adapter_failed())),
+        "adapter_failed" => Some(Err(Refusal::adapter_failed())),
+        "unavailable" => Some(Err(Refusal::authentication_unavailable())),
+        "bad_group" => Some(Err(Refusal::bad_group())),
+        "bad_group_for_schema" => Some(Err(Refusal::bad_group_for_schema())),
         "silent" => None,
         _ => panic!("not an answer: {text}"),
     }
@@ -183,10 +189,14 @@ impl Stage {
                     options.config.limits.event_buffer_len_max = value.parse().unwrap();
                 }
                 "frequency_max" => literal.frequency_max = Some(value.parse().unwrap()),
-                "message" => {
+                "message" | "user" | "group" => {
                     let (word, answer) = value.split_once(' ').expect("a word and an answer");
-                    let answer = message_answer(answer);
-                    options.message_answers.insert(word.into(), answer);
+                    let answers = match key {
+                        "message" => &mut options.message_answers,
+                        "user" => &mut options.user_answers,
+                        _ => &mut options.group_answers,
+                    };
+                    answers.insert(word.into(), scripted_answer(answer));
                 }
                 "users" => {
                     let user = |pair: &str| {
@@ -276,23 +286,30 @@ impl Stage {
         let number: u32 = words.next().expect("a client").parse().unwrap();
         match event {
             "connect" => {
-                let (mut shard, mut version) = (0, Version::LATEST);
+                let mut shard = ShardId(0);
+                let mut peer = Peer::new(CLIENT_IP, Version::LATEST);
                 let (mut http, mut identity) = (false, false);
                 for word in words {
                     match word.split_once('=') {
                         None if word == "http" => http = true,
                         None if word == "identity" => (http, identity) = (true, true),
-                        None if word == "legacy" => (http, version) = (true, Version::LEGACY),
-                        Some(("shard", value)) => shard = value.parse().unwrap(),
+                        None if word == "legacy" => {
+                            http = true;
+                            peer.version = Version::LEGACY;
+                        }
+                        None if word == "control_only" => peer.may_create = false,
+                        None if word == "ascii" => peer.ascii = true,
+                        Some(("name", value)) => peer.server_name = Some(value.into()),
+                        Some(("shard", value)) => shard = ShardId(value.parse().unwrap()),
                         Some(("version", value)) => {
-                            version = Version::parse(&format!("TLCP-{value}")).unwrap()
+                            peer.version = Version::parse(&format!("TLCP-{value}")).unwrap()
                         }
                         _ => panic!("not understood: {what}"),
                     }
                 }
                 let wire = match http {
-                    true => self.world.connect_http(ShardId(shard), version, identity),
-                    false => self.world.connect(ShardId(shard), version),
+                    true => self.world.connect_http_as(shard, peer, identity),
+                    false => self.world.connect_as(shard, peer),
                 };
                 self.wires.insert(number, wire);
             }

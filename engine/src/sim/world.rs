@@ -53,6 +53,10 @@ pub struct Options {
     /// What the metadata adapters say to messages that begin with these words; `None` is nothing at all. All other
     /// messages are answered by `sets`.
     pub message_answers: BTreeMap<Box<str>, Option<Result<Granted, Refusal>>>,
+    /// What they say to the sessions of these users, and to subscriptions of these groups.
+    pub user_answers: BTreeMap<Box<str>, Option<Result<Granted, Refusal>>>,
+    /// The latter.
+    pub group_answers: BTreeMap<Box<str>, Option<Result<Granted, Refusal>>>,
     /// Whether the data adapter has a snapshot of an item.
     pub snapshot_available: fn(&str) -> bool,
     /// Plants a bug: each n-th update record is lost on its way. For testing the tests.
@@ -77,6 +81,8 @@ impl Default for Options {
             linger: Duration::from_secs(5),
             sets,
             message_answers: BTreeMap::new(),
+            user_answers: BTreeMap::new(),
+            group_answers: BTreeMap::new(),
             snapshot_available: |name| !name.starts_with("live"),
             lose_record_each: None,
         }
@@ -290,8 +296,12 @@ impl World {
 
     /// A client opens a WebSocket, which lands on this shard.
     pub fn connect(&mut self, shard: ShardId, version: Version) -> WireId {
-        let (wire, conn) = self.open(shard, version, None);
-        let peer = self.wires[wire].peer.clone();
+        self.connect_as(shard, Peer::new(CLIENT_IP, version))
+    }
+
+    /// The same, by a client of which more is known.
+    pub fn connect_as(&mut self, shard: ShardId, peer: Peer) -> WireId {
+        let (wire, conn) = self.open(shard, peer.clone(), None);
         self.nodes[usize::from(shard.0)]
             .shard
             .on_accept(conn, peer, self.now);
@@ -301,17 +311,22 @@ impl World {
     /// A client opens a connection for HTTP, which lands on this shard. With `identity`, the lengths of responses must
     /// be told before them, and a stream is the last of them.
     pub fn connect_http(&mut self, shard: ShardId, version: Version, identity: bool) -> WireId {
+        self.connect_http_as(shard, Peer::new(CLIENT_IP, version), identity)
+    }
+
+    /// The same, by a client of which more is known.
+    pub fn connect_http_as(&mut self, shard: ShardId, peer: Peer, identity: bool) -> WireId {
         let http = Http {
             identity,
             ..Http::default()
         };
-        self.open(shard, version, Some(http)).0
+        self.open(shard, peer, Some(http)).0
     }
 
-    fn open(&mut self, shard: ShardId, version: Version, http: Option<Http>) -> (WireId, ConnId) {
+    fn open(&mut self, shard: ShardId, peer: Peer, http: Option<Http>) -> (WireId, ConnId) {
         let wire = self.wires.len();
         self.wires.push(Wire {
-            peer: Peer::new("127.0.0.1", version),
+            peer,
             place: Place::Closed,
             http,
             unread: VecDeque::new(),
@@ -566,18 +581,24 @@ impl World {
     /// What a metadata adapter says, if anything.
     fn answer(&mut self, shard: ShardId, ask: &Ask) -> Option<Answer> {
         let mut answer = self.options.sets.answer(shard, ask);
-        if let Question::Message {
-            session, message, ..
-        } = &ask.question
-        {
-            self.events.push_back(Event::UserMessage {
-                session: session.clone(),
-                message: message.clone(),
-            });
-            let word = message.split(' ').next().unwrap_or_default();
-            if let Some(scripted) = self.options.message_answers.get(word) {
-                answer.result = scripted.clone()?;
+        let scripted = match &ask.question {
+            Question::Message {
+                session, message, ..
+            } => {
+                self.events.push_back(Event::UserMessage {
+                    session: session.clone(),
+                    message: message.clone(),
+                });
+                let word = message.split(' ').next().unwrap_or_default();
+                self.options.message_answers.get(word)
             }
+            Question::OpenSession { user, .. } => user
+                .as_ref()
+                .and_then(|user| self.options.user_answers.get(user)),
+            Question::Subscribe { group, .. } => self.options.group_answers.get(group),
+        };
+        if let Some(scripted) = scripted {
+            answer.result = scripted.clone()?;
         }
         Some(answer)
     }
@@ -903,6 +924,9 @@ struct Sockets<'a> {
     /// Connections that are of no use after their last response.
     spent: Vec<WireId>,
 }
+
+/// Where all clients are that say nothing else.
+pub const CLIENT_IP: &str = "127.0.0.1";
 
 /// Stands for the frame header that a driver leaves room for.
 const HEAD: &[u8] = b"\x81\x7e\0\0";
