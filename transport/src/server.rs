@@ -7,12 +7,13 @@ use crate::adapter::remote::Remotes;
 use crate::adapter::replay::{Replay, ReplayConfig};
 use crate::adapter::{self, DataAdapter, RunningAdapter};
 use crate::config::plan::{
-    AdapterSetPlan, DataAdapterPlan, DataKind, IoChoice, MetadataPlan, Pace, Plan, RemotePlan,
-    Threading,
+    AdapterSetPlan, DataAdapterPlan, DataKind, IoChoice, ListenerPlan, MetadataPlan, Pace, Plan,
+    RemotePlan, Threading,
 };
 use crate::lifecycle::{self, StopSignal};
-use crate::net::connection::Settings;
+use crate::net::folder;
 use crate::net::listener::{self, Options};
+use crate::net::settings::Settings;
 use crate::reactor::Reactor;
 use crate::reactor::epoll::EpollReactor;
 use crate::reactor::probe::{self, Features};
@@ -24,6 +25,7 @@ use crate::runtime::park::Park;
 use crate::runtime::rings::{self, Capacities, Command, ShardRings};
 use crate::runtime::shard_core::{Setup, ShardCore};
 use crate::runtime::topology;
+use crate::wire::pages::Site;
 use Place::{InProcess, Remote};
 use engine::counters::{Counter, Counters};
 use engine::ingest::Ingest;
@@ -67,6 +69,7 @@ pub fn run(
         messages: plan.rings.control_ring_len,
     };
     let (ingest_rings, shard_rings, mut control) = rings::rings(plan.shards, capacities);
+    let settings = settings(&plan)?;
     let (mut listeners, addresses) = listen(&plan)?;
     let Adapters {
         sets,
@@ -90,7 +93,7 @@ pub fn run(
     }
     let mut setups = shard_rings
         .into_iter()
-        .map(|rings| setup(&plan, rings, clock));
+        .map(|rings| setup(&plan, &settings, rings, clock));
     match plan.threading {
         Threading::Dedicated => {
             let (spin, core) = (plan.spin, plan.placement.ingest);
@@ -322,13 +325,53 @@ fn limits(plan: &Plan) -> Limits {
 struct ShardSetup {
     config: Config,
     rings: ShardRings,
-    connections: Arc<Settings>,
+    connections: Vec<Arc<Settings>>,
+    connections_max: usize,
     head_timeout: std::time::Duration,
     spin: std::time::Duration,
     clock: Clock,
 }
 
-fn setup(plan: &Plan, rings: ShardRings, clock: Clock) -> ShardSetup {
+/// What the connections of each listener have in common.
+fn settings(plan: &Plan) -> Result<Vec<Settings>, String> {
+    let site = Arc::new(site(plan)?);
+    let settings = |listener: &ListenerPlan| Settings {
+        request_bytes_max: plan.sessions.request_limit,
+        origins: listener.origins.clone(),
+        added_headers: listener.added_headers.clone(),
+        echoed_headers: listener.echoed_headers.clone(),
+        server_name: plan.http.server.clone(),
+        servname: listener.server_name.as_deref().map(Into::into),
+        role: listener.role,
+        prefixes: listener.prefixes.clone(),
+        proxy_protocol: listener.proxy_protocol,
+        trusted_proxies: listener.trusted_proxies.clone(),
+        forwarded_hops: listener.forwarded_hops,
+        gzip: plan.http.gzip,
+        health_path: listener.health_path.clone(),
+        site: if listener.pages {
+            Arc::clone(&site)
+        } else {
+            Arc::default()
+        },
+    };
+    Ok(plan.listeners.iter().map(settings).collect())
+}
+
+/// The pages, read from disk before any shard runs.
+fn site(plan: &Plan) -> Result<Site, String> {
+    let mut site = if plan.pages.demo {
+        Site::demo()
+    } else {
+        Site::default()
+    };
+    if let Some(folder) = &plan.pages.folder {
+        site.extend(folder::load(folder, plan.pages.bounds)?);
+    }
+    Ok(if plan.http.gzip { site.gzipped() } else { site })
+}
+
+fn setup(plan: &Plan, listeners: &[Settings], rings: ShardRings, clock: Clock) -> ShardSetup {
     let sessions = &plan.sessions;
     let config = Config {
         shard: rings.shard,
@@ -358,17 +401,12 @@ fn setup(plan: &Plan, rings: ShardRings, clock: Clock) -> ShardSetup {
         limits: limits(plan),
         ..Config::default()
     };
-    let connections = Settings {
-        request_bytes_max: sessions.request_limit,
-        origins: plan.origins.clone(),
-        added_headers: plan.added_headers.clone(),
-        server_name: sessions.server_name.clone(),
-        ..Settings::default()
-    };
     ShardSetup {
         config,
         rings,
-        connections: Arc::new(connections),
+        // Each shard has its own, so that no two cores count references to one.
+        connections: listeners.iter().cloned().map(Arc::new).collect(),
+        connections_max: sessions.connections_max,
         head_timeout: sessions.head_timeout,
         spin: plan.spin,
         clock,
@@ -437,6 +475,7 @@ fn drive(
         config,
         rings,
         connections,
+        connections_max,
         head_timeout,
         spin,
         clock,
@@ -453,6 +492,7 @@ fn drive(
             shard,
             rings,
             connections,
+            connections_max,
             head_timeout,
             spin,
             clock,

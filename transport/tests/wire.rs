@@ -2,18 +2,18 @@
 //! closing; and tungstenite, which was not written by us, at the other end.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
 
 use brightwire::net::connection::{
-    self, ANSWER_BYTES_MAX, Connection, Flow, Host, Phase, Progress, Settings, TlcpRequest,
+    self, ANSWER_BYTES_MAX, Caller, Connection, Flow, Host, Phase, Progress, Settings, TlcpRequest,
     UNREAD_BYTES_MAX,
 };
 use brightwire::net::outbox;
 use brightwire::net::response::Responding;
-use brightwire::wire::origin::{OriginPolicy, Origins};
+use brightwire::wire::origin::{OriginPolicy, OriginRule, Origins};
 use brightwire::wire::pages;
 use brightwire::wire::ws::{CloseCode, Decoder, Incoming, Upgrade};
 use brightwire::wire::ws_client::{Handshake, write_close, write_frame, write_text};
@@ -39,7 +39,15 @@ struct Recorder {
 }
 
 impl Host for Recorder {
-    fn upgraded(&mut self, upgrade: &Upgrade<'_>) {
+    fn peer(&self) -> IpAddr {
+        Ipv4Addr::LOCALHOST.into()
+    }
+
+    fn proxied(&mut self, client: SocketAddr) {
+        self.events.push(format!("proxied for {client}"));
+    }
+
+    fn upgraded(&mut self, upgrade: &Upgrade<'_>, _caller: Caller, _settings: &Settings) {
         self.events.push(format!(
             "{} {:?} {:?}",
             upgrade.subprotocol, upgrade.user_agent, upgrade.origin
@@ -57,11 +65,12 @@ impl Host for Recorder {
     }
 
     /// Answers with as many lines as the request has bytes, modulo 3; in chunks if there are several.
-    fn request(&mut self, request: TlcpRequest<'_>) {
+    fn request(&mut self, request: TlcpRequest<'_>, settings: &Settings) {
         let TlcpRequest {
             version,
             http,
             terms,
+            ..
         } = request;
         self.events.push(format!(
             "{} {version:?} {:?} {:?}",
@@ -85,7 +94,7 @@ impl Host for Recorder {
             };
             let now = SystemTime::UNIX_EPOCH;
             let from = response
-                .frame(&mut self.reply, start, part, &settings(), now)
+                .frame(&mut self.reply, start, part, settings, now)
                 .unwrap();
             self.reply.drain(start..from); // a host sends from there
         }
@@ -529,7 +538,7 @@ fn upgrades_that_are_refused() {
     assert_eq!(with("Content-Length", "1"), 400);
     let listed = || Settings {
         origins: Origins {
-            policy: OriginPolicy::Listed(vec!["https://good".into()]),
+            policy: OriginPolicy::Listed(vec![OriginRule::parse("https://good").unwrap()]),
             ..Origins::default()
         },
         ..Settings::default()
@@ -655,7 +664,7 @@ fn what_is_held_back_is_bounded() {
 #[test]
 fn pipelined_pages_wait_until_the_answers_are_sent() {
     let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
-    let largest = pages::find("/").unwrap().content.len() + 1_000;
+    let largest = pages::Site::demo().find("/").unwrap().content.len() + 1_000;
     let (mut connection, mut host) = run([], false);
     let mut progress = connection.on_bytes(&mut request.repeat(200), &mut host);
     let (mut answers, mut resumed) = (0, 0);
@@ -771,8 +780,14 @@ fn echo_server(listener: &TcpListener) {
 struct Echo(Recorder);
 
 impl Host for Echo {
-    fn upgraded(&mut self, upgrade: &Upgrade<'_>) {
-        self.0.upgraded(upgrade);
+    fn peer(&self) -> IpAddr {
+        self.0.peer()
+    }
+    fn proxied(&mut self, client: SocketAddr) {
+        self.0.proxied(client);
+    }
+    fn upgraded(&mut self, upgrade: &Upgrade<'_>, caller: Caller, settings: &Settings) {
+        self.0.upgraded(upgrade, caller, settings);
     }
     fn message(&mut self, text: &str) -> Flow {
         let mut buffer = Vec::new();
@@ -783,8 +798,8 @@ impl Host for Echo {
         self.0.reply.extend_from_slice(&buffer[from..]);
         Flow::Continue
     }
-    fn request(&mut self, request: TlcpRequest<'_>) {
-        self.0.request(request);
+    fn request(&mut self, request: TlcpRequest<'_>, settings: &Settings) {
+        self.0.request(request, settings);
     }
     fn reply(&mut self) -> &mut Vec<u8> {
         &mut self.0.reply

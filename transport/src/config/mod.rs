@@ -4,6 +4,7 @@
 //! key and reason. The annotated reference ([`reference()`]) comes from the same definitions as the structs.
 
 mod adapters;
+mod listeners;
 pub mod plan;
 // Its doc comments are the reference file's comments too, where an address cannot be a link.
 #[allow(rustdoc::bare_urls)]
@@ -149,6 +150,7 @@ impl Demo {
         raw.listeners = Some(vec![raw::Listener {
             name: Some("demo".into()),
             address: Some(address.to_string()),
+            ..raw::Listener::default()
         }]);
         raw.runtime.shards = self.shards.or(raw.runtime.shards);
         raw.runtime.io = self.io.or(raw.runtime.io);

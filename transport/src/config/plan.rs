@@ -5,10 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::value::{Size, Time};
 use crate::adapter::lines::LinesAddress;
+use crate::net::folder::Bounds;
+use crate::net::settings::{ProxyProtocol, Role};
 use crate::wire::origin::{OriginPolicy, Origins};
 
 /// A server, resolved.
@@ -38,6 +41,10 @@ pub struct Plan {
     pub origins: Origins,
     /// Headers of every HTTP response, besides the server's own: names and values.
     pub added_headers: Vec<(String, String)>,
+    /// Other matters of HTTP.
+    pub http: HttpPlan,
+    /// Pages for browsers.
+    pub pages: PagesPlan,
     /// Metadata and data adapters; at least one set, with different names.
     pub adapter_sets: Vec<AdapterSetPlan>,
 }
@@ -92,6 +99,48 @@ pub struct ListenerPlan {
     pub name: String,
     /// Address; port 0 takes any free one.
     pub address: SocketAddr,
+    /// What clients are told as the server's name, if not [`SessionPlan::server_name`].
+    pub server_name: Option<String>,
+    /// What it is for.
+    pub role: Role,
+    /// What may stand before `/lightstreamer`; each begins with a slash and ends without one.
+    pub prefixes: Vec<String>,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: ProxyProtocol,
+    /// How many proxies add to `X-Forwarded-For`.
+    pub forwarded_hops: usize,
+    /// From where proxies are believed; empty: from everywhere.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Headers of every response, those of [`Plan::added_headers`] among them: names and values.
+    pub added_headers: Vec<(String, String)>,
+    /// Names of request headers that go back with the response.
+    pub echoed_headers: Vec<String>,
+    /// Which web pages may talk to the server here.
+    pub origins: Origins,
+    /// Whether pages are served.
+    pub pages: bool,
+    /// Path of the health check; empty: none.
+    pub health_path: String,
+}
+
+/// Responses over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpPlan {
+    /// The `Server` header; empty: none.
+    pub server: String,
+    /// Compress bodies that are there as a whole.
+    pub gzip: bool,
+}
+
+/// Pages for browsers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PagesPlan {
+    /// The demo page.
+    pub demo: bool,
+    /// A folder of the operator's.
+    pub folder: Option<PathBuf>,
+    /// How much of it.
+    pub bounds: Bounds,
 }
 
 /// Options of client connections.
@@ -364,9 +413,20 @@ impl fmt::Display for Plan {
             shard_cores.join(" ")
         )?;
         for listener in &self.listeners {
+            let role = match listener.role {
+                Role::General => "",
+                Role::CreateOnly => ", create-only",
+                Role::ControlOnly => ", control-only",
+                Role::Priority => ", priority",
+            };
+            let proxied = match (listener.proxy_protocol, listener.forwarded_hops) {
+                (ProxyProtocol::Off, 0) => "",
+                (ProxyProtocol::Off, _) => ", clients by X-Forwarded-For",
+                _ => ", clients by PROXY protocol",
+            };
             writeln!(
                 formatter,
-                "listener:     {} at {}",
+                "listener:     {} at {}{role}{proxied}",
                 listener.name, listener.address
             )?;
         }
@@ -388,6 +448,7 @@ impl fmt::Display for Plan {
         match &self.origins.policy {
             OriginPolicy::Any => writeln!(formatter, "origins:      all")?,
             OriginPolicy::Listed(origins) => {
+                let origins: Vec<String> = origins.iter().map(ToString::to_string).collect();
                 writeln!(formatter, "origins:      {}", origins.join(" "))?
             }
         }

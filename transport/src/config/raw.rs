@@ -13,6 +13,7 @@ use super::plan::{
     Threading,
 };
 use super::value::{Size, Time};
+use crate::net::settings::{ProxyProtocol, Role};
 
 /// One key of a section, for the reference.
 #[derive(Clone, Debug)]
@@ -115,6 +116,8 @@ pub struct Raw {
     pub origins: Origins,
     /// `[http]`
     pub http: Http,
+    /// `[pages]`
+    pub pages: Pages,
     /// `[[adapter_sets]]`; one with default values if there is none.
     pub adapter_sets: Option<Vec<AdapterSet>>,
 }
@@ -132,6 +135,7 @@ impl Raw {
             Sessions::section(),
             Origins::section(),
             Http::section(),
+            Pages::section(),
             AdapterSet::section(),
             DataAdapter::section(),
             Section {
@@ -191,6 +195,40 @@ section! {
     /// Address and port. Only this machine can connect by default: opening the server to a network is a decision.
     /// Port 0 takes any free one.
     address: String = "127.0.0.1:8080".into();
+    /// What clients are told as the server's name (SERVNAME), if not sessions.server_name.
+    server_name: String, example "front-1".into();
+    /// "general": everything. "create-only": where clients begin; serves everything, but is the first that refuses
+    /// connections when they run short. "control-only": for sessions that are there; creating one is refused (code 70).
+    /// "priority": everything, for few. Where roles differ, each shard keeps its last 5% of connections for control-only
+    /// and priority, and the 5% before from create-only.
+    role: Role = Role::General;
+    /// Paths before "/lightstreamer" that are accepted as well: with ["/push"], "/push/lightstreamer" too. Not for pages.
+    prefixes: Vec<String> = vec![];
+    /// Whether every connection begins with a PROXY header that tells the client's address: "off", "v1" (text), "v2"
+    /// (binary), "any". Connections that do not are closed. Never for a port that clients reach directly.
+    proxy_protocol: ProxyProtocol = ProxyProtocol::Off;
+    /// How many proxies in front of the server add to X-Forwarded-For: the client is the entry at that place from the
+    /// end. 0: the header is not looked at. Not together with proxy_protocol.
+    forwarded_hops: usize = 0;
+    /// Addresses and networks of the proxies that are believed what they say by either: ["10.0.0.0/8", "::1"]. Not set:
+    /// all. With proxy_protocol, connections from elsewhere are closed.
+    trusted_proxies: Vec<String> = vec![];
+    /// Headers that every response here shall have, besides those of http.add; also the one that opens a WebSocket.
+    add: Vec<String> = vec![];
+    /// Names of request headers that go back with the response, as they came: ["X-Request-Id"], say.
+    echo: Vec<String> = vec![];
+    /// Instead of origins.allow, for this listener.
+    allow: Vec<String>, example vec!["https://www.example.com".into()];
+    /// Instead of origins.credentials.
+    credentials: bool, example false;
+    /// Instead of origins.max_age.
+    max_age: Time, example Time::secs(600);
+    /// Instead of origins.headers.
+    headers: Vec<String>, example vec!["X-Request-Id".into()];
+    /// Whether pages are served here.
+    pages: bool = true;
+    /// Path of the health check, which answers 200 and "OK" as long as the server runs; "" for none.
+    health: String = "/lightstreamer/healthcheck".into();
 }
 
 section! {
@@ -289,8 +327,9 @@ section! {
 section! {
     /// Which web pages may talk to the server, by the `Origin` that their browser sends.
     Origins ["[origins]"]
-    /// Origins such as "https://www.example.com", or "*" alone for all of them, as in the reference product. Clients
-    /// outside browsers send no origin and are always let in.
+    /// Origins such as "https://www.example.com", or "*" alone for all of them, as in the reference product. In an origin
+    /// "*" can be the scheme, the host or its first label, and the port: "*://*.example.com:*". Without a port it is the
+    /// scheme's own. Clients outside browsers send no origin and are always let in.
     allow: Vec<String> = vec!["*".into()];
     /// Whether requests of those pages may carry cookies and other credentials. Default of the reference product.
     credentials: bool = true;
@@ -306,6 +345,26 @@ section! {
     /// Headers that every response shall have, besides the server's own: ["Strict-Transport-Security: max-age=31536000"],
     /// say.
     add: Vec<String> = vec![];
+    /// The Server header of every response; "" for none.
+    server: String = "Brightwire".into();
+    /// Compress bodies of 1,024 bytes or more that are there as a whole (pages, polls, answers) for clients that accept
+    /// gzip. Streams are never compressed. Off by default, as in the reference product.
+    gzip: bool = false;
+}
+
+section! {
+    /// Pages for browsers. They are read when the server starts and served from memory, so a change is seen at the next
+    /// start, and no request makes a shard wait for a disk.
+    Pages ["[pages]"]
+    /// The demo page. On if no folder is given.
+    demo: bool, example false;
+    /// A folder whose files are served, with what is below it; "index.html" also under its folder's name. Left out are
+    /// names that begin with a dot, and links that lead out of the folder.
+    folder: PathBuf, example PathBuf::from("pages");
+    /// Largest file. A client that asks for it without reading makes the server hold so much. A guess.
+    file_max: Size = Size::mib(1);
+    /// All files together. A guess.
+    folder_max: Size = Size::mib(64);
 }
 
 section! {

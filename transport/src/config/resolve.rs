@@ -7,15 +7,14 @@ mod sessions;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use super::listeners;
 use super::plan::*;
 use super::raw::{self, Raw};
 use super::value::{Size, Time};
 use crate::runtime::topology::Topology;
-use crate::wire::origin::{OriginPolicy, Origins};
 
 /// What is wrong with a configuration: the path of the key, and why.
 #[derive(Debug, Default)]
@@ -57,13 +56,15 @@ pub(super) fn resolve(raw: &Raw, machine: &Topology, directory: &Path) -> Result
         shards,
         placement: placement(&raw.placement, threading, shards, machine, &mut problems),
         spin: raw.runtime.spin().0,
-        listeners: listeners(raw, &mut problems),
+        listeners: listeners::listeners(raw, &mut problems),
         socket: socket(&raw.socket, &mut problems),
         rings: rings(&raw.rings, &mut problems),
         instance: raw.server.instance(),
         sessions: sessions::resolve(&raw.sessions, &mut problems),
-        origins: origins(&raw.origins, &mut problems),
-        added_headers: added_headers(&raw.http, &mut problems),
+        origins: listeners::origins(raw, &mut problems),
+        added_headers: listeners::added_headers("http.add", &raw.http.add(), &mut problems),
+        http: listeners::http(&raw.http, &mut problems),
+        pages: listeners::pages(&raw.pages, directory, &mut problems),
         adapter_sets: super::adapters::adapter_sets(raw, directory, &mut problems),
     };
     problems.check_range(
@@ -191,44 +192,6 @@ fn check_cores(placement: &Placement, machine: &Topology, problems: &mut Problem
     }
 }
 
-fn listeners(raw: &Raw, problems: &mut Problems) -> Vec<ListenerPlan> {
-    let defaults = [raw::Listener::default()];
-    let given = raw.listeners.as_deref().unwrap_or(&defaults);
-    if given.is_empty() {
-        problems.add("listeners", "there must be at least one");
-    }
-    let mut plans: Vec<ListenerPlan> = Vec::new();
-    for (index, listener) in given.iter().enumerate() {
-        let key = format!("listeners[{index}]");
-        let name = listener.name();
-        check_name(
-            &format!("{key}.name"),
-            &name,
-            plans.iter().map(|plan| plan.name.as_str()),
-            problems,
-        );
-        match listener.address().parse::<SocketAddr>() {
-            Ok(address) => {
-                if address.port() != 0 && plans.iter().any(|plan| plan.address == address) {
-                    problems.add(
-                        format!("{key}.address"),
-                        format!("{address} is taken by another listener"),
-                    );
-                }
-                plans.push(ListenerPlan { name, address });
-            }
-            Err(_) => problems.add(
-                format!("{key}.address"),
-                format!(
-                    "`{}` is not an address and port, such as \"127.0.0.1:8080\" or \"[::]:8080\"",
-                    listener.address()
-                ),
-            ),
-        }
-    }
-    plans
-}
-
 fn socket(raw: &raw::Socket, problems: &mut Problems) -> SocketPlan {
     // Below 1 KiB not even one update fits; above 16 MiB the kernel would hold what should be conflated.
     let range = Size::kib(1)..=Size::mib(16);
@@ -270,99 +233,6 @@ fn rings(raw: &raw::Rings, problems: &mut Problems) -> RingsPlan {
     }
 }
 
-fn origins(raw: &raw::Origins, problems: &mut Problems) -> Origins {
-    problems.check_range(
-        "origins.max_age",
-        raw.max_age(),
-        Time::secs(0)..=Time::secs(24 * 3600), // the most that any browser keeps to
-    );
-    let headers = raw.headers();
-    for (index, name) in headers.iter().enumerate() {
-        if !is_token(name) {
-            problems.add(
-                format!("origins.headers[{index}]"),
-                format!("`{name}` is not the name of a header"),
-            );
-        }
-    }
-    Origins {
-        policy: origin_policy(raw, problems),
-        credentials: raw.credentials(),
-        max_age: raw.max_age().0,
-        headers,
-    }
-}
-
-fn origin_policy(raw: &raw::Origins, problems: &mut Problems) -> OriginPolicy {
-    let allow = raw.allow();
-    if allow == ["*"] {
-        return OriginPolicy::Any;
-    }
-    for (index, origin) in allow.iter().enumerate() {
-        let key = format!("origins.allow[{index}]");
-        let host = origin
-            .strip_prefix("https://")
-            .or_else(|| origin.strip_prefix("http://"));
-        if origin == "*" {
-            problems.add(key, "\"*\" allows everything and must stand alone");
-        } else if !host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', ' '])) {
-            problems.add(
-                key,
-                format!(
-                    "`{origin}` is not an origin, such as \"https://www.example.com\" (no path)"
-                ),
-            );
-        }
-    }
-    OriginPolicy::Listed(
-        allow
-            .iter()
-            .map(|origin| origin.to_ascii_lowercase())
-            .collect(),
-    )
-}
-
-/// They are written as they are, so one that is broken, or contradicts the server's own, would break every response.
-fn added_headers(raw: &raw::Http, problems: &mut Problems) -> Vec<(String, String)> {
-    let mut headers = Vec::new();
-    for (index, line) in raw.add().iter().enumerate() {
-        let key = format!("http.add[{index}]");
-        let Some((name, value)) = line.split_once(':').filter(|(name, _)| is_token(name)) else {
-            problems.add(
-                key,
-                format!("`{line}` is not a header, such as \"X-Frame-Options: DENY\""),
-            );
-            continue;
-        };
-        let value = value.trim();
-        let own = |own: &&str| match own.strip_suffix('*') {
-            Some(start) => name.to_ascii_lowercase().starts_with(start),
-            None => name.eq_ignore_ascii_case(own),
-        };
-        if OWN_HEADERS.iter().any(own) {
-            problems.add(key, format!("`{name}` is the server's own"));
-        } else if value.chars().any(char::is_control) {
-            problems.add(key, "contains a control character");
-        } else if line.len() > HEADER_BYTES_MAX {
-            problems.add(key, format!("is longer than {HEADER_BYTES_MAX} bytes"));
-        } else {
-            headers.push((name.into(), value.into()));
-        }
-    }
-    if headers.len() > HEADERS_ADDED_MAX {
-        problems.add("http.add", format!("more than {HEADERS_ADDED_MAX} headers"));
-    }
-    headers
-}
-
-/// What a header may be called (RFC 9110, section 5.6.2).
-fn is_token(name: &str) -> bool {
-    !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-}
-
 /// Names go into protocol lines, log lines and the ports file: they must be there, printable, short and different.
 pub(super) fn check_name<'a>(
     key: &str,
@@ -387,29 +257,5 @@ const SHARDS_MAX: usize = 256;
 const PER_SHARD_MAX: usize = 10_000_000;
 /// A guess.
 const NAME_BYTES_MAX: usize = 200;
-/// Headers that responses have already, or that say how they are framed; `*` stands for any end.
-const OWN_HEADERS: [&str; 18] = [
-    "access-control-*",
-    "allow",
-    "cache-control",
-    "connection",
-    "content-*",
-    "date",
-    "etag",
-    "expires",
-    "keep-alive",
-    "pragma",
-    "referrer-policy",
-    "sec-websocket-*",
-    "server",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "vary",
-    "x-content-type-options",
-];
-/// A guess, as the next: every response carries them.
-const HEADER_BYTES_MAX: usize = 1_000;
-const HEADERS_ADDED_MAX: usize = 20;
 /// No timer of a connection is useful beyond it. A guess.
 pub(super) const HOUR: Time = Time::secs(3600);

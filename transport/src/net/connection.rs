@@ -23,6 +23,7 @@ mod frames;
 mod fuzz;
 mod requests;
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -30,7 +31,9 @@ use engine::shard::HttpRequest;
 use engine::tlcp::Version;
 
 use super::response::Terms;
+use super::settings::ProxyProtocol;
 pub use super::settings::Settings;
+use crate::wire::client::{self, Preface};
 use crate::wire::http::HeadCollector;
 use crate::wire::ws::{self, CloseCode, Decoder, Upgrade};
 use calls::Call;
@@ -57,22 +60,39 @@ pub struct TlcpRequest<'a> {
     pub version: Version,
     /// What is asked for.
     pub http: HttpRequest<'a>,
+    /// Who sent it.
+    pub caller: Caller,
     /// The form of its response.
     pub terms: Terms,
 }
 
+/// What a request's head says of who sent it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The client, according to a proxy that is believed.
+    pub forwarded_for: Option<IpAddr>,
+    /// It is one of Apple's network stack, to whose clients HTTP bodies must be ASCII.
+    pub ascii: bool,
+}
+
 /// What a connection needs from the shard that it lives in.
 pub trait Host {
+    /// The address at the other end: a proxy's until [`Host::proxied`].
+    fn peer(&self) -> IpAddr;
+
+    /// The proxy at the other end has said by a PROXY header who its client is.
+    fn proxied(&mut self, client: SocketAddr);
+
     /// The connection is a WebSocket now. The answer to the upgrade is in [`Host::reply`]: it must go out before
     /// anything that the host sends on this connection from here on.
-    fn upgraded(&mut self, upgrade: &Upgrade<'_>);
+    fn upgraded(&mut self, upgrade: &Upgrade<'_>, caller: Caller, settings: &Settings);
 
     /// A text message has arrived. The text is lent for the call.
     fn message(&mut self, text: &str) -> Flow;
 
     /// A TLCP request has arrived over HTTP. The host owes a response, and calls [`Connection::on_response_end`] once it
     /// has been sent; until then the connection is held back.
-    fn request(&mut self, request: TlcpRequest<'_>);
+    fn request(&mut self, request: TlcpRequest<'_>, settings: &Settings);
 
     /// Where the connection appends what it has to say. Sent by the host after the call, in the order of appending.
     fn reply(&mut self) -> &mut Vec<u8>;
@@ -136,6 +156,8 @@ pub struct Connection {
 
 #[derive(Debug)]
 enum State {
+    /// Waiting for a PROXY header; what came of it is at most [`client::PROXY_BYTES_MAX`] and one read.
+    Proxy(Vec<u8>),
     /// Waiting for a request's head.
     Head(HeadCollector),
     /// Skipping the rest of a body whose request has its answer waiting. Boxed, because it is rare and short.
@@ -165,9 +187,13 @@ enum Step {
 impl Connection {
     /// A connection that was just accepted.
     pub fn new(settings: Arc<Settings>) -> Self {
+        let state = match settings.proxy_protocol {
+            ProxyProtocol::Off => State::Head(HeadCollector::default()),
+            ProxyProtocol::V1 | ProxyProtocol::V2 | ProxyProtocol::Any => State::Proxy(Vec::new()),
+        };
         Self {
             settings,
-            state: State::Head(HeadCollector::default()),
+            state,
             unread: Unread::default(),
             held: false,
         }
@@ -216,9 +242,11 @@ impl Connection {
                 self.resume(host)
             }
             // A response in the making is left without its end, which tells the client that it broke.
-            State::Head(_) | State::Body { .. } | State::Call(_) | State::Response => {
-                self.finish(host)
-            }
+            State::Proxy(_)
+            | State::Head(_)
+            | State::Body { .. }
+            | State::Call(_)
+            | State::Response => self.finish(host),
             State::Closed => Progress::Closed,
         }
     }
@@ -237,10 +265,17 @@ impl Connection {
         }
     }
 
+    /// What all connections of its listener have in common.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// What is being waited for.
     pub fn phase(&self) -> Phase {
         match self.state {
-            State::Head(_) | State::Body { .. } | State::Call(_) => Phase::Request,
+            State::Proxy(_) | State::Head(_) | State::Body { .. } | State::Call(_) => {
+                Phase::Request
+            }
             State::Response => Phase::Response,
             State::WebSocket { closing: false, .. } => Phase::WebSocket,
             State::WebSocket { closing: true, .. } => Phase::Closing,
@@ -251,6 +286,7 @@ impl Connection {
     /// Bytes of memory held outside this value: none while nothing is incomplete or held back.
     pub fn heap_bytes(&self) -> usize {
         let state = match &self.state {
+            State::Proxy(partial) => partial.capacity(),
             State::Head(collector) => collector.heap_bytes(),
             State::Body { .. } => size_of::<Answer>(),
             State::Call(call) => size_of::<Call>() + call.query.len() + call.body.capacity(),
@@ -289,6 +325,10 @@ impl Connection {
             let before = host.reply().len();
             let rest = &mut bytes[used..];
             let (taken, step) = match &mut self.state {
+                State::Proxy(partial) => {
+                    let partial = std::mem::take(partial);
+                    self.read_proxy_header(partial, rest, host)
+                }
                 State::Head(collector) => {
                     let collector = std::mem::take(collector);
                     self.read_head(collector, rest, host)
@@ -326,6 +366,38 @@ impl Connection {
         }
         self.held = matches!(progress, Progress::Stopped | Progress::Answered);
         (used, progress)
+    }
+
+    /// `partial` was taken out of the state.
+    fn read_proxy_header(
+        &mut self,
+        mut partial: Vec<u8>,
+        bytes: &[u8],
+        host: &mut impl Host,
+    ) -> (usize, Step) {
+        if !self.settings.trusts(host.peer()) {
+            return (bytes.len(), Step::Hold(self.finish(host)));
+        }
+        let accepted = self.settings.proxy_protocol;
+        let (v1, v2) = (accepted != ProxyProtocol::V2, accepted != ProxyProtocol::V1);
+        let before = partial.len();
+        partial.extend_from_slice(bytes);
+        match client::read_proxy_header(&partial, v1, v2) {
+            Preface::Incomplete => {
+                self.state = State::Proxy(partial);
+                (bytes.len(), Step::Continue)
+            }
+            Preface::Complete(header_bytes, client) => {
+                if let Some(client) = client {
+                    host.proxied(client);
+                }
+                self.state = State::Head(HeadCollector::default());
+                // What came before was incomplete, so the header ends in these bytes.
+                (header_bytes - before, Step::Continue)
+            }
+            // Nothing is answered: nobody who speaks HTTP is meant to connect here.
+            Preface::Broken => (bytes.len(), Step::Hold(self.finish(host))),
+        }
     }
 
     fn end_of_request(&mut self, keep_alive: bool, host: &mut impl Host) -> Step {

@@ -18,6 +18,7 @@ use engine::shard::Part;
 
 use super::connection::Settings;
 use super::outbox::{self, HEADER_ROOM_BYTES};
+use crate::wire::gzip;
 use crate::wire::http::{Response, Status};
 
 /// What a request says about the form of its response.
@@ -31,6 +32,12 @@ pub struct Terms {
     pub head_only: bool,
     /// The page of another origin that may read the response.
     pub origin: Option<Box<str>>,
+    /// Header lines of the request that go back with the response, see [`Context::echoed`].
+    ///
+    /// [`Context::echoed`]: crate::wire::http::Context::echoed
+    pub echoed: Option<Box<str>>,
+    /// The body may be compressed, if it is there as a whole.
+    pub gzip: bool,
 }
 
 impl Terms {
@@ -96,7 +103,12 @@ impl Responding {
             }
             Part::Response => {
                 self.ended = Some(self.terms.keep_alive);
-                (Length::Bytes(payload_bytes as u64), self.terms.keep_alive)
+                let length = if self.terms.gzip {
+                    compress(buffer, from)
+                } else {
+                    Length::Bytes(payload_bytes as u64)
+                };
+                (length, self.terms.keep_alive)
             }
             Part::Stream { last: false, .. } if payload_bytes == 0 => {
                 outbox::cancel(buffer, start);
@@ -124,7 +136,8 @@ impl Responding {
             };
             write_head(&mut head, &terms, length, settings, now);
             self.terms = Terms {
-                origin: None, // has done its work
+                origin: None, // have done their work
+                echoed: None,
                 ..terms
             };
             // Moves the body by the length of the head. It is a few KiB, and room for every possible head in front of
@@ -145,8 +158,22 @@ pub fn write(out: &mut Vec<u8>, lines: &[u8], terms: &Terms, settings: &Settings
     out.extend_from_slice(lines);
 }
 
+/// Compresses a body in its place, if that is worth it.
+fn compress(buffer: &mut Vec<u8>, from: usize) -> Length {
+    let body = &buffer[from..];
+    match gzip::compress(body).filter(|_| gzip::is_worth_it(CONTENT_TYPE, body.len())) {
+        Some(gzipped) => {
+            buffer.truncate(from);
+            buffer.extend_from_slice(&gzipped);
+            Length::Gzipped(gzipped.len() as u64)
+        }
+        None => Length::Bytes(body.len() as u64),
+    }
+}
+
 enum Length {
     Bytes(u64),
+    Gzipped(u64),
     Chunked,
 }
 
@@ -163,13 +190,18 @@ fn write_head(
         .header("Pragma", "no-cache")
         .header("Expires", "Thu, 01 Jan 1970 00:00:00 GMT")
         .header("X-Accel-Buffering", "no")
-        .header("Content-Type", "text/plain; charset=utf-8");
+        .header("Content-Type", CONTENT_TYPE);
     match length {
+        Length::Gzipped(bytes) => response
+            .header("Content-Encoding", "gzip")
+            .header("Content-Length", bytes),
         Length::Bytes(bytes) => response.header("Content-Length", bytes),
         Length::Chunked => response.header("Transfer-Encoding", "chunked"),
     }
     .no_body();
 }
+
+const CONTENT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// Makes what was appended since [`outbox::begin`] one chunk, and adds the end of the body if it is the last. Returns the
 /// index of its first byte.

@@ -8,10 +8,10 @@ use engine::ingest::record;
 use engine::metadata::{Answer, Ask};
 use engine::shard::{MovedRequest, Peer, ShardMessage};
 use rtrb::{Consumer, Producer, RingBuffer};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
-use crate::net::connection::Connection;
+use crate::net::connection::{Caller, Connection};
 use crate::net::response::Responding;
 
 /// Sizes of the rings.
@@ -44,6 +44,10 @@ pub struct MovedConnection {
     pub socket: TcpStream,
     /// Its protocol state, with the bytes that were read and not used.
     pub connection: Connection,
+    /// The other end's address, as its first proxy told it.
+    pub address: SocketAddr,
+    /// What its last request said of who sent it.
+    pub caller: Caller,
     /// Who is at the other end.
     pub peer: Peer,
     /// The response that it is owed, if it speaks HTTP.

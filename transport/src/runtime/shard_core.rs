@@ -14,7 +14,7 @@ use super::rings::ShardRings;
 use crate::net::connection::Settings;
 use crate::net::response::Responding;
 use crate::reactor::Reactor;
-use desk::Desk;
+use desk::{Desk, Listeners};
 use engine::counters::Counters;
 use engine::ingest::demand::Demand;
 use engine::metadata::Ask;
@@ -37,8 +37,10 @@ pub struct Setup {
     pub shard: Shard,
     /// The shard's ends of the rings.
     pub rings: ShardRings,
-    /// What all connections have in common.
-    pub connections: Arc<Settings>,
+    /// What all connections of a listener have in common, by the listener's number.
+    pub connections: Vec<Arc<Settings>>,
+    /// Most connections of the reactor.
+    pub connections_max: usize,
     /// How long a request's head may take to arrive, and a connection stay idle between requests.
     pub head_timeout: Duration,
     /// How long to look for work before going to sleep.
@@ -72,7 +74,7 @@ impl<R: Reactor> ShardCore<R> {
             reactor,
             desk: Desk::new(
                 setup.shard,
-                setup.connections,
+                Listeners::new(setup.connections, setup.connections_max),
                 setup.clock,
                 setup.head_timeout,
             ),
@@ -192,7 +194,6 @@ impl<R: Reactor> ShardCore<R> {
             reactor,
             links: &mut desk.links,
             answered: &mut desk.answered,
-            settings: &desk.settings,
             start: 0,
         };
         desk.shard.pump(desk.now, &mut out);

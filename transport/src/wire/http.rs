@@ -31,6 +31,8 @@ impl Status {
     pub const SWITCHING_PROTOCOLS: Self = Self(101, "Switching Protocols");
     /// Success.
     pub const OK: Self = Self(200, "OK");
+    /// The page has another address.
+    pub const MOVED_PERMANENTLY: Self = Self(301, "Moved Permanently");
     /// The client's copy is still good.
     pub const NOT_MODIFIED: Self = Self(304, "Not Modified");
     /// The request cannot be understood.
@@ -111,6 +113,11 @@ impl HeadCollector {
         self.partial.extend_from_slice(&fresh[..used]);
         self.lent = true;
         Ok((used, Some(&self.partial)))
+    }
+
+    /// What came of a head that was refused before its end.
+    pub fn partial(&self) -> &[u8] {
+        &self.partial
     }
 
     /// Frees a head that was lent by [`HeadCollector::collect`] and has been used.
@@ -265,6 +272,17 @@ impl<'a> Request<'a> {
     }
 }
 
+/// The first header line of this name in a head that could not be read, or not to its end.
+pub fn find_header<'a>(head: &'a [u8], name: &str) -> Option<&'a str> {
+    let mut lines = head.split(|byte| *byte == b'\n').skip(1);
+    lines.find_map(|line| {
+        let line = std::str::from_utf8(line.strip_suffix(b"\r")?).ok()?;
+        let (found, value) = line.split_once(':')?;
+        let value = value.trim();
+        (found.eq_ignore_ascii_case(name) && !value.contains(char::is_control)).then_some(value)
+    })
+}
+
 /// Path and query of a request target in origin form (`/a?b`) or absolute form (`http://host/a?b`, which a server
 /// must accept although only proxies are sent it). `OPTIONS *` gives the path `*`.
 fn split_target(target: &str) -> Option<(&str, Option<&str>)> {
@@ -320,6 +338,8 @@ pub struct Context<'a> {
     pub cors: Option<Cors<'a>>,
     /// Headers that the operator wants on every response: names and values, checked.
     pub added: &'a [(String, String)],
+    /// Header lines of the request that go back as they came, each with its end.
+    pub echoed: &'a str,
 }
 
 impl<'a> Context<'a> {
@@ -333,6 +353,7 @@ impl<'a> Context<'a> {
             head_only: false,
             cors: None,
             added: &[],
+            echoed: "",
         }
     }
 }
@@ -371,6 +392,7 @@ impl<'a> Response<'a> {
         for (name, value) in context.added {
             response = response.header(name, value);
         }
+        response.out.extend_from_slice(context.echoed.as_bytes());
         match (context.keep_alive, context.http_1_0) {
             // "Upgrade" is written by who knows what to upgrade to.
             _ if status == Status::SWITCHING_PROTOCOLS => response,

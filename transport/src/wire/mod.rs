@@ -5,6 +5,8 @@
 //! that somebody else sends. It is therefore tested by cutting the same stream at every position and expecting the
 //! same result. [`crate::net::connection`] puts the parts together into one client connection.
 
+pub mod client;
+pub mod gzip;
 pub mod http;
 pub mod origin;
 pub mod pages;

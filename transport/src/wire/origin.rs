@@ -3,6 +3,7 @@
 //! A browser says by `Origin` which page is behind a request, and shows the page the response only if that allows it.
 //! Clients that are no browsers send no `Origin`; they are always let in and told nothing (TLCP, CORS).
 
+use std::fmt::{self, Display};
 use std::time::Duration;
 
 use super::http::{Context, Response, Status};
@@ -13,8 +14,36 @@ pub enum OriginPolicy {
     /// Every page, as the reference product does unless told otherwise.
     #[default]
     Any,
-    /// Pages of these origins, written like `https://www.example.com:8443`; compared without regard to case.
-    Listed(Vec<String>),
+    /// Pages whose origin matches one of these.
+    Listed(Vec<OriginRule>),
+}
+
+/// Some origins: `https://www.example.com:8443`, or with `*` for any scheme of the web, for any host or any one below a
+/// domain, or for any port. Without a port it is the scheme's own. Case does not matter. `null` is the origin of pages
+/// that have none: files, sandboxed frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginRule {
+    text: String,
+    scheme: Option<String>,
+    host: HostRule,
+    port: PortRule,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum HostRule {
+    Any,
+    /// Ends like this, dot included, and is longer.
+    Below(String),
+    Is(String),
+    /// The whole origin is `null`.
+    Null,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PortRule {
+    Any,
+    SchemesOwn,
+    Is(u16),
 }
 
 impl OriginPolicy {
@@ -22,11 +51,106 @@ impl OriginPolicy {
     pub fn allows(&self, origin: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::Listed(origins) => origins
-                .iter()
-                .any(|listed| listed.eq_ignore_ascii_case(origin)),
+            Self::Listed(rules) => rules.iter().any(|rule| rule.matches(origin)),
         }
     }
+}
+
+impl OriginRule {
+    /// Reads a rule; `None` if it is none, or one of the kind `*.com` that means half of the world.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        let rule = |scheme, host, port| Self {
+            text: text.clone(),
+            scheme,
+            host,
+            port,
+        };
+        if text == "null" {
+            return Some(rule(None, HostRule::Null, PortRule::Any));
+        }
+        let (scheme, host, port) = split(&text)?;
+        let port = match port {
+            None => PortRule::SchemesOwn,
+            Some("*") => PortRule::Any,
+            Some(port) => PortRule::Is(port.parse().ok()?),
+        };
+        let host = match host.strip_prefix('*') {
+            Some("") => HostRule::Any,
+            Some(domain) => {
+                let labels = domain.strip_prefix('.')?;
+                if !labels.contains('.') {
+                    return None;
+                }
+                HostRule::Below(domain.into())
+            }
+            None => HostRule::Is(host.into()),
+        };
+        let names = match &host {
+            HostRule::Any | HostRule::Null => "",
+            HostRule::Below(name) | HostRule::Is(name) => name,
+        };
+        if names.contains(['*', '/', ' ', '?', '#', '@', ',']) {
+            return None;
+        }
+        match scheme {
+            "*" => Some(rule(None, host, port)),
+            "http" | "https" => Some(rule(Some(scheme.into()), host, port)),
+            _ => None,
+        }
+    }
+
+    fn matches(&self, origin: &str) -> bool {
+        let origin = origin.to_ascii_lowercase();
+        if self.host == HostRule::Null || origin == "null" {
+            return self.text == origin;
+        }
+        let Some((scheme, host, port)) = split(&origin) else {
+            return false;
+        };
+        let own = match scheme {
+            "http" => 80,
+            "https" => 443,
+            _ => return false,
+        };
+        let Ok(port) = port.map_or(Ok(own), str::parse) else {
+            return false;
+        };
+        let port_fits = match self.port {
+            PortRule::Any => true,
+            PortRule::SchemesOwn => port == own,
+            PortRule::Is(listed) => port == listed,
+        };
+        let host_fits = match &self.host {
+            HostRule::Any => true,
+            HostRule::Below(domain) => host.len() > domain.len() && host.ends_with(domain.as_str()),
+            HostRule::Is(listed) => host == listed,
+            HostRule::Null => false,
+        };
+        port_fits && host_fits && self.scheme.as_deref().is_none_or(|listed| scheme == listed)
+    }
+}
+
+impl Display for OriginRule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+/// Scheme, host and port of an origin or a rule.
+fn split(text: &str) -> Option<(&str, &str, Option<&str>)> {
+    let (scheme, rest) = text.split_once("://")?;
+    // The colons of an IPv6 address are in brackets.
+    let after_host = match rest.find(']') {
+        Some(end) if rest.starts_with('[') => end + 1,
+        _ => rest.find(':').unwrap_or(rest.len()),
+    };
+    let (host, port) = rest.split_at(after_host);
+    let port = match port {
+        "" => None,
+        _ => Some(port.strip_prefix(':')?),
+    };
+    (!host.is_empty()).then_some((scheme, host, port))
 }
 
 /// All that is to be known about pages of other origins.
@@ -131,9 +255,55 @@ mod tests {
 
     #[test]
     fn listed_origins_are_compared_without_regard_to_case() {
-        let policy = OriginPolicy::Listed(vec!["https://www.example.com".into()]);
-        assert!(policy.allows("https://WWW.example.com"));
-        assert!(!policy.allows("http://www.example.com") && !policy.allows("null"));
+        let allows = |rules: &[&str], origin| {
+            let rules = rules.iter().map(|rule| OriginRule::parse(rule).unwrap());
+            OriginPolicy::Listed(rules.collect()).allows(origin)
+        };
+        let one = ["https://www.Example.com"];
+        for origin in ["https://WWW.example.com", "https://www.example.com:443"] {
+            assert!(allows(&one, origin), "{origin}");
+        }
+        for origin in [
+            "http://www.example.com",
+            "https://www.example.com:8443",
+            "https://www.example.com.evil.org",
+            "https://example.com",
+            "null",
+            "",
+        ] {
+            assert!(!allows(&one, origin), "{origin}");
+        }
         assert!(OriginPolicy::Any.allows("null"));
+        assert!(allows(&["null"], "null") && !allows(&["*://*:*"], "null"));
+        let below = ["*://*.example.com:*"];
+        assert!(allows(&below, "http://a.b.example.com:81"));
+        for origin in [
+            "https://example.com",
+            "https://badexample.com",
+            "ftp://a.example.com",
+        ] {
+            assert!(!allows(&below, origin), "{origin}");
+        }
+        assert!(allows(&["http://[::1]:8080"], "http://[::1]:8080"));
+        assert!(!allows(&["http://[::1]:8080"], "http://[::1]"));
+    }
+
+    #[test]
+    fn what_is_no_origin_is_no_rule() {
+        for text in [
+            "",
+            "*",
+            "www.example.com",
+            "https://",
+            "https://*.com",
+            "https://a*b.com",
+            "https://a/b",
+            "ftp://a",
+            "https://a:port",
+            "https://*a.b",
+            "https://a:",
+        ] {
+            assert_eq!(OriginRule::parse(text), None, "{text}");
+        }
     }
 }

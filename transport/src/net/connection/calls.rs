@@ -1,9 +1,11 @@
 //! TLCP requests over HTTP: collecting their bodies, and handing them to the host.
 
+use std::sync::Arc;
+
 use engine::shard::HttpRequest;
 use engine::tlcp::request::Verb;
 
-use super::{Connection, Host, Progress, State, Step, TlcpRequest};
+use super::{Caller, Connection, Host, Progress, State, Step, TlcpRequest};
 use crate::net::response::{self, Terms};
 use crate::wire::http::{self, HeadCollector, Request};
 use crate::wire::tlcp::{self, Verdict};
@@ -14,6 +16,7 @@ pub(super) struct Call {
     pub(super) verb: Verb,
     pub(super) query: Box<str>,
     pub(super) terms: Terms,
+    pub(super) caller: Caller,
     /// The page behind the request may not talk to us.
     pub(super) forbidden: bool,
     /// `body.len() + missing <=` the request limit.
@@ -26,11 +29,13 @@ pub(super) struct Call {
 }
 
 /// What is known of a TLCP request before it is read.
-struct Judged {
+#[derive(Clone, Copy)]
+pub(super) struct Judged {
+    pub(super) caller: Caller,
     /// See [`Call::forbidden`].
-    forbidden: bool,
+    pub(super) forbidden: bool,
     /// See [`Call::cut`].
-    cut: bool,
+    pub(super) cut: bool,
 }
 
 impl Connection {
@@ -40,7 +45,7 @@ impl Connection {
         verb: Verb,
         request: &Request<'_>,
         terms: Terms,
-        forbidden: bool,
+        judged: Judged,
         rest: &[u8],
         host: &mut impl Host,
     ) -> (usize, Step) {
@@ -50,10 +55,6 @@ impl Connection {
         let query = request.query.unwrap_or_default();
         let kept = request.body_bytes.min(self.settings.request_bytes_max);
         if kept == request.body_bytes && kept <= rest.len() {
-            let judged = Judged {
-                forbidden,
-                cut: false,
-            };
             return (
                 kept,
                 self.call(verb, query, &rest[..kept], terms, judged, host),
@@ -63,7 +64,8 @@ impl Connection {
             verb,
             query: query.into(),
             terms,
-            forbidden,
+            caller: judged.caller,
+            forbidden: judged.forbidden,
             body: Vec::new(),
             missing: kept,
             excess: request.body_bytes - kept,
@@ -85,12 +87,18 @@ impl Connection {
             verb,
             query,
             terms,
+            caller,
             forbidden,
             body,
             cut,
             ..
         } = *call;
-        self.call(verb, &query, &body, terms, Judged { forbidden, cut }, host)
+        let judged = Judged {
+            caller,
+            forbidden,
+            cut,
+        };
+        self.call(verb, &query, &body, terms, judged, host)
     }
 
     /// A TLCP request is complete: hands it to the host, unless its answer is known here.
@@ -100,20 +108,21 @@ impl Connection {
         query: &str,
         body: &[u8],
         terms: Terms,
-        Judged { forbidden, cut }: Judged,
+        judged: Judged,
         host: &mut impl Host,
     ) -> Step {
-        let verdict = if forbidden {
+        let settings = Arc::clone(&self.settings);
+        let verdict = if judged.forbidden {
             // Status 200 and nothing for the page to read (TLCP, CORS).
             Verdict::Answer(Vec::new())
         } else {
-            tlcp::judge(verb, query, body, cut)
+            tlcp::judge(verb, query, body, judged.cut)
         };
         let now = host.now();
         match verdict {
             Verdict::Serve { version, body } => {
                 self.state = State::Response;
-                host.request(TlcpRequest {
+                let request = TlcpRequest {
                     version,
                     http: HttpRequest {
                         verb,
@@ -121,8 +130,10 @@ impl Connection {
                         body,
                         identity: terms.identity(),
                     },
+                    caller: judged.caller,
                     terms,
-                });
+                };
+                host.request(request, &settings);
                 return Step::Hold(Progress::Stopped);
             }
             Verdict::Answer(lines) => {

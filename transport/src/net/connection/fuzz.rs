@@ -1,9 +1,10 @@
 //! The body of a fuzz target.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{Connection, Flow, Host, Phase, Progress, Settings, TlcpRequest};
+use super::{Caller, Connection, Flow, Host, Phase, Progress, Settings, TlcpRequest};
 use crate::wire::ws::Upgrade;
 
 /// Body of a fuzz target: everything a peer can send, once in one piece and once cut in two. Pongs are left out of the
@@ -26,7 +27,13 @@ fn fuzz_run(pieces: &[&[u8]]) -> Vec<String> {
         upgraded: bool,
     }
     impl Host for Recorder {
-        fn upgraded(&mut self, upgrade: &Upgrade<'_>) {
+        fn peer(&self) -> IpAddr {
+            Ipv4Addr::LOCALHOST.into()
+        }
+        fn proxied(&mut self, client: SocketAddr) {
+            self.seen.push(client.to_string());
+        }
+        fn upgraded(&mut self, upgrade: &Upgrade<'_>, _caller: Caller, _settings: &Settings) {
             self.seen.push(format!("{upgrade:?}"));
             self.upgraded = true;
         }
@@ -38,7 +45,7 @@ fn fuzz_run(pieces: &[&[u8]]) -> Vec<String> {
                 Flow::Stop
             }
         }
-        fn request(&mut self, request: TlcpRequest<'_>) {
+        fn request(&mut self, request: TlcpRequest<'_>, _settings: &Settings) {
             self.seen.push(format!("{request:?}"));
         }
         fn reply(&mut self) -> &mut Vec<u8> {

@@ -2,6 +2,7 @@
 
 use super::link::{Line, Link, Talk, line_mut};
 use crate::net::connection::{Connection, Phase, Progress, Settings};
+use crate::net::settings::RESERVE;
 use crate::reactor::{ConnId, Event, EventSink};
 use crate::runtime::clock::Clock;
 use crate::wire::ws::CloseCode;
@@ -16,11 +17,44 @@ const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 /// timeout)
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// The listeners, and which of them get the last connections.
+pub(super) struct Listeners {
+    settings: Vec<Arc<Settings>>,
+    connections_max: usize,
+    /// One share of what is kept free; none if all listeners have the same role.
+    share: usize,
+}
+
+impl Listeners {
+    pub(super) fn new(settings: Vec<Arc<Settings>>, connections_max: usize) -> Self {
+        let differ = settings.windows(2).any(|two| two[0].role != two[1].role);
+        let share = if differ {
+            (connections_max / RESERVE).max(1)
+        } else {
+            0
+        };
+        Self {
+            settings,
+            connections_max,
+            share,
+        }
+    }
+
+    /// The settings of a connection that was accepted when so many were there, unless what is left is kept for others.
+    fn admit(&self, listener: u32, connections: usize) -> Option<Arc<Settings>> {
+        let settings = self.settings.get(listener as usize)?;
+        let kept = self.share * settings.role.shares_left();
+        (connections + kept < self.connections_max).then(|| Arc::clone(settings))
+    }
+}
+
 /// Everything but the reactor, so that the reactor can report to it.
 pub(super) struct Desk {
     pub(super) shard: Shard,
     pub(super) links: Vec<Option<Link>>,
-    pub(super) settings: Arc<Settings>,
+    pub(super) listeners: Listeners,
+    /// How many links there are.
+    pub(super) links_len: usize,
     pub(super) clock: Clock,
     pub(super) now: Instant,
     /// Connections with something of their own to say (answers to HTTP requests, pongs), in the order of asking.
@@ -49,9 +83,16 @@ impl EventSink for Desk {
         }
         self.events += 1;
         match event {
-            Event::Accepted { conn, peer, .. } => {
+            Event::Accepted {
+                conn,
+                listener,
+                peer,
+            } => {
+                let Some(settings) = self.listeners.admit(listener, self.links_len) else {
+                    return self.finished.push(conn);
+                };
                 self.insert(Link {
-                    connection: Connection::new(Arc::clone(&self.settings)),
+                    connection: Connection::new(settings),
                     line: Line::new(conn, peer, self.now),
                 });
                 self.heads.start(conn, self.now);
@@ -91,7 +132,7 @@ impl EventSink for Desk {
 impl Desk {
     pub(super) fn new(
         shard: Shard,
-        settings: Arc<Settings>,
+        listeners: Listeners,
         clock: Clock,
         head_timeout: Duration,
     ) -> Self {
@@ -99,7 +140,8 @@ impl Desk {
         Self {
             shard,
             links: Vec::new(),
-            settings,
+            listeners,
+            links_len: 0,
             clock,
             now,
             speakers: Vec::new(),
@@ -116,13 +158,16 @@ impl Desk {
         if self.links.len() <= slot {
             self.links.resize_with(slot + 1, || None);
         }
-        self.links[slot] = Some(link);
+        self.links_len += usize::from(self.links[slot].replace(link).is_none());
     }
 
     pub(super) fn remove(&mut self, id: ConnId) -> Option<Link> {
-        self.links
+        let link = self
+            .links
             .get_mut(id.slot as usize)?
-            .take_if(|link| link.line.id == id)
+            .take_if(|link| link.line.id == id)?;
+        self.links_len -= 1;
+        Some(link)
     }
 
     pub(super) fn on_bytes(&mut self, id: ConnId, bytes: &mut [u8]) {

@@ -1,7 +1,7 @@
 //! One client connection of a shard: its protocol, what it has to say by itself, and what goes to and fro between it and
 //! the engine.
 
-use crate::net::connection::{Connection, Flow, Host, Settings, TlcpRequest};
+use crate::net::connection::{Caller, Connection, Flow, Host, Settings, TlcpRequest};
 use crate::net::outbox;
 use crate::net::response::Responding;
 use crate::reactor::{ConnId, Reactor};
@@ -9,7 +9,7 @@ use crate::wire::ws::Upgrade;
 use engine::shard::{Outbox, Part, Peer, Shard};
 use engine::time::Instant;
 use engine::tlcp::Version;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 /// One client connection: its protocol and what it has to say by itself.
@@ -22,6 +22,8 @@ pub(super) struct Line {
     pub(super) id: ConnId,
     pub(super) peer: SocketAddr,
     pub(super) version: Option<Version>,
+    /// What the last request said of who sent it.
+    pub(super) caller: Caller,
     pub(super) reply: Vec<u8>,
     /// The response that is owed, or being written, to a TLCP request over HTTP.
     pub(super) response: Option<Responding>,
@@ -44,17 +46,23 @@ pub(super) struct Talk<'a> {
 }
 
 impl Host for Talk<'_> {
-    fn upgraded(&mut self, upgrade: &Upgrade<'_>) {
+    fn peer(&self) -> IpAddr {
+        self.line.peer.ip()
+    }
+
+    fn proxied(&mut self, client: SocketAddr) {
+        self.line.peer = client;
+    }
+
+    fn upgraded(&mut self, upgrade: &Upgrade<'_>, caller: Caller, settings: &Settings) {
         let version = Version::parse_subprotocol(upgrade.subprotocol).unwrap_or(Version::LATEST);
+        self.line.caller = caller;
+        let peer = self.line.peer(version, settings);
         if self.line.version.replace(version).is_some() {
             // The engine knows the connection by its HTTP requests; from here on it is another one.
             self.shard.on_closed(self.line.id, self.now);
         }
-        self.shard.on_accept(
-            self.line.id,
-            Peer::new(ip_text(self.line.peer), version),
-            self.now,
-        );
+        self.shard.on_accept(self.line.id, peer, self.now);
     }
 
     fn message(&mut self, text: &str) -> Flow {
@@ -65,16 +73,18 @@ impl Host for Talk<'_> {
         }
     }
 
-    fn request(&mut self, request: TlcpRequest<'_>) {
+    fn request(&mut self, request: TlcpRequest<'_>, settings: &Settings) {
         let TlcpRequest {
             version,
             http,
+            caller,
             terms,
         } = request;
         let id = self.line.id;
         self.line.version = Some(version);
         self.line.response = Some(Responding::new(terms));
-        let peer = Peer::new(ip_text(self.line.peer), version);
+        self.line.caller = caller;
+        let peer = self.line.peer(version, settings);
         // Whether it has moved or not, it is held back until the response is complete.
         self.shard.on_http_request(id, peer, http, self.now);
         if self.line.blocked_since.is_some() {
@@ -99,7 +109,6 @@ pub(super) struct Out<'a, R> {
     pub(super) reactor: &'a mut R,
     pub(super) links: &'a mut [Option<Link>],
     pub(super) answered: &'a mut Vec<ConnId>,
-    pub(super) settings: &'a Settings,
     pub(super) start: usize,
 }
 
@@ -114,14 +123,13 @@ impl<R: Reactor> Outbox for Out<'_, R> {
     #[inline]
     fn send(&mut self, conn: ConnId, part: Part) {
         let buffer = self.reactor.buffer();
-        let line = line_mut(self.links, conn);
         let from = match part {
             Part::Message if outbox::is_empty(buffer, self.start) => {
                 return outbox::cancel(buffer, self.start);
             }
             Part::Message => outbox::finish(buffer, self.start),
             Part::Response | Part::Stream { .. } => {
-                let Some(line) = line else {
+                let Some(Link { connection, line }) = link_mut(self.links, conn) else {
                     return outbox::cancel(buffer, self.start);
                 };
                 let Some(response) = &mut line.response else {
@@ -129,7 +137,7 @@ impl<R: Reactor> Outbox for Out<'_, R> {
                     return outbox::cancel(buffer, self.start);
                 };
                 let now = SystemTime::now();
-                let from = response.frame(buffer, self.start, part, self.settings, now);
+                let from = response.frame(buffer, self.start, part, connection.settings(), now);
                 if response.ended().is_some() {
                     self.answered.push(conn);
                 }
@@ -137,7 +145,7 @@ impl<R: Reactor> Outbox for Out<'_, R> {
                 return send(self.reactor, Some(line), from);
             }
         };
-        send(self.reactor, line, from);
+        send(self.reactor, line_mut(self.links, conn), from);
     }
 }
 
@@ -162,6 +170,7 @@ impl Line {
             id,
             peer,
             version: None,
+            caller: Caller::default(),
             reply: Vec::new(),
             response: None,
             answered: false,
@@ -169,6 +178,18 @@ impl Line {
             finished: false,
             paused: false,
             waits_since: now,
+        }
+    }
+
+    /// The client as the engine shall know it. Of a proxy's client we know what the proxy says.
+    pub(super) fn peer(&self, version: Version, settings: &Settings) -> Peer {
+        let ip = self.caller.forwarded_for.unwrap_or(self.peer.ip());
+        Peer {
+            server_name: settings.servname.clone(),
+            may_create: settings.role.creates(),
+            ascii: self.caller.ascii,
+            // An IPv4 client of a dual-stack socket is shown as what it is.
+            ..Peer::new(ip.to_canonical().to_string(), version)
         }
     }
 
@@ -182,14 +203,13 @@ impl Line {
 
 #[inline]
 pub(super) fn line_mut(links: &mut [Option<Link>], id: ConnId) -> Option<&mut Line> {
+    link_mut(links, id).map(|link| &mut link.line)
+}
+
+#[inline]
+fn link_mut(links: &mut [Option<Link>], id: ConnId) -> Option<&mut Link> {
     links
         .get_mut(id.slot as usize)?
         .as_mut()
-        .map(|link| &mut link.line)
-        .filter(|line| line.id == id)
-}
-
-/// An address as `CLIENTIP` tells it: an IPv4 client of a dual-stack socket is shown as what it is.
-pub(super) fn ip_text(peer: SocketAddr) -> Box<str> {
-    peer.ip().to_canonical().to_string().into()
+        .filter(|link| link.line.id == id)
 }

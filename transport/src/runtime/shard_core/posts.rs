@@ -1,11 +1,11 @@
 //! What crosses between a shard and other cores: effects of the engine, messages, and connections that move.
 
-use super::link::{Line, Link, ip_text};
+use super::link::{Line, Link};
 use super::{MESSAGES_PER_TURN, ShardCore};
 use crate::reactor::{ConnId, Reactor};
 use crate::runtime::rings::{Command, MovedConnection, ShardPost};
 use engine::ids::ShardId;
-use engine::shard::{Effect, MovedRequest, Peer, ShardMessage};
+use engine::shard::{Effect, MovedRequest, ShardMessage};
 use engine::tlcp::Version;
 use std::io;
 
@@ -50,20 +50,20 @@ impl<R: Reactor> ShardCore<R> {
         let MovedConnection {
             socket,
             connection,
+            address,
+            caller,
             peer,
             response,
             lines,
             request,
         } = moved;
-        let Ok(address) = socket.peer_addr() else {
-            return;
-        };
         let Ok(id) = self.reactor.adopt(socket) else {
             return;
         };
         let desk = &mut self.desk;
         let mut line = Line::new(id, address, desk.now);
         line.version = Some(peer.version);
+        line.caller = caller;
         if response.is_some() {
             desk.heads.start(id, desk.now);
         }
@@ -165,12 +165,14 @@ impl<R: Reactor> ShardCore<R> {
             return;
         };
         let version = link.line.version.unwrap_or(Version::LATEST);
-        let peer = Peer::new(ip_text(link.line.peer), version);
+        let peer = link.line.peer(version, link.connection.settings());
         match socket {
             Some(socket) => {
                 let moved = MovedConnection {
                     socket,
                     connection: link.connection,
+                    address: link.line.peer,
+                    caller: link.line.caller,
                     peer,
                     response: link.line.response,
                     lines,
