@@ -37,6 +37,7 @@ use engine::sim::world::{CLIENT_IP, Event, Options, Say, WireId, World};
 use engine::text::{Plus, percent_decode};
 use engine::time::Duration;
 use engine::tlcp::cause::{Reason, Refusal};
+use engine::tlcp::diff::{Format, Order};
 use engine::tlcp::request::{Mode, Verb};
 use engine::tlcp::{Version, legacy};
 use std::collections::BTreeMap;
@@ -239,6 +240,18 @@ impl Stage {
             "max_sequences" => {
                 config.limits.message_sequences_per_session_max = value.parse().unwrap()
             }
+            "diffs" => {
+                let format = |letter| match letter {
+                    "P" => Format::JsonPatch,
+                    "T" => Format::Text,
+                    _ => panic!("not a format: {letter}"),
+                };
+                config.diffs.order = Order::new(value.split(' ').map(format));
+            }
+            "json_patch_bytes_min" => {
+                config.diffs.sizes.json_patch_bytes_min = value.parse().unwrap()
+            }
+            "text_bytes_min" => config.diffs.sizes.text_bytes_min = value.parse().unwrap(),
             "poll_interval_ms" => config.poll_interval_min = time(),
             "streaming_time_ms" => config.streaming_time_max = Some(time()),
             "session_duration_ms" => config.session_duration_max = Some(time()),

@@ -398,6 +398,7 @@ fn setup(plan: &Plan, listeners: &[Settings], rings: ShardRings, clock: Clock) -
         control_link: sessions.control_link.clone(),
         idle_timeout: sessions.idle_timeout,
         write_timeout: plan.socket.write_timeout,
+        diffs: plan.diffs,
         limits: limits(plan),
         ..Config::default()
     };

@@ -5,12 +5,14 @@
 //! the epoch tells its tenants apart: what is still on its way for the last one is ignored by the next.
 
 use super::SubItemKey;
-use super::tails::Tails;
+use super::diffs::{Diffs, FieldDiffs, Parsed, Variant};
+use super::tails::{Tail, Tails};
 use crate::ingest::demand::Demand;
 use crate::ingest::record::{Kind, Record};
 use crate::item::row::{Row, RowBuilder};
 use crate::item::{ItemName, ItemNameRef};
 use crate::tlcp::Dialect;
+use crate::tlcp::diff::Formats;
 use hashbrown::HashMap;
 use std::rc::Rc;
 
@@ -24,6 +26,7 @@ pub struct Items {
     free: Vec<u32>,
     by_name: HashMap<ItemName, u32, foldhash::fast::RandomState>,
     builder: RowBuilder,
+    diffs: Diffs,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +46,7 @@ pub struct LocalItem {
     /// Who looks at the item. The order says nothing.
     pub listeners: Vec<SubItemKey>,
     views: Vec<View>,
+    diffs: Diffs,
 }
 
 /// An item seen through a schema, in the wording of its [`Tails`].
@@ -52,6 +56,8 @@ struct View {
     /// Per field of the schema its number in the item, or [`NO_FIELD`].
     map: Vec<u16>,
     users: u32,
+    /// Which fields may go out as differences; none, mostly.
+    diffs: Option<Box<FieldDiffs>>,
     tails: Tails,
 }
 
@@ -70,6 +76,14 @@ pub enum Change {
 }
 
 impl Items {
+    /// No items yet.
+    pub fn new(diffs: Diffs) -> Self {
+        Self {
+            diffs,
+            ..Self::default()
+        }
+    }
+
     /// The index of an item, and the demand for it if nobody here looked at it so far. A listener must be added.
     pub fn open(&mut self, name: ItemNameRef<'_>) -> (u32, Option<Demand>) {
         if let Some(&index) = self.by_name.get(&name) {
@@ -87,6 +101,7 @@ impl Items {
             row: None,
             listeners: Vec::new(),
             views: Vec::new(),
+            diffs: self.diffs,
         });
         self.by_name.insert(name.to_owned(), index);
         (
@@ -202,6 +217,13 @@ impl LocalItem {
                 schema: Rc::clone(schema),
                 map: vec![NO_FIELD; schema.len()],
                 users: 0,
+                diffs: match dialect {
+                    Dialect::Tlcp => FieldDiffs::new(
+                        schema.iter().map(|name| (&**name, self.diffs.order)),
+                        self.diffs.sizes,
+                    ),
+                    Dialect::Legacy => None,
+                },
                 tails: Tails::new(dialect),
             };
             view.resolve(&self.fields);
@@ -225,15 +247,24 @@ impl LocalItem {
         self.views[view as usize].users -= 1;
     }
 
-    /// The bytes that take a client of this view from `base` to the current row, and whether they were cached.
+    /// What takes a client of this view from `base` to the current row. The client decodes these formats of
+    /// differences, and holds these fields as JSON.
     #[inline]
-    pub fn tail(&mut self, view: u32, base: Option<&Row>) -> (&[u8], bool) {
+    pub fn tail(
+        &mut self,
+        view: u32,
+        base: Option<&Row>,
+        client: Formats,
+        parsed: Parsed,
+    ) -> Tail<'_> {
         let view = &mut self.views[view as usize];
         let row = self
             .row
             .as_ref()
             .expect("nothing is owed before there is a state");
-        view.tails.get(&view.map, base, row)
+        let diffs = view.diffs.as_deref();
+        let variant = diffs.map_or(Variant::PLAIN, |diffs| diffs.variant(client, parsed));
+        view.tails.get(&view.map, diffs, base, row, variant)
     }
 }
 

@@ -14,6 +14,7 @@ mod closed;
 mod conn;
 mod control;
 mod deferred;
+mod diffs;
 mod exchange;
 mod items;
 pub mod life;
@@ -41,6 +42,7 @@ use crate::tlcp::cause::Refusal;
 use crate::tlcp::request::Verb;
 use closed::Closed;
 use conn::Conns;
+pub use diffs::Diffs;
 use exchange::Wire;
 use hashbrown::{HashMap, HashSet};
 use items::{Change, Items, Schema};
@@ -122,6 +124,8 @@ pub struct Config {
     pub question_timeout: Duration,
     /// How long the messages of a sequence wait for one that is missing, unless their client is less patient.
     pub missing_message_timeout: Duration,
+    /// Fields that go out as differences.
+    pub diffs: Diffs,
     /// The bounds.
     pub limits: Limits,
 }
@@ -156,6 +160,7 @@ impl Default for Config {
             control_link: None,
             question_timeout: Duration::from_secs(30),
             missing_message_timeout: Duration::from_secs(30),
+            diffs: Diffs::default(),
             limits: Limits::DEFAULT,
         }
     }
@@ -362,6 +367,7 @@ impl Shard {
         config: Config,
         random: impl FnMut() -> [u8; session_id::RANDOM_BYTES] + 'static,
     ) -> Self {
+        let diffs = config.diffs;
         Self {
             config,
             conns: Conns::default(),
@@ -370,7 +376,7 @@ impl Shard {
             subscriptions: SlotMap::with_key(),
             sub_items: SlotMap::with_key(),
             schemas: HashSet::default(),
-            items: Items::default(),
+            items: Items::new(diffs),
             questions: SlotMap::with_key(),
             moves: Moves::default(),
             closed: Closed::default(),

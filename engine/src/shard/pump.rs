@@ -6,6 +6,7 @@
 //! and gets the newest state. A connection that takes nothing at the moment is not even looked at.
 
 use super::conn::Poll;
+use super::diffs::Parsed;
 use super::exchange::Wire;
 use super::items::LocalItem;
 use super::{Outbox, Part, SessionKey, Shard, SubItem, recovery};
@@ -13,6 +14,7 @@ use crate::counters::Counter;
 use crate::ids::ConnId;
 use crate::text::{self, CRLF};
 use crate::time::{Duration, Instant};
+use crate::tlcp::diff::Formats;
 use crate::tlcp::{Dialect, legacy, notify};
 
 /// A client that measures its lag gets the time with the first data this long after the last.
@@ -357,14 +359,14 @@ impl Shard {
             }
             let before = buffer.len();
             let local = self.items.get_mut(sub_item.item);
-            let hit = encode_update(sub_item, local, dialect, buffer);
+            let (hit, parsed) = encode_update(sub_item, session.formats, local, dialect, buffer);
             let alone = room.fresh && before == start;
             if buffer.len() > limit && !alone {
                 buffer.truncate(before);
                 session.owed.push_front(item);
                 return Rest::Full;
             }
-            sub_item.sent(local, now);
+            sub_item.sent(local, parsed, now);
             session.sent += 1;
             if let Some(bucket) = &mut session.bandwidth {
                 bucket.take(buffer.len() - before);
@@ -396,25 +398,28 @@ impl Shard {
 #[inline]
 fn encode_update(
     sub_item: &SubItem,
+    client: Formats,
     item: &mut LocalItem,
     dialect: Dialect,
     buffer: &mut Vec<u8>,
-) -> bool {
+) -> (bool, Parsed) {
     let (sub_id, position) = (sub_item.sub_id, sub_item.position);
     match dialect {
         Dialect::Tlcp => notify::update_prefix(buffer, sub_id, position),
         Dialect::Legacy => legacy::values::update_prefix(buffer, sub_id, position),
     }
-    let (tail, hit) = item.tail(sub_item.view, sub_item.base.as_ref());
-    debug_assert!(tail.ends_with(CRLF));
-    buffer.extend_from_slice(tail);
-    hit
+    let base = sub_item.base.as_ref();
+    let tail = item.tail(sub_item.view, base, client, sub_item.parsed);
+    debug_assert!(tail.bytes.ends_with(CRLF));
+    buffer.extend_from_slice(tail.bytes);
+    (tail.hit, tail.parsed)
 }
 
 impl SubItem {
     /// The client has been sent the item's current state.
     #[inline]
-    fn sent(&mut self, item: &LocalItem, now: Instant) {
+    fn sent(&mut self, item: &LocalItem, parsed: Parsed, now: Instant) {
+        self.parsed = parsed;
         self.base.clone_from(&item.row);
         self.owed = false;
         self.due = now + self.interval;

@@ -13,6 +13,7 @@ use crate::metadata::{AdapterSetId, DEFAULT_NAME, Granted, Question};
 use crate::time::{Duration, Instant};
 use crate::tlcp::cause::Refusal;
 use crate::tlcp::cid;
+use crate::tlcp::diff::Formats;
 use crate::tlcp::notify::GrantedBandwidth;
 use crate::tlcp::request::{Bandwidth, Create, StreamOptions, Verb};
 use crate::tlcp::response;
@@ -46,6 +47,8 @@ pub(super) struct Session {
     pub waits_for_bandwidth: bool,
     /// Its client needs ASCII over HTTP, see [`super::Peer::ascii`].
     pub ascii: bool,
+    /// The formats of differences that its client decodes.
+    pub formats: Formats,
     /// `CONS` is not wanted, for the whole session.
     pub reduce_head: bool,
     /// `SYNC` is wanted on this connection; since when the connection streams and when it had the last.
@@ -136,6 +139,7 @@ pub(super) struct Opening {
     bandwidth: Bandwidth,
     stream: StreamOptions,
     ascii: bool,
+    formats: Formats,
 }
 
 impl Shard {
@@ -159,6 +163,7 @@ impl Shard {
         } else {
             None
         };
+        let version = entry.peer.version;
         if let Some(refusal) = refusal {
             return self.refuse_session(origin, &refusal);
         }
@@ -185,6 +190,11 @@ impl Shard {
             bandwidth: create.bandwidth.unwrap_or(Bandwidth::Unlimited),
             stream: create.stream,
             ascii: create.cid.as_deref().is_some_and(cid::needs_ascii),
+            formats: Formats::of_client(
+                version,
+                create.cid.as_deref(),
+                create.supported_diffs.as_deref(),
+            ),
         };
         if let Some(entry) = self.conns.get_mut(conn) {
             entry.opening = true;
@@ -226,6 +236,7 @@ impl Shard {
                     bandwidth_kbps_max,
                     waits_for_bandwidth: false,
                     ascii: opening.ascii,
+                    formats: opening.formats,
                     reduce_head: opening.stream.reduce_head,
                     send_sync: false,
                     bound_at: now,

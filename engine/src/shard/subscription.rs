@@ -1,6 +1,7 @@
 //! Subscriptions: from `add` to `UNSUB`, and how often an item may be sent.
 
 use super::deferred::Deferred;
+use super::diffs::Parsed;
 use super::items::Schema;
 use super::question::Waiting;
 use super::table::Held;
@@ -65,6 +66,8 @@ pub(super) struct SubItem {
     pub view: u32,
     /// The row that the client has: what the next delta refers to. All clients in step share one.
     pub base: Option<Row>,
+    /// The fields of it that the client holds as JSON.
+    pub parsed: Parsed,
     /// The current state is to be sent.
     pub owed: bool,
     /// The client wants a snapshot and has had nothing yet.
@@ -310,6 +313,7 @@ impl Shard {
                 item,
                 view,
                 base: None,
+                parsed: Parsed::default(),
                 owed: snapshot && there,
                 awaits_snapshot: snapshot && !there,
                 waits_for_due: false,

@@ -1,9 +1,11 @@
 //! Tail cache: what stands behind `U,<sub>,<item>,` up to the end of the line, encoded once for all sessions in step.
 //!
 //! A tail depends on the schema, the dialect, the row that the client has (the base of the delta) and the row that it
-//! shall have, and on nothing else of the session. Clients that keep up all have the same base, so one encoding serves them all; a new
-//! client's tail has no base and serves every other new client. A laggard computes its own.
+//! shall have, and on nothing else of the session. Clients that keep up all have the same base, so one encoding serves
+//! them all; a new client's tail has no base and serves every other new client. A laggard computes its own. Where fields
+//! may go out as differences, the client's [`Variant`] of them counts too.
 
+use super::diffs::{FieldDiffs, Parsed, Variant};
 use crate::item::row::Row;
 use crate::text::CRLF;
 use crate::tlcp::{Dialect, legacy, values};
@@ -20,12 +22,25 @@ pub struct Tails {
 struct Entry {
     base: u64,
     row: u64,
+    variant: Variant,
+    parsed: Parsed,
     bytes: Vec<u8>,
+}
+
+/// A tail, and what comes with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Tail<'a> {
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// They were there already.
+    pub hit: bool,
+    /// What the client holds as JSON after it.
+    pub parsed: Parsed,
 }
 
 /// How many positions are remembered: those in step, those who come new, and a few laggards.
 const ENTRIES: usize = 4;
-/// An entry that held a larger tail gives its memory back when it is replaced.
+/// An entry that parsed a larger tail gives its memory back when it is replaced.
 const ENTRY_BYTES_KEPT: usize = 4096;
 const NO_BASE: u64 = u64::MAX;
 
@@ -43,18 +58,29 @@ impl Tails {
         self.dialect
     }
 
-    /// The tail from `base` to `row`, and whether it was there already. `fields` are the schema's fields as numbers of
-    /// the item's.
+    /// The tail from `base` to `row`. `fields` are the schema's fields as numbers of the item's; `diffs` are those of
+    /// the view, if any.
     #[inline]
-    pub fn get(&mut self, fields: &[u16], base: Option<&Row>, row: &Row) -> (&[u8], bool) {
+    pub fn get(
+        &mut self,
+        fields: &[u16],
+        diffs: Option<&FieldDiffs>,
+        base: Option<&Row>,
+        row: &Row,
+        variant: Variant,
+    ) -> Tail<'_> {
         let base_seq = base.map_or(NO_BASE, Row::seq);
         let row_seq = row.seq();
-        let found = self
-            .entries
-            .iter()
-            .position(|entry| entry.row == row_seq && entry.base == base_seq);
+        let found = self.entries.iter().position(|entry| {
+            entry.row == row_seq && entry.base == base_seq && entry.variant == variant
+        });
         if let Some(index) = found {
-            return (&self.entries[index].bytes, true);
+            let entry = &self.entries[index];
+            return Tail {
+                bytes: &entry.bytes,
+                hit: true,
+                parsed: entry.parsed,
+            };
         }
         let index = self.next;
         self.next = (self.next + 1) % ENTRIES;
@@ -62,16 +88,29 @@ impl Tails {
             self.entries.push(Entry {
                 base: 0,
                 row: 0,
+                variant,
+                parsed: Parsed::default(),
                 bytes: Vec::new(),
             });
         }
         let entry = &mut self.entries[index];
         entry.base = base_seq;
         entry.row = row_seq;
+        entry.variant = variant;
         entry.bytes.clear();
         entry.bytes.shrink_to(ENTRY_BYTES_KEPT);
-        encode(&mut entry.bytes, self.dialect, fields, base, row);
-        (&entry.bytes, false)
+        entry.parsed = match diffs {
+            Some(diffs) => diffs.encode(&mut entry.bytes, fields, base, row, variant),
+            None => {
+                encode(&mut entry.bytes, self.dialect, fields, base, row);
+                Parsed::default()
+            }
+        };
+        Tail {
+            bytes: &entry.bytes,
+            hit: false,
+            parsed: entry.parsed,
+        }
     }
 }
 
@@ -125,8 +164,14 @@ mod tests {
                 let current = &rows[current % rows.len()];
                 let mut direct = Vec::new();
                 encode(&mut direct, dialect, &fields, base, current);
-                prop_assert_eq!(tails.get(&fields, base, current).0, direct.as_slice());
-                prop_assert!(tails.get(&fields, base, current).1);
+                let mut get = |hit: bool| {
+                    let tail = tails.get(&fields, None, base, current, Variant::PLAIN);
+                    prop_assert_eq!(tail.bytes, direct.as_slice());
+                    prop_assert!(!hit || tail.hit);
+                    Ok(())
+                };
+                get(false)?;
+                get(true)?;
             }
         }
     }

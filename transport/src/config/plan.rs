@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use engine::shard::Diffs;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,8 @@ pub struct Plan {
     pub sessions: SessionPlan,
     /// Tag of this server among those that share its clients.
     pub instance: u16,
+    /// Fields that go out as differences.
+    pub diffs: Diffs,
     /// Which web pages may talk to the server, and what their browsers are told.
     pub origins: Origins,
     /// Headers of every HTTP response, besides the server's own: names and values.
@@ -69,6 +72,16 @@ pub enum Threading {
     Dedicated,
     /// ingest and a single shard on one thread
     Shared,
+}
+
+/// How a changed field can go out as a difference, as written in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiffFormat {
+    /// JSON Patch, of documents.
+    JsonPatch,
+    /// TLCP-diff, of texts.
+    Text,
 }
 
 /// Who chooses the cores, as written in the file.

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::plan::{
-    DataKindName, EventsRecovery, IoChoice, MetadataKindName, OnLoss, Pinning, TableItems,
-    Threading,
+    DataKindName, DiffFormat, EventsRecovery, IoChoice, MetadataKindName, OnLoss, Pinning,
+    TableItems, Threading,
 };
 use super::value::{Size, Time};
 use crate::net::settings::{ProxyProtocol, Role};
@@ -112,6 +112,8 @@ pub struct Raw {
     pub rings: Rings,
     /// `[sessions]`
     pub sessions: Sessions,
+    /// `[diffs]`
+    pub diffs: Diffs,
     /// `[origins]`
     pub origins: Origins,
     /// `[http]`
@@ -133,6 +135,7 @@ impl Raw {
             Socket::section(),
             Rings::section(),
             Sessions::section(),
+            Diffs::section(),
             Origins::section(),
             Http::section(),
             Pages::section(),
@@ -322,6 +325,22 @@ section! {
     /// Where clients shall send everything after the creation of their session: a host with or without port, known to
     /// reach this very server, behind a balancer that does not keep clients on one. Not set: where they came from.
     control_link: String, example "push1.example.com:443".into();
+}
+
+section! {
+    /// Changed fields that go out as the difference to their last value, where that is shorter. Worth it for documents
+    /// and long texts of which little changes. Computed once per change and shared by all clients in step.
+    Diffs ["[diffs]"]
+    /// What to try, in this order, on fields of which the data adapter says nothing: "json_patch" (both values are JSON
+    /// documents; clients then see the document, but perhaps with other blanks and another order of members than
+    /// published) and "text". None, as in the reference product: values go out in full.
+    order: Vec<DiffFormat> = vec![];
+    /// Both values must have so many bytes for a JSON Patch. Default of the reference product.
+    json_patch_min: Size = Size(50);
+    /// Both values must have so many bytes for a text difference. A guess.
+    text_min: Size = Size(20);
+    /// Larger values go out in full, since looking for a difference takes time. A guess: about a millisecond for JSON.
+    max: Size = Size::kib(128);
 }
 
 section! {

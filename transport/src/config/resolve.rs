@@ -10,6 +10,9 @@ use std::collections::hash_map::Entry;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use engine::shard::Diffs;
+use engine::tlcp::diff::{Format, Order, Sizes};
+
 use super::listeners;
 use super::plan::*;
 use super::raw::{self, Raw};
@@ -65,6 +68,7 @@ pub(super) fn resolve(raw: &Raw, machine: &Topology, directory: &Path) -> Result
         added_headers: listeners::added_headers("http.add", &raw.http.add(), &mut problems),
         http: listeners::http(&raw.http, &mut problems),
         pages: listeners::pages(&raw.pages, directory, &mut problems),
+        diffs: diffs(&raw.diffs, &mut problems),
         adapter_sets: super::adapters::adapter_sets(raw, directory, &mut problems),
     };
     problems.check_range(
@@ -230,6 +234,23 @@ fn rings(raw: &raw::Rings, problems: &mut Problems) -> RingsPlan {
     RingsPlan {
         data_ring_bytes: raw.data_ring().bytes(),
         control_ring_len: raw.control_ring_len(),
+    }
+}
+
+fn diffs(raw: &raw::Diffs, problems: &mut Problems) -> Diffs {
+    // An item, hence a value, has no more than 256 KiB.
+    problems.check_range("diffs.max", raw.max(), Size(0)..=Size::kib(256));
+    let format = |format| match format {
+        DiffFormat::JsonPatch => Format::JsonPatch,
+        DiffFormat::Text => Format::Text,
+    };
+    Diffs {
+        order: Order::new(raw.order().into_iter().map(format)),
+        sizes: Sizes {
+            json_patch_bytes_min: raw.json_patch_min().bytes(),
+            text_bytes_min: raw.text_min().bytes(),
+            bytes_max: raw.max().bytes(),
+        },
     }
 }
 

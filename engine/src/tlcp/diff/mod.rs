@@ -87,6 +87,12 @@ impl Formats {
         Self(self.0 & other.0)
     }
 
+    /// The formats in either set.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// A number below [`Formats::COUNT`], different for each set.
     pub fn index(self) -> usize {
         usize::from(self.0)
@@ -151,7 +157,7 @@ impl Sizes {
     /// The defaults.
     pub const DEFAULT: Self = Self {
         json_patch_bytes_min: 50,
-        text_bytes_min: 8,
+        text_bytes_min: 20,
         bytes_max: 128 << 10,
     };
 }
