@@ -43,8 +43,11 @@ pub fn run(io: Io) -> io::Result<()> {
     thread::spawn(move || {
         for client in clients.incoming().flatten() {
             match upgrade(client) {
-                Ok(client) if sender.send(client).is_err() => return,
-                Ok(_) => {}
+                Ok(client) => {
+                    if sender.send(client).is_err() {
+                        return;
+                    }
+                }
                 Err(error) => eprintln!("a client was not let in: {error}"),
             }
         }
