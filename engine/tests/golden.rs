@@ -236,6 +236,7 @@ impl Stage {
             "instance" => config.instance = value.parse().unwrap(),
             "question_timeout_ms" => config.question_timeout = time(),
             "missing_message_timeout_ms" => config.missing_message_timeout = time(),
+            "max_questions" => config.limits.questions_max = value.parse().unwrap(),
             "max_messages" => config.limits.messages_per_session_max = value.parse().unwrap(),
             "max_sequences" => {
                 config.limits.message_sequences_per_session_max = value.parse().unwrap()

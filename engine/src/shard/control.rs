@@ -26,9 +26,8 @@ impl Shard {
             self.counters.count(Counter::Requests);
             return self.reply(origin, response::wsok); // the one request without any line
         }
-        if verb == Verb::CreateSession && has_operations(body) {
-            let refusal = Refusal::combined_request("Operations must follow the creation");
-            return self.refuse(origin, Some(verb), &refusal);
+        if verb == Verb::CreateSession {
+            return self.take_creation(origin, "", body, now);
         }
         for line in request::lines(verb, body) {
             match request::parse_line(verb, origin.carrier(), "", line) {
@@ -58,7 +57,7 @@ impl Shard {
             Request::Wsok => {} // answered before its lines were looked for
             Request::SendLog => self.reply(origin, response::reqok_bare),
             Request::Heartbeat { session } => self.heartbeat(origin, session.as_deref(), now),
-            Request::Create(create) => self.create(origin, create, now),
+            Request::Create(create) => self.create(origin, create, None, now),
             Request::Bind(bind) => self.bind(origin, bind, source.message(), now),
             Request::Control(control) => {
                 let session = control.session.as_deref();
@@ -176,7 +175,13 @@ impl Shard {
         self.reply(origin, |out| response::refuse(out, verb, refusal));
     }
 
-    fn control(&mut self, origin: Origin, key: SessionKey, control: Control<'_>, now: Instant) {
+    pub(super) fn control(
+        &mut self,
+        origin: Origin,
+        key: SessionKey,
+        control: Control<'_>,
+        now: Instant,
+    ) {
         let req_id = &*control.req_id;
         let destroys = matches!(control.op, Op::Destroy { .. });
         if !destroys && self.sessions[key].lines.len() > self.config.limits.lines_bytes_max {
@@ -326,18 +331,17 @@ impl Source<'_> {
 }
 
 impl Origin {
+    /// The same connection, for a request whose answer nobody shall see: it has no place.
+    pub fn without_answer(self) -> Origin {
+        let slot = Some(u32::MAX);
+        Origin { slot, ..self }
+    }
+
     /// Whether some parameters count that only count on one of them.
-    fn carrier(self) -> Carrier {
+    pub fn carrier(self) -> Carrier {
         match self.slot {
             Some(_) => Carrier::Http,
             None => Carrier::WebSocket,
         }
     }
-}
-
-/// Whether a `create_session` brings operations to be carried out in the new session, in its line or in further ones.
-fn has_operations(body: &str) -> bool {
-    let mut lines = request::lines(Verb::CreateSession, body);
-    let first = lines.next().unwrap_or_default();
-    lines.next().is_some() || request::has_combo("", first)
 }

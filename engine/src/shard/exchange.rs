@@ -96,6 +96,14 @@ impl Shard {
         entry.last_read = now;
         entry.identity = request.identity;
         entry.wire = Wire::Answering(Answers::new(answers));
+        // What comes with a creation is known to TLCP only.
+        if request.verb == Verb::CreateSession && dialect == Dialect::Tlcp {
+            let origin = Origin {
+                slot: Some(0),
+                ..self.here(conn)
+            };
+            return self.take_creation(origin, request.query, request.body, now);
+        }
         for (slot, line) in lines.into_iter().enumerate() {
             let origin = Origin {
                 shard: self.config.shard,
@@ -103,7 +111,7 @@ impl Shard {
                 slot: Some(u32::try_from(slot).expect("requests are bounded")),
             };
             if slot >= answers {
-                break; // operations behind a creation, refused with it
+                break; // a creation or a bind has one line
             }
             match dialect {
                 Dialect::Tlcp => self.take_line(

@@ -11,6 +11,7 @@
 mod bandwidth;
 mod bind;
 mod closed;
+mod combo;
 mod conn;
 mod control;
 mod deferred;

@@ -34,7 +34,10 @@ impl Shard {
     /// Asks, and lets the request wait. If too many wait already, the answer is no.
     pub(super) fn ask(&mut self, waiting: Waiting, question: Question, now: Instant) {
         if let Err(waiting) = self.try_ask(waiting, question, now) {
-            let refusal = unanswered(&waiting);
+            let refusal = match waiting {
+                Waiting::Opening(_) => Refusal::overloaded(),
+                _ => Refusal::request_failed().with_text("The server is overloaded"),
+            };
             self.resume(waiting, Err(refusal), now);
         }
     }
@@ -46,12 +49,15 @@ impl Shard {
         question: Question,
         now: Instant,
     ) -> Result<(), Waiting> {
-        if self.questions.len() >= self.config.limits.questions_max {
+        // A connection opens one session at a time: those that insist are bounded by the connections.
+        let insists = matches!(&waiting, Waiting::Opening(opening) if opening.unlimited);
+        if self.questions.len() >= self.config.limits.questions_max && !insists {
             return Err(waiting);
         }
+        let until = now + self.config.question_timeout;
+        let until = self.deadline(&waiting).map_or(until, |at| until.min(at));
         let key = self.questions.insert(waiting);
-        self.timers
-            .insert(now + self.config.question_timeout, Timer::Question(key));
+        self.timers.insert(until, Timer::Question(key));
         self.effects.push_back(Effect::Ask(Ask {
             token: Token(key.data().as_ffi()),
             question,
@@ -62,8 +68,21 @@ impl Shard {
     /// The adapter has not answered in time.
     pub(super) fn on_question_timeout(&mut self, question: QuestionKey, now: Instant) {
         if let Some(waiting) = self.questions.remove(question) {
-            let refusal = unanswered(&waiting);
+            let refusal = unanswered(&waiting, now);
             self.resume(waiting, Err(refusal), now);
+        }
+    }
+
+    /// When the client does not wait any longer, if it has said so.
+    fn deadline(&self, waiting: &Waiting) -> Option<Instant> {
+        match waiting {
+            Waiting::Opening(opening) => opening.deadline,
+            Waiting::Subscribing(subscribing) => {
+                let session = self.subscriptions.get(subscribing.sub)?.session;
+                let combining = self.sessions.get(session)?.combining.as_ref()?;
+                combining.opening.deadline
+            }
+            Waiting::Message(_) => None,
         }
     }
 
@@ -83,8 +102,11 @@ impl Shard {
 }
 
 /// What a client is told whose question found no answer: something that makes it try again, where it can.
-fn unanswered(waiting: &Waiting) -> Refusal {
+fn unanswered(waiting: &Waiting, now: Instant) -> Refusal {
     match waiting {
+        Waiting::Opening(opening) if opening.deadline.is_some_and(|at| at <= now) => {
+            Refusal::overloaded()
+        }
         Waiting::Opening(_) => Refusal::authentication_unavailable(),
         Waiting::Subscribing(_) => {
             Refusal::request_failed().with_text("The Metadata Adapter does not answer")

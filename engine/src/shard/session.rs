@@ -2,11 +2,12 @@
 
 use super::bandwidth::Bucket;
 use super::bind::Start;
+use super::combo::{Combining, Combo};
 use super::message::Messages;
 use super::question::Waiting;
 use super::recovery::Log;
 use super::session_id::{self, Owner};
-use super::{Origin, Shard, ShardMessage, SubItem, SubItemKey, SubKey};
+use super::{Origin, SessionKey, Shard, ShardMessage, SubItem, SubItemKey, SubKey};
 use crate::counters::Counter;
 use crate::ids::ConnId;
 use crate::metadata::{AdapterSetId, DEFAULT_NAME, Granted, Question};
@@ -15,7 +16,7 @@ use crate::tlcp::cause::Refusal;
 use crate::tlcp::cid;
 use crate::tlcp::diff::Formats;
 use crate::tlcp::notify::GrantedBandwidth;
-use crate::tlcp::request::{Bandwidth, Create, StreamOptions, Verb};
+use crate::tlcp::request::{Bandwidth, Create, StreamOptions, Ttl, Verb};
 use crate::tlcp::response;
 use crate::tlcp::{Dialect, Version};
 use slotmap::SlotMap;
@@ -65,6 +66,8 @@ pub(super) struct Session {
     pub inactivity: Option<Duration>,
     /// When its last poll began.
     pub last_poll: Option<Instant>,
+    /// It comes to be when what came with its creation is granted; until then nobody knows it.
+    pub combining: Option<Box<Combining>>,
     /// Counts the times that a connection came or went: a timer of an earlier one is stale.
     pub life_version: u32,
 }
@@ -133,7 +136,13 @@ impl Session {
 /// A creation that waits for the metadata adapter.
 #[derive(Debug)]
 pub(super) struct Opening {
-    origin: Origin,
+    pub origin: Origin,
+    /// When the client does not wait any longer.
+    pub deadline: Option<Instant>,
+    /// The client does not take overload for an answer.
+    pub unlimited: bool,
+    /// What shall be carried out in the session.
+    combo: Option<Combo>,
     id: Box<str>,
     user: Option<Box<str>>,
     bandwidth: Bandwidth,
@@ -144,7 +153,13 @@ pub(super) struct Opening {
 
 impl Shard {
     /// `create_session`
-    pub(super) fn create(&mut self, origin: Origin, create: Create<'_>, now: Instant) {
+    pub(super) fn create(
+        &mut self,
+        origin: Origin,
+        create: Create<'_>,
+        combo: Option<Combo>,
+        now: Instant,
+    ) {
         let conn = origin.conn;
         if origin.shard != self.config.shard {
             return; // creations are never forwarded
@@ -165,7 +180,7 @@ impl Shard {
         };
         let version = entry.peer.version;
         if let Some(refusal) = refusal {
-            return self.refuse_session(origin, &refusal);
+            return self.refuse_session(origin, &refusal, now);
         }
         if let Some(old) = &create.old_session {
             self.replace(old, now);
@@ -183,8 +198,15 @@ impl Shard {
             user: user.clone(),
             password: create.password.map(Into::into),
         };
+        let deadline = match create.ttl {
+            Ttl::Millis(millis) => Some(now + Duration::from_millis(millis.min(TTL_MILLIS_MAX))),
+            Ttl::Unknown | Ttl::Unlimited => None,
+        };
         let opening = Opening {
             origin,
+            deadline,
+            unlimited: create.ttl == Ttl::Unlimited,
+            combo,
             id,
             user,
             bandwidth: create.bandwidth.unwrap_or(Bandwidth::Unlimited),
@@ -205,7 +227,7 @@ impl Shard {
     /// The metadata adapter has decided about a creation.
     pub(super) fn opened(
         &mut self,
-        opening: Opening,
+        mut opening: Opening,
         result: Result<Granted, Refusal>,
         now: Instant,
     ) {
@@ -221,9 +243,9 @@ impl Shard {
                 bandwidth_kbps_max,
             }) => {
                 let mut session = Session {
-                    id: opening.id,
+                    id: opening.id.clone(),
                     version: entry.peer.version,
-                    user: opening.user,
+                    user: opening.user.take(),
                     adapter_set,
                     state: State::Unbound,
                     subscriptions: Vec::new(),
@@ -247,20 +269,34 @@ impl Shard {
                     last_heard: now,
                     inactivity: None,
                     last_poll: None,
+                    combining: None,
                     life_version: 0,
                 };
                 session.set_bandwidth(opening.bandwidth, now);
-                let id = session.id.clone();
                 let key = self.sessions.insert(session);
-                self.by_id.insert(id, key);
                 self.counters.count(Counter::SessionsOpened);
-                self.begin_life(key, now);
-                self.attach(key, conn, &opening.stream, Start::Create, now);
+                if let Some(combo) = opening.combo.take() {
+                    entry.opening = true;
+                    return self.combine(key, opening, combo, now);
+                }
+                self.begin_session(key, &opening, now);
             }
-            Ok(_) => self.refuse_session(origin, &Refusal::request_failed()),
-            Err(refusal) => self.refuse_session(origin, &refusal),
+            Ok(_) => self.refuse_session(origin, &Refusal::request_failed(), now),
+            Err(refusal) => self.refuse_session(origin, &refusal, now),
         }
-        // What came behind the creation can be told now to which session it belongs.
+        self.take_waiting(conn, now);
+    }
+
+    /// A session that has been granted, with all that came with its creation, is told to its client.
+    pub(super) fn begin_session(&mut self, key: SessionKey, opening: &Opening, now: Instant) {
+        self.by_id.insert(opening.id.clone(), key);
+        self.begin_life(key, now);
+        let conn = opening.origin.conn;
+        self.attach(key, conn, &opening.stream, Start::Create, now);
+    }
+
+    /// What came behind a creation can be told now to which session it belongs.
+    pub(super) fn take_waiting(&mut self, conn: ConnId, now: Instant) {
         let waiting = self.conns.get_mut(conn).map(|entry| {
             entry.waiting_bytes = 0;
             std::mem::take(&mut entry.waiting)
@@ -270,12 +306,19 @@ impl Shard {
         }
     }
 
-    fn refuse_session(&mut self, origin: Origin, refusal: &Refusal) {
+    /// Answers a creation with a refusal that its client understands, or by closing its connection.
+    pub(super) fn refuse_session(&mut self, origin: Origin, refusal: &Refusal, now: Instant) {
         self.counters.count(Counter::SessionsRefused);
         self.counters.count(Counter::RequestsRefused);
-        self.reply(origin, |out| {
-            response::refuse(out, Some(Verb::CreateSession), refusal)
-        });
+        let Some(entry) = self.conns.get(origin.conn) else {
+            return;
+        };
+        match refusal.for_creation(entry.peer.version) {
+            Some(refusal) => self.reply(origin, |out| {
+                response::refuse(out, Some(Verb::CreateSession), &refusal)
+            }),
+            None => self.drop_connection(origin.conn, now),
+        }
     }
 
     /// `LS_old_session`: the client has given this session up for a new one. Never an error.
@@ -299,3 +342,6 @@ impl Shard {
         }
     }
 }
+
+/// A client that would wait for longer than a day might as well wait for ever.
+const TTL_MILLIS_MAX: u64 = 24 * 60 * 60 * 1_000;

@@ -85,7 +85,7 @@ pub(super) struct SubItem {
 /// An `add` that waits for the metadata adapter.
 #[derive(Debug)]
 pub(super) struct Subscribing {
-    sub: SubKey,
+    pub sub: SubKey,
     origin: Origin,
     req_id: Box<str>,
     ack: bool,
@@ -253,18 +253,21 @@ impl Shard {
             Err(refusal) => {
                 let subscription = self.subscriptions.remove(sub).expect("checked above");
                 self.forget(subscription.session, subscription.sub_id);
+                self.combined(subscription.session, Err(refusal.clone()), now);
                 self.refuse(origin, Some(Verb::Control), &refusal.for_request(&*req_id));
                 return self.undefer(deferred, now);
             }
         };
         self.acknowledge(origin, &req_id, ack);
         let subscription = &mut self.subscriptions[sub];
+        let session = subscription.session;
         if subscription.table.silent && !subscription.delete_on_active {
             subscription.held = Some(Box::new(granted));
         } else {
             self.activate(sub, granted);
         }
         self.undefer(deferred, now);
+        self.combined(session, Ok(()), now);
     }
 
     /// Begins to send a subscription's items.

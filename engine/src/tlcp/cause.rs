@@ -5,6 +5,7 @@
 //! to control requests, 20 makes it open a new session, 65 and 67 end it for good, and the rest stay local to the
 //! request (TLCP, Error Codes).
 
+use super::Version;
 use std::borrow::Cow;
 
 /// One row of the table: a code of the protocol and the text that goes with it. The same number means different
@@ -55,6 +56,19 @@ impl Refusal {
         Refusal {
             text: text.into(),
             ..Refusal::combined_request_failed()
+        }
+    }
+
+    /// The same refusal, as a client of this version understands it when it opens a session. `None` if it would give up
+    /// for good what it had better try again: it does that when its connection is closed without an answer.
+    pub fn for_creation(&self, version: Version) -> Option<Refusal> {
+        if version.retries_when_overloaded() {
+            return Some(self.clone());
+        }
+        match self.code {
+            5 | 6 => None,
+            70 => Some(Refusal::sessions_blocked().with_text(self.text.clone())),
+            _ => Some(self.clone()),
         }
     }
 
@@ -301,6 +315,25 @@ mod tests {
     fn an_adapter_code_is_never_taken_for_one_of_the_protocol() {
         assert_eq!(Refusal::by_adapter(-5, "denied").code, -5);
         assert_eq!(Refusal::by_adapter(20, "denied").code, 0);
+    }
+
+    #[test]
+    fn clients_before_2_2_know_fewer_codes() {
+        let old = Version {
+            major: 2,
+            minor: 1,
+            sub: 0,
+        };
+        let told = |refusal: Refusal, version| refusal.for_creation(version).map(|it| it.code);
+        for (refusal, code, old_code) in [
+            (Refusal::overloaded(), 5, None),
+            (Refusal::authentication_unavailable(), 6, None),
+            (Refusal::creation_not_allowed(), 70, Some(10)),
+            (Refusal::authentication_failed(), 1, Some(1)),
+        ] {
+            assert_eq!(told(refusal.clone(), Version::LATEST), Some(code));
+            assert_eq!(told(refusal, old), old_code);
+        }
     }
 
     #[test]
