@@ -348,6 +348,7 @@ fn settings(plan: &Plan) -> Result<Vec<Settings>, String> {
         trusted_proxies: listener.trusted_proxies.clone(),
         forwarded_hops: listener.forwarded_hops,
         gzip: plan.http.gzip,
+        legacy: plan.http.legacy,
         health_path: listener.health_path.clone(),
         site: if listener.pages {
             Arc::clone(&site)

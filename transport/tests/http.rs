@@ -466,7 +466,7 @@ fn refusals_of_tlcp_have_status_200() {
     );
     for (request, status) in [
         (
-            "POST /lightstreamer/control.txt HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n",
+            "POST /lightstreamer/heartbeat.txt HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n",
             "400",
         ),
         (

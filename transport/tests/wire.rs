@@ -271,7 +271,7 @@ fn tlcp() -> Vec<Vec<u8>> {
             "\r\n",
         ),
         get(&format!("/lightstreamer/wsok.txt?{version}")),
-        post("/lightstreamer/control.txt", "", "LS_reqId=5"),
+        post("/lightstreamer/heartbeat.txt", "", "LS_reqId=5"),
         post(
             "/lightstreamer/control.txt?LS_protocol=TLCP-3.0.0",
             "",

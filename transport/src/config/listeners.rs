@@ -284,6 +284,7 @@ pub(super) fn http(raw: &raw::Http, problems: &mut Problems) -> HttpPlan {
     HttpPlan {
         server,
         gzip: raw.gzip(),
+        legacy: raw.legacy(),
     }
 }
 

@@ -143,6 +143,8 @@ pub struct HttpPlan {
     pub server: String,
     /// Compress bodies that are there as a whole.
     pub gzip: bool,
+    /// Serve the text protocol before TLCP.
+    pub legacy: bool,
 }
 
 /// Pages for browsers.

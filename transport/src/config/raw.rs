@@ -369,6 +369,9 @@ section! {
     /// Compress bodies of 1,024 bytes or more that are there as a whole (pages, polls, answers) for clients that accept
     /// gzip. Streams are never compressed. Off by default, as in the reference product.
     gzip: bool = false;
+    /// Whether clients from before TLCP (generations up to 6.0) are served too: they are told by requests without
+    /// LS_protocol. If not, such requests are refused.
+    legacy: bool = true;
 }
 
 section! {

@@ -40,6 +40,8 @@ pub struct Settings {
     pub forwarded_hops: usize,
     /// Bodies that are there as a whole are compressed, where that is worth it and the client accepts it.
     pub gzip: bool,
+    /// The text protocol before TLCP is served.
+    pub legacy: bool,
     /// Where the health check is; empty: nowhere.
     pub health_path: String,
     /// The pages.
@@ -91,6 +93,7 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             forwarded_hops: 0,
             gzip: false,
+            legacy: true,
             health_path: String::new(),
             site: Arc::new(Site::demo()),
         }

@@ -4,12 +4,15 @@
 //! the query. Whatever goes wrong with such a request is told in the protocol's own words and with status 200: any
 //! other status is a network error to the official clients, which then send the same request again, for ever (TLCP,
 //! HTTP Responses). The exceptions are requests that no TLCP client sends.
+//!
+//! A request without `LS_protocol` is one of the text protocol before TLCP, whose clients are served as well unless the
+//! configuration says otherwise.
 
 use engine::text::{Plus, percent_decode};
 use engine::tlcp::Version;
 use engine::tlcp::cause::Refusal;
 use engine::tlcp::request::{self, Carrier, Request, Verb};
-use engine::tlcp::response;
+use engine::tlcp::{legacy, response};
 
 use super::http::Status;
 
@@ -18,6 +21,9 @@ pub fn verb(path: &str) -> Option<Verb> {
     let name = path.strip_prefix("/lightstreamer/")?.strip_suffix(".txt")?;
     if name == "dashboard/create_session" {
         return Some(Verb::CreateSession); // another door to the same room, used by the vendor's dashboard
+    }
+    if let Some(verb) = legacy::verb(name) {
+        return Some(verb); // the old names, one of which TLCP has changed
     }
     // `wsok` asks whether a WebSocket works.
     Verb::from_name(name).filter(|verb| *verb != Verb::Wsok)
@@ -28,7 +34,7 @@ pub fn verb(path: &str) -> Option<Verb> {
 pub enum Verdict<'a> {
     /// The engine answers it.
     Serve {
-        /// `LS_protocol`
+        /// `LS_protocol`, or [`Version::LEGACY`]
         version: Version,
         /// The body.
         body: &'a str,
@@ -39,8 +45,15 @@ pub enum Verdict<'a> {
     Refuse(Status, &'static str),
 }
 
-/// Judges a request. `cut` says that only the beginning of the body was kept, for it is above the request limit.
-pub fn judge<'a>(verb: Verb, query: &str, body: &'a [u8], cut: bool) -> Verdict<'a> {
+/// Judges a request. `cut` says that only the beginning of the body was kept, for it is above the request limit;
+/// `serves_legacy`, that the text protocol before TLCP is spoken too.
+pub fn judge<'a>(
+    verb: Verb,
+    query: &str,
+    body: &'a [u8],
+    cut: bool,
+    serves_legacy: bool,
+) -> Verdict<'a> {
     let body = match std::str::from_utf8(body) {
         Ok(body) => body,
         // A cut may go through a character.
@@ -51,6 +64,10 @@ pub fn judge<'a>(verb: Verb, query: &str, body: &'a [u8], cut: bool) -> Verdict<
     };
     let first = request::lines(verb, body).next().unwrap_or_default();
     let Some(protocol) = protocol(query).or_else(|| protocol(first)) else {
+        // A heartbeat is TLCP's.
+        if serves_legacy && !matches!(verb, Verb::Heartbeat | Verb::SendLog | Verb::Wsok) {
+            return judge_legacy(verb, body, cut);
+        }
         return Verdict::Refuse(
             Status::BAD_REQUEST,
             "LS_protocol is missing: only TLCP is spoken here",
@@ -67,6 +84,18 @@ pub fn judge<'a>(verb: Verb, query: &str, body: &'a [u8], cut: bool) -> Verdict<
         let too_long = Refusal::request_too_long();
         return Verdict::Answer(refuse_lines(verb, query, body, &too_long));
     }
+    Verdict::Serve { version, body }
+}
+
+fn judge_legacy(verb: Verb, body: &str, cut: bool) -> Verdict<'_> {
+    if cut {
+        let mut lines = Vec::new();
+        response::refuse(&mut lines, Some(verb), &Refusal::request_too_long());
+        let mut answer = Vec::new();
+        legacy::answer(&mut answer, &lines);
+        return Verdict::Answer(answer);
+    }
+    let version = Version::LEGACY;
     Verdict::Serve { version, body }
 }
 
@@ -116,7 +145,7 @@ mod tests {
     const QUERY: &str = "LS_protocol=TLCP-2.5.0&LS_session=S1";
 
     fn answer(verb: Verb, query: &str, body: &[u8], cut: bool) -> String {
-        match judge(verb, query, body, cut) {
+        match judge(verb, query, body, cut, false) {
             Verdict::Answer(lines) => String::from_utf8(lines).unwrap(),
             other => panic!("{other:?}"),
         }
@@ -138,6 +167,7 @@ mod tests {
             ("/lightstreamer/msg.txt", Some(Verb::Msg)),
             ("/lightstreamer/heartbeat.txt", Some(Verb::Heartbeat)),
             ("/lightstreamer/send_log.txt", Some(Verb::SendLog)),
+            ("/lightstreamer/send_message.txt", Some(Verb::Msg)),
             ("/lightstreamer/wsok.txt", None),
             ("/lightstreamer/dashboard/control.txt", None),
             ("/lightstreamer/control", None),
@@ -151,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_version_is_in_the_query_or_in_the_body() {
-        let version = |query, body| match judge(Verb::Control, query, body, false) {
+        let version = |query, body| match judge(Verb::Control, query, body, false, false) {
             Verdict::Serve { version, .. } => Some(version.minor),
             Verdict::Answer(_) => None,
             Verdict::Refuse(status, _) => Some(status.0 as u8),
@@ -210,13 +240,35 @@ mod tests {
         let broken: &[&[u8]] = &[b"a\xffb", b"a\xc3", b"\xed\xa0\x80"];
         for body in broken {
             assert!(matches!(
-                judge(Verb::Control, QUERY, body, false),
+                judge(Verb::Control, QUERY, body, false, true),
                 Verdict::Refuse(Status::BAD_REQUEST, _)
             ));
         }
         assert!(matches!(
-            judge(Verb::Control, QUERY, b"a\xffb", true),
+            judge(Verb::Control, QUERY, b"a\xffb", true, true),
             Verdict::Refuse(Status::BAD_REQUEST, _)
         ));
+    }
+
+    #[test]
+    fn requests_without_a_version_are_those_of_the_protocol_before() {
+        let judged = |verb, cut, legacy| match judge(verb, "LS_user=u", b"LS_op=add", cut, legacy) {
+            Verdict::Serve { version, .. } => format!("{version:?}"),
+            Verdict::Answer(lines) => String::from_utf8(lines).unwrap(),
+            Verdict::Refuse(status, _) => status.0.to_string(),
+        };
+        let served = format!("{:?}", Version::LEGACY);
+        for verb in [
+            Verb::CreateSession,
+            Verb::BindSession,
+            Verb::Control,
+            Verb::Msg,
+        ] {
+            assert_eq!(judged(verb, false, true), served);
+            let too_long = "ERROR\r\n68\r\nRequest too long\r\n";
+            assert_eq!(judged(verb, true, true), too_long);
+            assert_eq!(judged(verb, false, false), "400");
+        }
+        assert_eq!(judged(Verb::Heartbeat, false, true), "400");
     }
 }

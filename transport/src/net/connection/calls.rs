@@ -116,7 +116,7 @@ impl Connection {
             // Status 200 and nothing for the page to read (TLCP, CORS).
             Verdict::Answer(Vec::new())
         } else {
-            tlcp::judge(verb, query, body, judged.cut)
+            tlcp::judge(verb, query, body, judged.cut, self.settings.legacy)
         };
         let now = host.now();
         match verdict {
