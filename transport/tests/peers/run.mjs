@@ -28,6 +28,7 @@ const BACK_ENDS = ['uring', 'epoll'];
 const wanted = (process.env.BRIGHTWIRE_IO ?? BACK_ENDS.join(',')).split(',');
 const PYTHON = process.env.BRIGHTWIRE_PEERS_PYTHON ?? join(ROOT, 'target/peers-venv/bin/python');
 const PYTHON_CLIENT = join(ROOT, 'transport/tests/peers/clients/python_client.py');
+const LEGACY_CLIENT = join(ROOT, 'transport/tests/peers/clients/legacy_client.py');
 const RUST = process.env.BRIGHTWIRE_PEERS_RUST ?? join(ROOT, 'target/peers-rust/release/brightwire-peer-rust');
 // null: the client's own choice, which must end on WebSocket too.
 const TRANSPORTS = [null, 'WS-STREAMING'];
@@ -90,6 +91,8 @@ for (const io of BACK_ENDS) {
         runProcess(t, PYTHON, [PYTHON_CLIENT, options().address, ...(transport ? [transport] : [])], 8));
     }
 
+    peer('Python client of the protocol before TLCP', needs(existsSync(PYTHON), 'lightstreamer-client'), (t) =>
+      runProcess(t, PYTHON, [LEGACY_CLIENT, `http://${server.address}`], 6));
     peer('Rust client', needs(existsSync(RUST), 'lightstreamer-rs'), (t) => runProcess(t, RUST, [`http://${server.address}`], 7));
     peer('demo page in Chromium', web, () => checkDemoPage(browser, `http://${server.address}`, `page-${io}.png`));
 
