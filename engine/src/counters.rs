@@ -39,6 +39,10 @@ counters! {
     AdapterEventsStale = "adapter_events_stale", "events";
     /// Events refused because the item would have become too large; see the limits.
     AdapterEventsTooLarge = "adapter_events_too_large", "events";
+    /// Events that an item's prefilter merged into the next one, or dropped for it.
+    AdapterEventsFiltered = "adapter_events_filtered", "events";
+    /// Events of COMMAND items that say nothing: no key, no command, or the deletion of a key that is not there.
+    CommandEventsIgnored = "command_events_ignored", "events";
     /// Records put into the shards' data rings.
     Records = "records", "records";
     /// Times that a data ring had no room and an item was marked to be sent later, as it is then.
@@ -80,6 +84,8 @@ counters! {
     UpdatesSent = "updates_sent", "updates";
     /// Updates that were merged into a later one before a client got them.
     UpdatesConflated = "updates_conflated", "updates";
+    /// Updates that clients were told to have lost, because more waited for them than may wait.
+    UpdatesLost = "updates_lost", "updates";
     /// Updates whose bytes were found ready in a tail cache.
     TailHits = "tail_hits", "updates";
     /// Updates whose bytes had to be encoded.

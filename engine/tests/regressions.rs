@@ -132,6 +132,7 @@ fn a_late_shard_gets_the_whole_state_of_an_undecided_item() {
     use engine::ingest::record::{self, Kind};
     use engine::ingest::{Ingest, IngestEffect};
     use engine::time::Instant;
+    use engine::tlcp::request::Mode;
 
     #[derive(Default)]
     struct Open([Vec<u8>; 2]);
@@ -150,6 +151,9 @@ fn a_late_shard_gets_the_whole_state_of_an_undecided_item() {
         epoch: 1,
         adapter: DataAdapterId(0),
         name: "item1".into(),
+        mode: Mode::Merge,
+        snapshot_length: 0,
+        source_frequency_max: None,
     };
     ingest.on_demand(ShardId(0), want(), Instant::ZERO, &mut rings);
     let Some(IngestEffect::Subscribe { item, .. }) = ingest.poll_effect() else {
@@ -186,6 +190,7 @@ fn events_skipped_with_a_snapshot_are_events() {
     use engine::ingest::record::{self, Kind};
     use engine::ingest::{Ingest, IngestEffect};
     use engine::time::Instant;
+    use engine::tlcp::request::Mode;
 
     #[derive(Default)]
     struct Valve {
@@ -208,6 +213,9 @@ fn events_skipped_with_a_snapshot_are_events() {
             epoch: 1,
             adapter: DataAdapterId(0),
             name: "item1".into(),
+            mode: Mode::Merge,
+            snapshot_length: 0,
+            source_frequency_max: None,
         };
         ingest.on_demand(ShardId(0), want, Instant::ZERO, &mut ring);
         let Some(IngestEffect::Subscribe { item, .. }) = ingest.poll_effect() else {

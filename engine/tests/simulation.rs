@@ -64,7 +64,7 @@ fn the_same_seed_is_the_same_run() {
     assert_ne!(check(&plan).digest, check(&other).digest);
 }
 
-/// One update record in a thousand is lost between ingest and the shards: every run must fail, or the oracle is blind.
+/// One update record in two hundred is lost between ingest and the shards: every run must fail, or the oracle is blind.
 #[test]
 fn canary() {
     for seed in 1..=4 {

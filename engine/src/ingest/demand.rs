@@ -2,12 +2,14 @@
 
 use crate::ids::{DataAdapterId, ItemId};
 use crate::time::{Duration, Instant};
+use crate::tlcp::request::Mode;
 use std::collections::VecDeque;
 
 /// What a shard asks of ingest. FIFO from each shard, so a `Drop` always meets the item of its `Want`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Demand {
-    /// Somebody on this shard looks at the item: send its state, then what happens to it.
+    /// Somebody on this shard looks at the item in this mode: send its state, then what happens to it. A second one for
+    /// the same tenant asks for another mode beside the first: RAW, or the item's own.
     Want {
         /// The shard's index of the item.
         local: u32,
@@ -17,6 +19,12 @@ pub enum Demand {
         adapter: DataAdapterId,
         /// The item's name.
         name: Box<str>,
+        /// RAW, or the mode that becomes the item's own.
+        mode: Mode,
+        /// DISTINCT: how many events make up a snapshot.
+        snapshot_length: u32,
+        /// Events per second to which the item is thinned out for everybody (MERGE and DISTINCT).
+        source_frequency_max: Option<f64>,
     },
     /// Nobody on this shard looks at the item any more.
     Drop {

@@ -1,14 +1,18 @@
 //! From an item's state to the shards that want it: conflation 2 of the data path.
 //!
 //! Each record is encoded once and copied into the ring of every shard that listens. A ring that has no room costs
-//! nobody anything: the item is marked for that shard, later events of the item only change the state, and when there
-//! is room again the state is sent as it is then. For MERGE every row is a complete state, so what was skipped is
-//! not missed. On a healthy machine this never happens, and a counter says so.
+//! nobody anything: what the shard is owed is noted (see [`debt`](super::debt)), later events of the item only change
+//! the state, and when there is room again the shard is told what is then to be told. On a healthy machine this never
+//! happens, and a counter says so.
 
+use super::debt::{self, Debt};
 use super::record::{self, Kind};
 use crate::counters::{Counter, Counters};
 use crate::ids::{ItemId, ShardId};
+use crate::item::command::Command;
+use crate::item::fields::FieldNames;
 use crate::item::merge::MergeState;
+use crate::item::state::{State, StoredEvent};
 use crate::time::Instant;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -28,7 +32,7 @@ pub struct Subject {
     /// The item.
     pub item: ItemId,
     /// Its state.
-    pub state: MergeState,
+    pub state: State,
     /// Number of its events so far.
     pub seq: u64,
     /// When the last of them came.
@@ -39,43 +43,60 @@ pub struct Subject {
 
 /// A shard that wants an item.
 #[derive(Debug)]
-struct Listener {
-    shard: ShardId,
-    local: u32,
-    epoch: u32,
+pub(super) struct Listener {
+    pub shard: ShardId,
+    pub local: u32,
+    pub epoch: u32,
     /// How many of the item's field names this shard knows.
-    names_sent: u16,
-    /// What the shard is owed because its ring was full.
-    owed: Option<Kind>,
+    pub names_sent: u16,
+    /// Somebody there looks at the item in its mode.
+    pub state: bool,
+    /// Somebody there looks at it in RAW mode.
+    pub raw: bool,
+    /// What the shard is owed because its ring was full. While there is any, nothing is written past it.
+    pub debt: Option<Box<Debt>>,
 }
 
 /// The shards that want one item.
 #[derive(Debug, Default)]
-pub struct Listeners(SmallVec<[Listener; 2]>);
+pub struct Listeners(pub(super) SmallVec<[Listener; 2]>);
 
 /// Writes records, and remembers which items could not be written to which shard.
 #[derive(Debug, Default)]
 pub struct Fanout {
-    scratch: Vec<u8>,
-    names: Vec<u8>,
-    /// Per shard, items that are marked in their listener; each at most once.
+    pub(super) scratch: Vec<u8>,
+    pub(super) names: Vec<u8>,
+    /// Per shard, items whose listener has a debt; each at most once.
     owed: Vec<VecDeque<ItemId>>,
 }
 
 impl Listeners {
-    /// A shard wants the item from now on.
-    pub fn add(&mut self, shard: ShardId, local: u32, epoch: u32) {
-        debug_assert!(
-            !self.0.iter().any(|l| l.shard == shard),
-            "a shard wants an item once"
-        );
-        self.0.push(Listener {
-            shard,
-            local,
-            epoch,
-            names_sent: 0,
-            owed: None,
-        });
+    /// A shard wants the item from now on, in RAW mode or in the item's. Returns whether it did not want just that
+    /// before.
+    pub fn add(&mut self, shard: ShardId, local: u32, epoch: u32, raw: bool) -> bool {
+        let known = self.0.iter().position(|l| l.shard == shard);
+        let listener = match known {
+            Some(index) => &mut self.0[index],
+            None => {
+                self.0.push(Listener {
+                    shard,
+                    local,
+                    epoch,
+                    names_sent: 0,
+                    state: false,
+                    raw: false,
+                    debt: None,
+                });
+                self.0.last_mut().expect("just pushed")
+            }
+        };
+        debug_assert_eq!((listener.local, listener.epoch), (local, epoch));
+        let wants = if raw {
+            &mut listener.raw
+        } else {
+            &mut listener.state
+        };
+        !std::mem::replace(wants, true)
     }
 
     /// A shard wants the item no more.
@@ -83,14 +104,25 @@ impl Listeners {
         self.0.retain(|l| l.shard != shard);
     }
 
-    /// What a shard is owed because its ring was full.
-    fn owed_to(&self, shard: ShardId) -> Option<Kind> {
-        self.0.iter().find(|l| l.shard == shard)?.owed
-    }
-
     /// Whether no shard wants the item.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether anybody looks at the item in RAW mode.
+    #[inline]
+    pub fn any_raw(&self) -> bool {
+        self.0.iter().any(|listener| listener.raw)
+    }
+
+    /// Whether anybody looks at the item in its mode.
+    pub fn any_state(&self) -> bool {
+        self.0.iter().any(|listener| listener.state)
+    }
+
+    /// Whether any shard is owed anything.
+    pub fn any_debt(&self) -> bool {
+        self.0.iter().any(|listener| listener.debt.is_some())
     }
 }
 
@@ -103,7 +135,7 @@ impl Fanout {
         }
     }
 
-    /// Sends the item's whole state, to one shard or to all that listen.
+    /// MERGE: sends the item's whole state, to one shard or to all that listen.
     pub fn send_state(
         &mut self,
         subject: &mut Subject,
@@ -112,11 +144,14 @@ impl Fanout {
         rings: &mut impl Rings,
         counters: &mut Counters,
     ) {
-        encode_state(&mut self.scratch, kind, subject);
-        self.copy(subject, kind, to, rings, counters);
+        if let State::Merge(state) = &subject.state {
+            encode_state(&mut self.scratch, kind, state, subject.seq, subject.stamp);
+            let refused = |debt: &mut Debt| debt.owe_state(kind);
+            self.copy(subject, to, Wants::State, rings, counters, refused);
+        }
     }
 
-    /// Sends what the last event changed to every shard that listens.
+    /// MERGE: sends what the last event changed to every shard that listens.
     pub fn send_changes(
         &mut self,
         subject: &mut Subject,
@@ -126,12 +161,110 @@ impl Fanout {
         let Subject {
             state, seq, stamp, ..
         } = subject;
+        let State::Merge(state) = state else { return };
         let mut writer = record::Writer::start(&mut self.scratch, Kind::Update, *seq, *stamp);
         for &field in state.changed() {
             writer.value(field, state.value(usize::from(field)));
         }
         writer.finish();
-        self.copy(subject, Kind::State, None, rings, counters);
+        let refused = |debt: &mut Debt| debt.owe_state(Kind::State);
+        self.copy(subject, None, Wants::State, rings, counters, refused);
+    }
+
+    /// Makes the record of an event as an adapter sent it; `numbers` is what [`FieldNames::numbers`] says of it. With
+    /// a command, the field at its number is this command, whatever the adapter said.
+    pub fn encode_event(
+        &mut self,
+        subject: &Subject,
+        kind: Kind,
+        event: &[(&str, Option<&str>)],
+        numbers: &[(u16, u16)],
+        command: Option<(u16, Command)>,
+    ) -> &[u8] {
+        let Subject { seq, stamp, .. } = subject;
+        let mut writer = record::Writer::start(&mut self.scratch, kind, *seq, *stamp);
+        for &(number, at) in numbers {
+            match command {
+                Some((field, command)) if field == number => {
+                    writer.value(number, Some(command.name().as_bytes()));
+                }
+                // A deleted row is its key and nothing else.
+                Some((_, Command::Delete)) if !is_key(&subject.state, number) => {}
+                _ => writer.value(number, event[usize::from(at)].1.map(str::as_bytes)),
+            }
+        }
+        writer.finish();
+        &self.scratch
+    }
+
+    /// Sends the record just encoded to all who look at the item in its mode.
+    pub fn send_event(
+        &mut self,
+        subject: &mut Subject,
+        rings: &mut impl Rings,
+        counters: &mut Counters,
+    ) {
+        let before = subject.seq - 1;
+        let refused = |debt: &mut Debt| debt.owe_event(before);
+        self.copy(subject, None, Wants::State, rings, counters, refused);
+    }
+
+    /// Sends the record just encoded to all who look at the item in RAW mode.
+    pub fn send_raw(
+        &mut self,
+        subject: &mut Subject,
+        rings: &mut impl Rings,
+        counters: &mut Counters,
+    ) {
+        self.copy(subject, None, Wants::Raw, rings, counters, Debt::owe_raw);
+    }
+
+    /// DISTINCT and COMMAND: tells all who look at the item that what was is void.
+    pub fn send_clear(
+        &mut self,
+        subject: &mut Subject,
+        rings: &mut impl Rings,
+        counters: &mut Counters,
+    ) {
+        record::Writer::start(&mut self.scratch, Kind::Clear, subject.seq, subject.stamp).finish();
+        let now = subject.seq;
+        let refused = |debt: &mut Debt| debt.owe_clear(now);
+        self.copy(subject, None, Wants::State, rings, counters, refused);
+    }
+
+    /// DISTINCT and COMMAND: sends what there is as a snapshot, to one shard or to all that listen, as far as there is
+    /// room now.
+    pub fn send_snapshot(
+        &mut self,
+        subject: &mut Subject,
+        to: Option<ShardId>,
+        rings: &mut impl Rings,
+        counters: &mut Counters,
+    ) {
+        for index in 0..subject.listeners.0.len() {
+            let listener = &mut subject.listeners.0[index];
+            if !listener.state || to.is_some_and(|to| to != listener.shard) {
+                continue;
+            }
+            let queued = listener.debt.is_some();
+            listener.debt.get_or_insert_default().owe_snapshot();
+            let settled = debt::settle(self, subject, index, rings, counters);
+            if !settled && !queued {
+                let shard = subject.listeners.0[index].shard;
+                self.owed[usize::from(shard.0)].push_back(subject.item);
+            }
+        }
+        // One that was queued and has been settled is found without a debt when its turn comes.
+    }
+
+    /// Notes a debt with every shard that looks at the item in its mode, to be settled by the next flush.
+    pub fn owe(&mut self, subject: &mut Subject, note: impl Fn(&mut Debt)) {
+        for listener in subject.listeners.0.iter_mut().filter(|l| l.state) {
+            if listener.debt.is_none() {
+                self.owed[usize::from(listener.shard.0)].push_back(subject.item);
+            }
+            note(listener.debt.get_or_insert_default());
+        }
     }
 
     /// Whether any shard is owed anything.
@@ -152,30 +285,28 @@ impl Fanout {
         rings: &mut impl Rings,
         counters: &mut Counters,
     ) -> bool {
-        if let Some(subject) = subject
-            && let Some(kind) = subject.listeners.owed_to(shard)
-        {
-            encode_state(&mut self.scratch, kind, subject);
-            let listener = subject.listeners.0.iter_mut().find(|l| l.shard == shard);
-            let listener = listener.expect("it is owed something");
-            let (scratch, names) = (&mut self.scratch, &mut self.names);
-            if !write(scratch, names, &subject.state, listener, rings, counters) {
+        if let Some(subject) = subject {
+            let index = subject.listeners.0.iter().position(|l| l.shard == shard);
+            if let Some(index) = index
+                && !debt::settle(self, subject, index, rings, counters)
+            {
                 return false;
             }
-            listener.owed = None;
         }
         self.owed[usize::from(shard.0)].pop_front();
         true
     }
 
-    /// Copies the record in `scratch` to the listeners; `else_owed` is what one gets later whose ring is full.
+    /// Copies the record in `scratch` to the listeners; `refused` notes what one gets later whose ring is full.
+    #[inline]
     fn copy(
         &mut self,
         subject: &mut Subject,
-        else_owed: Kind,
         to: Option<ShardId>,
+        wants: Wants,
         rings: &mut impl Rings,
         counters: &mut Counters,
+        refused: impl Fn(&mut Debt),
     ) {
         let Subject {
             item,
@@ -183,59 +314,95 @@ impl Fanout {
             listeners,
             ..
         } = subject;
-        let meant = |listener: &&mut Listener| to.is_none_or(|to| to == listener.shard);
-        for listener in listeners.0.iter_mut().filter(meant) {
-            if let Some(owed) = &mut listener.owed {
-                // It will get the state as it then is: as an event if one is among what was skipped.
-                if else_owed == Kind::State {
-                    *owed = Kind::State;
+        let names = state.names();
+        let meant = |listener: &&mut Listener| {
+            to.is_none_or(|to| to == listener.shard)
+                && match wants {
+                    Wants::State => listener.state,
+                    Wants::Raw => listener.raw,
                 }
+        };
+        for listener in listeners.0.iter_mut().filter(meant) {
+            if let Some(debt) = &mut listener.debt {
+                refused(debt);
                 continue;
             }
-            let (scratch, names) = (&mut self.scratch, &mut self.names);
-            if !write(scratch, names, state, listener, rings, counters) {
+            if !write(
+                &mut self.scratch,
+                &mut self.names,
+                names,
+                listener,
+                rings,
+                counters,
+            ) {
                 counters.count(Counter::RingFull);
-                listener.owed = Some(else_owed);
+                refused(listener.debt.get_or_insert_default());
                 self.owed[usize::from(listener.shard.0)].push_back(*item);
             }
         }
     }
 }
 
-fn encode_state(scratch: &mut Vec<u8>, kind: Kind, subject: &Subject) {
-    let state = &subject.state;
-    let mut writer = record::Writer::start(scratch, kind, subject.seq, subject.stamp);
-    for field in 0..state.len() {
+/// Which of the listeners are meant.
+#[derive(Clone, Copy)]
+enum Wants {
+    State,
+    Raw,
+}
+
+fn is_key(state: &State, number: u16) -> bool {
+    matches!(state, State::Command(state) if state.key_at() == number)
+}
+
+/// Makes the record of a whole MERGE state.
+pub(super) fn encode_state(
+    scratch: &mut Vec<u8>,
+    kind: Kind,
+    state: &MergeState,
+    seq: u64,
+    stamp: Instant,
+) {
+    let mut writer = record::Writer::start(scratch, kind, seq, stamp);
+    for field in 0..state.names().len() {
         let number = u16::try_from(field).expect("fields are bounded");
         writer.value(number, state.value(field));
     }
     writer.finish();
 }
 
+/// Keeps the record just encoded as an event of a DISTINCT item.
+pub(super) fn store(record: &[u8], seq: u64) -> StoredEvent {
+    StoredEvent {
+        seq,
+        record: record.into(),
+    }
+}
+
 /// Writes a record, behind the names of fields that are new to the shard. All or nothing.
-fn write(
+#[inline]
+pub(super) fn write(
     record: &mut [u8],
-    names: &mut Vec<u8>,
-    state: &MergeState,
+    names_record: &mut Vec<u8>,
+    names: &FieldNames,
     listener: &mut Listener,
     rings: &mut impl Rings,
     counters: &mut Counters,
 ) -> bool {
     let known = usize::from(listener.names_sent);
-    let new_names = known < state.len();
+    let new_names = known < names.len();
     if new_names {
-        let mut writer = record::Writer::start(names, Kind::Fields, 0, Instant::ZERO);
-        (known..state.len()).for_each(|field| writer.name(state.name(field)));
+        let mut writer = record::Writer::start(names_record, Kind::Fields, 0, Instant::ZERO);
+        (known..names.len()).for_each(|field| writer.name(names.name(field)));
         writer.finish();
-        record::address(names, listener.local, listener.epoch);
+        record::address(names_record, listener.local, listener.epoch);
     }
-    let names_bytes = if new_names { names.len() } else { 0 };
+    let names_bytes = if new_names { names_record.len() } else { 0 };
     if rings.room(listener.shard) < names_bytes + record.len() {
         return false;
     }
     if new_names {
-        rings.write(listener.shard, names);
-        listener.names_sent = u16::try_from(state.len()).expect("fields are bounded");
+        rings.write(listener.shard, names_record);
+        listener.names_sent = u16::try_from(names.len()).expect("fields are bounded");
         counters.count(Counter::Records);
     }
     record::address(record, listener.local, listener.epoch);

@@ -4,21 +4,29 @@
 //! come out. Because one writer does everything and each ring is FIFO, a snapshot needs no lock and no handshake: it
 //! is written into the ring between two events, and the next update stands behind it (see [`Ingest::on_demand`]).
 
+mod debt;
 pub mod demand;
 pub mod event;
+mod events;
 pub mod fanout;
+mod prefilter;
 pub mod record;
 
 use crate::counters::{Counter, Counters};
 use crate::ids::{DataAdapterId, ItemId, ShardId};
+use crate::item::command::CommandState;
+use crate::item::distinct::History;
 use crate::item::merge::MergeState;
+use crate::item::state::{DistinctState, State};
 use crate::item::{ItemName, ItemNameRef};
 use crate::limits::Limits;
 use crate::time::{Duration, Instant};
+use crate::tlcp::request::Mode;
+use debt::Debt;
 use demand::{Demand, Linger};
-use event::AdapterEvent;
 use fanout::{Fanout, Listeners, Rings, Subject};
 use hashbrown::HashMap;
+use prefilter::{Held, Prefilter};
 use record::Kind;
 use std::collections::VecDeque;
 
@@ -54,6 +62,10 @@ pub struct Ingest {
     wanted: Vec<Vec<Option<ItemId>>>,
     linger: Linger,
     fanout: Fanout,
+    /// Items whose prefilter holds an event.
+    held: Held,
+    /// Numbers of the fields of the event at hand.
+    numbers: Vec<(u16, u16)>,
     effects: VecDeque<IngestEffect>,
     counters: Counters,
 }
@@ -67,8 +79,11 @@ struct Slot {
 #[derive(Debug)]
 struct Item {
     name: ItemName,
+    /// `None` while everybody looks at it in RAW mode.
+    mode: Option<Mode>,
     subject: Subject,
     snapshot: SnapshotPhase,
+    prefilter: Option<Box<Prefilter>>,
     lingers_until: Option<Instant>,
 }
 
@@ -96,6 +111,8 @@ impl Ingest {
             wanted: vec![Vec::new(); shards],
             linger: Linger::new(linger),
             fanout: Fanout::new(shards),
+            held: Held::default(),
+            numbers: Vec::new(),
             effects: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -118,53 +135,75 @@ impl Ingest {
                 epoch,
                 adapter,
                 name,
-            } => self.on_want(
-                shard,
-                local,
-                epoch,
-                ItemNameRef {
+                mode,
+                snapshot_length,
+                source_frequency_max,
+            } => {
+                let name = ItemNameRef {
                     adapter,
                     name: &name,
-                },
-                rings,
-            ),
+                };
+                let Some(id) = self.find_or_open(name, mode) else {
+                    self.counters.count(Counter::ItemsRefused);
+                    return; // the subscription stays without data, as one that its adapter refuses
+                };
+                let wanted = &mut self.wanted[usize::from(shard.0)];
+                if wanted.len() <= local as usize {
+                    wanted.resize(local as usize + 1, None);
+                }
+                wanted[local as usize] = Some(id);
+                let item = item_mut(&mut self.items, id).expect("just found or opened");
+                item.lingers_until = None;
+                if mode != Mode::Raw {
+                    item.set_mode(mode, snapshot_length, &self.limits);
+                    if matches!(mode, Mode::Merge | Mode::Distinct) {
+                        Prefilter::set(&mut item.prefilter, source_frequency_max);
+                    }
+                }
+                let raw = mode == Mode::Raw;
+                if item.subject.listeners.add(shard, local, epoch, raw) && !raw {
+                    self.send_snapshot(id, Some(shard), rings);
+                }
+            }
             Demand::Drop { local, .. } => self.on_drop(shard, local, now),
         }
     }
 
-    fn on_want(
-        &mut self,
-        shard: ShardId,
-        local: u32,
-        epoch: u32,
-        name: ItemNameRef<'_>,
-        rings: &mut impl Rings,
-    ) {
-        let Some(id) = self.by_name.get(&name).copied().or_else(|| self.open(name)) else {
-            self.counters.count(Counter::ItemsRefused);
-            return; // the subscription stays without data, as one that its adapter refuses
+    /// The item with this name, in a state in which it can be looked at in this mode. `None` if there cannot be another
+    /// item, or it is looked at in another mode: the metadata adapter should have prevented that.
+    fn find_or_open(&mut self, name: ItemNameRef<'_>, mode: Mode) -> Option<ItemId> {
+        let Some(&id) = self.by_name.get(&name) else {
+            return self.open(name);
         };
-        let wanted = &mut self.wanted[usize::from(shard.0)];
-        if wanted.len() <= local as usize {
-            wanted.resize(local as usize + 1, None);
+        let item = item_mut(&mut self.items, id).expect("named items are alive");
+        if mode == Mode::Raw || item.mode.is_none_or(|known| known == mode) {
+            return Some(id);
         }
-        wanted[local as usize] = Some(id);
-        let item = item_mut(&mut self.items, id).expect("just found or opened");
-        item.lingers_until = None;
-        item.subject.listeners.add(shard, local, epoch);
-        let ready = match item.snapshot {
-            SnapshotPhase::Complete => true,
-            SnapshotPhase::None => item.subject.seq > 0,
-            SnapshotPhase::Unknown | SnapshotPhase::Awaited => false,
-        };
-        if ready {
-            self.fanout.send_state(
-                &mut item.subject,
-                Kind::Snapshot,
-                Some(shard),
-                rings,
-                &mut self.counters,
-            );
+        if item.subject.listeners.is_empty() {
+            // Nobody looks, it only lingers. The adapter is asked again, and makes a snapshot for the new mode.
+            self.close(id);
+            return self.open(name);
+        }
+        (!item.subject.listeners.any_state()).then_some(id)
+    }
+
+    /// Sends what there is, if it may be shown, to one shard or to all.
+    fn send_snapshot(&mut self, id: ItemId, to: Option<ShardId>, rings: &mut impl Rings) {
+        let item = item_mut(&mut self.items, id).expect("the caller has it");
+        let (fanout, counters) = (&mut self.fanout, &mut self.counters);
+        let phase = item.snapshot;
+        match item.subject.state {
+            State::Merge(_) => {
+                let something = phase == SnapshotPhase::None && item.subject.seq > 0;
+                if phase == SnapshotPhase::Complete || something {
+                    fanout.send_state(&mut item.subject, Kind::Snapshot, to, rings, counters);
+                }
+            }
+            State::Distinct(_) | State::Command(_) => {
+                if matches!(phase, SnapshotPhase::Complete | SnapshotPhase::None) {
+                    fanout.send_snapshot(&mut item.subject, to, rings, counters);
+                }
+            }
         }
     }
 
@@ -187,114 +226,14 @@ impl Ingest {
         if let Some(item) = item_mut(&mut self.items, item)
             && item.snapshot == SnapshotPhase::Unknown
         {
-            item.snapshot = if snapshot_available {
-                SnapshotPhase::Awaited
+            if snapshot_available {
+                item.snapshot = SnapshotPhase::Awaited;
             } else {
-                SnapshotPhase::None
-            };
-        }
-    }
-
-    /// A data adapter says something.
-    #[inline]
-    pub fn on_adapter(&mut self, event: AdapterEvent<'_>, now: Instant, rings: &mut impl Rings) {
-        let (AdapterEvent::Update { item: id, .. }
-        | AdapterEvent::EndOfSnapshot { item: id }
-        | AdapterEvent::ClearSnapshot { item: id }) = event;
-        self.counters.count(Counter::AdapterEvents);
-        let Some(item) = item_mut(&mut self.items, id) else {
-            self.counters.count(Counter::AdapterEventsStale);
-            return;
-        };
-        let live = matches!(
-            event,
-            AdapterEvent::Update {
-                snapshot: false,
-                ..
-            }
-        );
-        if live && item.snapshot == SnapshotPhase::Unknown {
-            // It speaks before it said whether a snapshot comes: from now on there is something to show.
-            item.snapshot = SnapshotPhase::None;
-        }
-        let completes = matches!(
-            item.snapshot,
-            SnapshotPhase::Awaited | SnapshotPhase::Unknown
-        );
-        match event {
-            AdapterEvent::Update {
-                snapshot, fields, ..
-            } => {
-                if completes && !snapshot {
-                    // Live events without a snapshot: the snapshot is empty, and comes first.
-                    item.snapshot = SnapshotPhase::Complete;
-                    self.fanout.send_state(
-                        &mut item.subject,
-                        Kind::Snapshot,
-                        None,
-                        rings,
-                        &mut self.counters,
-                    );
+                item.snapshot = SnapshotPhase::None;
+                if !matches!(item.subject.state, State::Merge(_)) {
+                    // Clients wait for the end of a snapshot that will not come: the next flush tells them.
+                    self.fanout.owe(&mut item.subject, Debt::owe_snapshot);
                 }
-                let fits = fields
-                    .iter()
-                    .all(|(name, _)| name.len() <= self.limits.field_name_bytes_max);
-                if !fits
-                    || item
-                        .subject
-                        .state
-                        .merge(
-                            fields,
-                            self.limits.fields_per_item_max,
-                            self.limits.item_bytes_max,
-                        )
-                        .is_err()
-                {
-                    self.counters.count(Counter::AdapterEventsTooLarge);
-                    return;
-                }
-                item.subject.seq += 1;
-                item.subject.stamp = now;
-                if completes && snapshot {
-                    // MERGE has one snapshot event at most, so the first one completes it.
-                    item.snapshot = SnapshotPhase::Complete;
-                    self.fanout.send_state(
-                        &mut item.subject,
-                        Kind::Snapshot,
-                        None,
-                        rings,
-                        &mut self.counters,
-                    );
-                } else {
-                    self.fanout
-                        .send_changes(&mut item.subject, rings, &mut self.counters);
-                }
-            }
-            AdapterEvent::EndOfSnapshot { .. } if completes => {
-                item.snapshot = SnapshotPhase::Complete;
-                self.fanout.send_state(
-                    &mut item.subject,
-                    Kind::Snapshot,
-                    None,
-                    rings,
-                    &mut self.counters,
-                );
-            }
-            AdapterEvent::EndOfSnapshot { .. } => {} // unexpected: ignored
-            AdapterEvent::ClearSnapshot { .. } => {
-                item.subject.state.clear();
-                item.subject.seq += 1;
-                item.subject.stamp = now;
-                let kind = if completes {
-                    Kind::Snapshot
-                } else {
-                    Kind::State
-                };
-                if completes {
-                    item.snapshot = SnapshotPhase::Complete;
-                }
-                self.fanout
-                    .send_state(&mut item.subject, kind, None, rings, &mut self.counters);
             }
         }
     }
@@ -306,11 +245,17 @@ impl Ingest {
                 self.close(id);
             }
         }
+        while let Some(id) = self.held.released(now) {
+            self.release(id, now);
+        }
     }
 
-    /// When [`Ingest::on_timers`] has something to do.
+    /// When [`Ingest::on_timers`] has something to do. What it then wants to send is sent by [`Ingest::flush`].
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.linger.next_deadline()
+        [self.linger.next_deadline(), self.held.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Sends what rings had no room for, as far as there is room now. To be called once per turn.
@@ -362,9 +307,11 @@ impl Ingest {
         let id = number(slot, entry.generation);
         entry.item = Some(Item {
             name: name.to_owned(),
+            mode: None,
+            prefilter: None,
             subject: Subject {
                 item: id,
-                state: MergeState::default(),
+                state: State::default(),
                 seq: 0,
                 stamp: Instant::ZERO,
                 listeners: Listeners::default(),
@@ -386,6 +333,9 @@ impl Ingest {
         let (slot, _) = parts(id);
         let entry = &mut self.items[slot];
         let item = entry.item.take().expect("only live items linger");
+        if let Some(prefilter) = item.prefilter {
+            self.held.forget(&prefilter, id);
+        }
         entry.generation = entry.generation.wrapping_add(1);
         self.by_name.remove(&item.name.as_ref());
         // The oldest free slot is used next, so that a number is long forgotten when it comes back.
@@ -396,6 +346,42 @@ impl Ingest {
             adapter: item.name.adapter,
             item: id,
         });
+    }
+}
+
+impl Item {
+    /// The item is looked at in this mode from now on. What was gathered while it was looked at in RAW mode only serves
+    /// MERGE; the other modes start empty.
+    fn set_mode(&mut self, mode: Mode, snapshot_length: u32, limits: &Limits) {
+        // One event is kept at least: what a shard that is behind must get in the end.
+        let length = (snapshot_length as usize).clamp(1, limits.snapshot_len_max);
+        if self.mode != Some(mode) {
+            let state = std::mem::take(&mut self.subject.state);
+            self.subject.state = match (mode, state) {
+                (Mode::Merge, State::Merge(state)) => State::Merge(state),
+                (Mode::Merge | Mode::Raw, state) => {
+                    State::Merge(MergeState::with_names(state.into_names()))
+                }
+                (Mode::Distinct, state) => State::Distinct(DistinctState {
+                    names: state.into_names(),
+                    history: History::new(length, limits.rows_bytes_max),
+                }),
+                (Mode::Command, state) => State::Command(Box::new(CommandState::new(
+                    state.into_names(),
+                    limits.fields_per_item_max,
+                ))),
+            };
+            self.mode = Some(mode);
+            if mode == Mode::Merge
+                && self.snapshot == SnapshotPhase::Awaited
+                && self.subject.seq > 0
+            {
+                self.snapshot = SnapshotPhase::Complete; // its one snapshot event has been seen
+            }
+        }
+        if let State::Distinct(state) = &mut self.subject.state {
+            state.history.widen(length);
+        }
     }
 }
 

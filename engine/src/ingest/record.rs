@@ -13,7 +13,8 @@
 //! 12 epoch: u32
 //! 16 seq: u64      the event's place in the item's history
 //! 24 stamp: u64    when ingest took the event, ns since the driver's origin
-//! 32 payload       Fields: count × (len: u16, name)      others: count × (field: u16, len: u32 or NULL, value)
+//! 32 payload       Fields: count × (len: u16, name)      Lost, RawLost: lost: u32
+//!                  others: count × (field: u16, len: u32 or NULL, value)
 //! ```
 
 use crate::time::Instant;
@@ -27,19 +28,47 @@ const NULL: u32 = u32::MAX;
 pub enum Kind {
     /// Names of the item's next fields, in the order of their numbers.
     Fields,
-    /// The whole state, as a snapshot: for those who asked for one.
+    /// MERGE: the whole state, as a snapshot: for those who asked for one.
     Snapshot,
-    /// The whole state, as an event: what is left of updates for which the ring had no room.
+    /// MERGE: the whole state, as an event: what is left of updates for which the ring had no room.
     State,
-    /// The fields that an event changed.
+    /// MERGE: the fields that an event changed.
     Update,
+    /// DISTINCT: an event. COMMAND: what changes for a key; a key that is deleted comes with its command only.
+    Event,
+    /// The same, as a part of the snapshot: it is for the shard's copy and no event.
+    SnapshotEvent,
+    /// DISTINCT and COMMAND: the shard's copy is complete.
+    EndOfSnapshot,
+    /// DISTINCT and COMMAND: all that was before is void.
+    Clear,
+    /// So many events are missing here, for those to whom nothing may be merged.
+    Lost,
+    /// An event as the adapter sent it, for those who look at the item in RAW mode.
+    Raw,
+    /// So many events are missing here, for the same.
+    RawLost,
 }
 
 impl Kind {
+    const ALL: [Self; 11] = [
+        Self::Fields,
+        Self::Snapshot,
+        Self::State,
+        Self::Update,
+        Self::Event,
+        Self::SnapshotEvent,
+        Self::EndOfSnapshot,
+        Self::Clear,
+        Self::Lost,
+        Self::Raw,
+        Self::RawLost,
+    ];
+
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Fields, Self::Snapshot, Self::State, Self::Update]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        let kind = *Self::ALL.get(usize::from(byte))?;
+        debug_assert_eq!(kind as u8, byte);
+        Some(kind)
     }
 }
 
@@ -82,6 +111,11 @@ impl<'a> Writer<'a> {
         self.count += 1;
     }
 
+    /// Appends the number of a [`Kind::Lost`] or [`Kind::RawLost`].
+    pub fn lost(&mut self, lost: u32) {
+        self.out.extend_from_slice(&lost.to_le_bytes());
+    }
+
     /// Fills in the head.
     pub fn finish(self) {
         let len = u32::try_from(self.out.len()).expect("records are bounded");
@@ -94,6 +128,11 @@ impl<'a> Writer<'a> {
 pub fn address(record: &mut [u8], local: u32, epoch: u32) {
     record[8..12].copy_from_slice(&local.to_le_bytes());
     record[12..16].copy_from_slice(&epoch.to_le_bytes());
+}
+
+/// Makes a finished record one of another kind.
+pub fn set_kind(record: &mut [u8], kind: Kind) {
+    record[4] = kind as u8;
 }
 
 /// One record, read in place.
@@ -121,6 +160,12 @@ impl<'a> Record<'a> {
             let len = usize::from(u16::from_le_bytes(take(&mut rest, 2)?.try_into().ok()?));
             std::str::from_utf8(take(&mut rest, len)?).ok()
         })
+    }
+
+    /// The number of a [`Kind::Lost`] or [`Kind::RawLost`].
+    pub fn lost(&self) -> u32 {
+        let bytes = self.payload.first_chunk();
+        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
     }
 
     /// Number and value of each field of the other kinds, ascending.

@@ -1,14 +1,17 @@
 //! MERGE: one row whose fields change. Ingest's copy of the state, and the order in which the item's fields got
 //! their numbers.
 
+use super::fields::{FIELD_BYTES, FieldNames, TooLarge};
 use smallvec::SmallVec;
 
 /// Short values live inside the table; 24 bytes hold a price, a time, a quantity.
-type Value = SmallVec<[u8; 24]>;
+pub(super) type Value = SmallVec<[u8; 24]>;
 
 /// The current state of a MERGE item.
 #[derive(Debug, Default)]
 pub struct MergeState {
+    names: FieldNames,
+    /// As many as there are names, once an event has been merged.
     fields: Vec<Field>,
     /// Fields changed by the event at hand, in the order of their numbers once [`MergeState::changed`] is called.
     changed: Vec<u16>,
@@ -16,18 +19,23 @@ pub struct MergeState {
     bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 struct Field {
-    name: Box<str>,
     value: Option<Value>,
     changed: bool,
 }
 
-/// The item has more fields, or its values more bytes, than an item may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooLarge;
-
 impl MergeState {
+    /// No values yet, but fields that are known already.
+    pub fn with_names(names: FieldNames) -> Self {
+        let fields = vec![Field::default(); names.len()];
+        Self {
+            names,
+            fields,
+            ..Self::default()
+        }
+    }
+
     /// Merges one event: a field that it does not name keeps its value. Afterwards [`MergeState::changed`] tells
     /// what is different. A field name that is new gets the next number.
     ///
@@ -39,10 +47,10 @@ impl MergeState {
         bytes_max: usize,
     ) -> Result<(), TooLarge> {
         self.forget_changes();
-        if self.fields.len() + event.len() > fields_max {
+        if self.names.len() + event.len() > fields_max {
             // There may be too many new names among them; then nothing of the event may be taken.
             for (name, _) in event {
-                self.number(name, 0, fields_max)?;
+                self.names.number(name, 0, fields_max)?;
             }
         }
         // What the fields would come to if nothing were replaced: an upper bound that is cheap to keep.
@@ -59,8 +67,11 @@ impl MergeState {
         }
         let mut guess = 0;
         for (name, value) in event {
-            let index = self.number(name, guess, fields_max)?;
+            let index = self.names.number(name, guess, fields_max)?;
             guess = index + 1;
+            if self.fields.len() < self.names.len() {
+                self.fields.resize(self.names.len(), Field::default());
+            }
             let field = &mut self.fields[index];
             let value = value.map(str::as_bytes);
             if field.value.as_deref() == value {
@@ -101,32 +112,32 @@ impl MergeState {
         &self.changed
     }
 
-    /// How many fields the item has had so far.
-    pub fn len(&self) -> usize {
-        self.fields.len()
+    /// The item's fields.
+    pub fn names(&self) -> &FieldNames {
+        &self.names
     }
 
-    /// Whether no field was ever named.
-    pub fn is_empty(&self) -> bool {
-        self.fields.is_empty()
+    /// The item's fields, to name more of them.
+    pub fn names_mut(&mut self) -> &mut FieldNames {
+        &mut self.names
     }
 
-    /// The name of a field.
-    pub fn name(&self, index: usize) -> &str {
-        &self.fields[index].name
+    /// The fields, without their values.
+    pub fn into_names(self) -> FieldNames {
+        self.names
     }
 
     /// The current value of a field.
     pub fn value(&self, index: usize) -> Option<&[u8]> {
-        self.fields[index].value.as_deref()
+        self.fields.get(index)?.value.as_deref()
     }
 
     /// Bytes of the fields that the event does not name.
     fn bytes_beside(&self, event: &[(&str, Option<&str>)]) -> usize {
-        self.fields
-            .iter()
-            .filter(|field| !event.iter().any(|(name, _)| **name == *field.name))
-            .map(|field| field_bytes(&field.name, field.value.as_ref().map_or(0, |v| v.len())))
+        (0..self.names.len())
+            .map(|index| (self.names.name(index), self.value(index)))
+            .filter(|(known, _)| !event.iter().any(|(name, _)| name == known))
+            .map(|(name, value)| field_bytes(name, value.map_or(0, <[u8]>::len)))
             .sum()
     }
 
@@ -135,36 +146,11 @@ impl MergeState {
             self.fields[usize::from(index)].changed = false;
         }
     }
-
-    /// The number of the field `name`. Adapters name their fields in the same order each time, so the field after
-    /// the last one found is nearly always right.
-    #[inline]
-    fn number(&mut self, name: &str, guess: usize, fields_max: usize) -> Result<usize, TooLarge> {
-        if self
-            .fields
-            .get(guess)
-            .is_some_and(|field| &*field.name == name)
-        {
-            return Ok(guess);
-        }
-        if let Some(index) = self.fields.iter().position(|field| &*field.name == name) {
-            return Ok(index);
-        }
-        if self.fields.len() >= fields_max {
-            return Err(TooLarge);
-        }
-        self.fields.push(Field {
-            name: name.into(),
-            value: None,
-            changed: false,
-        });
-        Ok(self.fields.len() - 1)
-    }
 }
 
 /// What a field adds to the largest records that the item can need: its name once, and its number, length and value.
 fn field_bytes(name: &str, value_bytes: usize) -> usize {
-    name.len() + 8 + value_bytes
+    name.len() + FIELD_BYTES + value_bytes
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! What an item is: its name, its fields, its state in each mode.
 //!
-//! Ingest holds the one true state of an item ([`merge::MergeState`]); a shard holds immutable copies of it, one
-//! [`row::Row`] per event.
+//! Ingest holds the one true state of an item, by its mode: [`merge::MergeState`], [`distinct::History`] or
+//! [`command::CommandState`]. A shard holds immutable copies of it, one [`row::Row`] per event.
 
+pub mod command;
+pub mod distinct;
+pub mod fields;
 pub mod merge;
 pub mod row;
+pub mod state;
 
 use crate::ids::DataAdapterId;
 use hashbrown::Equivalent;

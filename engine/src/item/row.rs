@@ -7,10 +7,11 @@
 //! Layout, little endian: `seq: u64`, `count: u32`, `count` × `end: u32`, then the values one after the other. `end` is
 //! where the value ends, counted from the first value; its top bit says that the value is null.
 
+use super::command::Command;
 use std::fmt;
 use std::rc::Rc;
 
-/// An immutable set of field values with its place in the item's history.
+/// An immutable set of field values with a number that tells it from others.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Row(Rc<[u8]>);
 
@@ -20,9 +21,16 @@ const END_BYTES: usize = 4;
 const NULL: u32 = 1 << 31;
 
 impl Row {
-    /// Where the row stands in the item's history: grows with each event of the item.
+    /// What tells the row from all others of the item that clients see through the same schema; see
+    /// [`Row::stamp_of`] for COMMAND.
     pub fn seq(&self) -> u64 {
         u64::from_le_bytes(self.0[..SEQ_BYTES].try_into().expect("a row has a head"))
+    }
+
+    /// COMMAND shows the same values with different commands, to clients who know the key and to those who do not: the
+    /// number of a row is that of its event with its command.
+    pub fn stamp_of(seq: u64, command: Command) -> u64 {
+        seq << 2 | command as u64
     }
 
     /// Number of fields that the item had when the row was made. Fields that came later read as null.
@@ -54,6 +62,11 @@ impl Row {
         };
         let values = HEAD_BYTES + END_BYTES * count;
         Some(&self.0[values + start as usize..values + end as usize])
+    }
+
+    /// Whether no field has a value.
+    pub fn is_all_null(&self) -> bool {
+        (0..self.len()).all(|field| self.get(field).is_none())
     }
 
     /// Bytes of the allocation, for accounting.

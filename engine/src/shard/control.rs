@@ -8,7 +8,7 @@ use crate::ids::ShardId;
 use crate::time::{Duration, Instant};
 use crate::tlcp::cause::{Cause, Refusal};
 use crate::tlcp::request::{
-    self, Bandwidth, Carrier, Control, Frequency, Op, Request, Table, Verb,
+    self, Bandwidth, Carrier, Control, Frequency, Mode, Op, Request, Table, Verb,
 };
 use crate::tlcp::{notify, response};
 
@@ -209,7 +209,9 @@ impl Shard {
             }
             Op::Start { sub_id } => self.start(origin, key, req_id, sub_id),
             Op::Delete { sub_id, ack } => self.delete(origin, key, req_id, sub_id, ack),
-            Op::Reconf { sub_id, frequency } => self.reconf(origin, key, req_id, sub_id, frequency),
+            Op::Reconf { sub_id, frequency } => {
+                self.reconf(origin, key, req_id, (sub_id, frequency), now)
+            }
             Op::Constrain { bandwidth } => self.constrain(origin, key, req_id, bandwidth, now),
             Op::ForceRebind {
                 polling_millis,
@@ -260,17 +262,18 @@ impl Shard {
         origin: Origin,
         key: SessionKey,
         req_id: &str,
-        sub_id: u32,
-        frequency: Option<Frequency>,
+        (sub_id, frequency): (u32, Option<Frequency>),
+        now: Instant,
     ) -> Result<(), Refusal> {
         let sub = self
             .subscription(key, sub_id)
             .ok_or_else(Refusal::subscription_not_found)?;
-        if let Some(frequency) = frequency {
+        let raw = self.subscriptions[sub].mode == Mode::Raw; // has no frequency, and takes it for granted
+        if let Some(frequency) = frequency.filter(|_| !raw) {
             if frequency == Frequency::Unfiltered || self.subscriptions[sub].is_unfiltered() {
                 return Err(Refusal::frequency_fixed());
             }
-            self.set_frequency(sub, frequency_hz(frequency));
+            self.set_frequency(sub, frequency_hz(frequency), now);
         }
         self.accept(origin, req_id);
         self.say_conf(sub);

@@ -6,13 +6,18 @@
 
 use super::SubItemKey;
 use super::diffs::{Diffs, FieldDiffs, Parsed, Variant};
+use super::rows::{KeyChange, Table};
 use super::tails::{Tail, Tails};
 use crate::ingest::demand::Demand;
 use crate::ingest::record::{Kind, Record};
+use crate::item::distinct::History;
 use crate::item::row::{Row, RowBuilder};
 use crate::item::{ItemName, ItemNameRef};
+use crate::limits::Limits;
+use crate::metadata::GrantedItem;
 use crate::tlcp::Dialect;
 use crate::tlcp::diff::Formats;
+use crate::tlcp::request::Mode;
 use hashbrown::HashMap;
 use std::rc::Rc;
 
@@ -41,18 +46,42 @@ pub struct LocalItem {
     name: ItemName,
     /// The item's fields in the order of their numbers.
     fields: Vec<Box<str>>,
-    /// The current state; `None` until ingest has told it.
+    /// The mode in which the item is looked at here; `None` while that is RAW only.
+    mode: Option<Mode>,
+    /// Somebody here looks at it in RAW mode.
+    raw: bool,
+    /// MERGE: the current state; `None` until ingest has told it.
     pub row: Option<Row>,
+    /// DISTINCT and COMMAND: what is known of it.
+    pub rows: Rows,
+    /// DISTINCT and COMMAND: that is complete.
+    pub complete: bool,
+    /// The last event that was told of.
+    pub seq: u64,
     /// Who looks at the item. The order says nothing.
     pub listeners: Vec<SubItemKey>,
     views: Vec<View>,
     diffs: Diffs,
 }
 
+/// What modes other than MERGE know of an item. Boxed: most items are MERGE.
+#[derive(Debug, Default)]
+pub enum Rows {
+    /// Nothing: MERGE and RAW.
+    #[default]
+    None,
+    /// The last events.
+    History(Box<History<Row>>),
+    /// The rows by key.
+    Table(Box<Table>),
+}
+
 /// An item seen through a schema, in the wording of its [`Tails`].
 #[derive(Debug)]
 struct View {
     schema: Schema,
+    /// In RAW mode: the same event is another row there.
+    raw: bool,
     /// Per field of the schema its number in the item, or [`NO_FIELD`].
     map: Vec<u16>,
     users: u32,
@@ -65,15 +94,31 @@ struct View {
 const NO_FIELD: u16 = u16::MAX;
 
 /// What a record did to an item.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Change {
     /// Nothing that a client would see.
     None,
-    /// There is a state now, for those who wait for a snapshot.
+    /// MERGE: there is a state now, for those who wait for a snapshot. DISTINCT and COMMAND: what is known is complete.
     Snapshot,
-    /// Something happened, for everybody.
-    Event,
+    /// MERGE: the state has changed, for everybody.
+    Merged,
+    /// DISTINCT: an event.
+    Event(Row),
+    /// COMMAND: a row.
+    Key(KeyChange),
+    /// DISTINCT and COMMAND: all that was is void.
+    Cleared,
+    /// Events are missing, for those to whom nothing may be merged.
+    Lost(u32),
+    /// RAW: an event.
+    Raw(Row),
+    /// RAW: events are missing.
+    RawLost(u32),
 }
+
+/// The item is looked at in another mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModeConflict;
 
 impl Items {
     /// No items yet.
@@ -84,11 +129,67 @@ impl Items {
         }
     }
 
-    /// The index of an item, and the demand for it if nobody here looked at it so far. A listener must be added.
-    pub fn open(&mut self, name: ItemNameRef<'_>) -> (u32, Option<Demand>) {
-        if let Some(&index) = self.by_name.get(&name) {
-            return (index, None);
+    /// Whether the item can be looked at in this mode: MERGE, DISTINCT and COMMAND exclude each other, RAW goes with all.
+    pub fn check_mode(&self, name: ItemNameRef<'_>, mode: Mode) -> Result<(), ModeConflict> {
+        let known = self
+            .by_name
+            .get(&name)
+            .map(|index| &self.slots[*index as usize]);
+        let known = known.and_then(|slot| slot.item.as_ref()?.mode);
+        match known {
+            Some(known) if mode != Mode::Raw && known != mode => Err(ModeConflict),
+            _ => Ok(()),
         }
+    }
+
+    /// The index of an item, and the demand for it if nobody here looked at it so far in this mode. A listener must be
+    /// added.
+    pub fn open(
+        &mut self,
+        name: ItemNameRef<'_>,
+        mode: Mode,
+        granted: &GrantedItem,
+        limits: &Limits,
+    ) -> (u32, Option<Demand>) {
+        let index = match self.by_name.get(&name) {
+            Some(&index) => index,
+            None => self.add(name),
+        };
+        let slot = &mut self.slots[index as usize];
+        let item = slot.item.as_mut().expect("found or added");
+        let new = match mode {
+            Mode::Raw => !std::mem::replace(&mut item.raw, true),
+            // Checked before; a table that was held meanwhile may come too late, and then gets nothing.
+            _ if item.mode.is_some_and(|known| known != mode) => false,
+            _ => item.mode.replace(mode).is_none(),
+        };
+        let length = (granted.snapshot_length as usize).min(limits.snapshot_len_max);
+        match (&mut item.rows, mode) {
+            (Rows::None, Mode::Distinct) => {
+                let history = History::new(length, limits.rows_bytes_max);
+                item.rows = Rows::History(Box::new(history));
+            }
+            (Rows::History(history), Mode::Distinct) => history.widen(length),
+            (Rows::None, Mode::Command) => {
+                let mut table = Table::default();
+                table.resolve(&item.fields);
+                item.rows = Rows::Table(Box::new(table));
+            }
+            _ => {}
+        }
+        let demand = new.then(|| Demand::Want {
+            local: index,
+            epoch: slot.epoch,
+            adapter: name.adapter,
+            name: name.name.into(),
+            mode,
+            snapshot_length: granted.snapshot_length,
+            source_frequency_max: granted.source_frequency_max,
+        });
+        (index, demand)
+    }
+
+    fn add(&mut self, name: ItemNameRef<'_>) -> u32 {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             u32::try_from(self.slots.len() - 1).expect("subscriptions are bounded")
@@ -98,21 +199,18 @@ impl Items {
         slot.item = Some(LocalItem {
             name: name.to_owned(),
             fields: Vec::new(),
+            mode: None,
+            raw: false,
             row: None,
+            rows: Rows::None,
+            complete: false,
+            seq: 0,
             listeners: Vec::new(),
             views: Vec::new(),
             diffs: self.diffs,
         });
         self.by_name.insert(name.to_owned(), index);
-        (
-            index,
-            Some(Demand::Want {
-                local: index,
-                epoch: slot.epoch,
-                adapter: name.adapter,
-                name: name.name.into(),
-            }),
-        )
+        index
     }
 
     /// Forgets an item that has no listener, if so; the demand tells ingest.
@@ -143,33 +241,66 @@ impl Items {
             .get_mut(record.local as usize)
             .filter(|slot| slot.epoch == record.epoch)?;
         let item = slot.item.as_mut()?;
+        let builder = &mut self.builder;
+        let fields = item.fields.len();
         let change = match record.kind {
             Kind::Fields => {
-                item.fields.extend(record.names().map(Into::into));
-                item.views
-                    .iter_mut()
-                    .for_each(|view| view.resolve(&item.fields));
-                Change::None
+                item.learn(record);
+                return Some((record.local, Change::None));
             }
             Kind::Snapshot => {
-                item.row = Some(build(&mut self.builder, item.fields.len(), None, record));
+                item.row = Some(build(builder, fields, None, record));
                 Change::Snapshot
             }
             Kind::State => {
-                item.row = Some(build(&mut self.builder, item.fields.len(), None, record));
-                Change::Event
+                item.row = Some(build(builder, fields, None, record));
+                Change::Merged
             }
             Kind::Update => {
-                let row = build(
-                    &mut self.builder,
-                    item.fields.len(),
-                    item.row.as_ref(),
-                    record,
-                );
-                item.row = Some(row);
-                Change::Event
+                item.row = Some(build(builder, fields, item.row.as_ref(), record));
+                Change::Merged
             }
+            Kind::Event | Kind::SnapshotEvent => {
+                let event = record.kind == Kind::Event;
+                match &mut item.rows {
+                    Rows::History(history) => {
+                        let row = build(builder, fields, None, record);
+                        history.push(row.clone(), row.bytes());
+                        if event {
+                            Change::Event(row)
+                        } else {
+                            Change::None
+                        }
+                    }
+                    Rows::Table(table) => match table.apply(fields, record) {
+                        Some(change) if event => Change::Key(change),
+                        _ => Change::None,
+                    },
+                    Rows::None => Change::None,
+                }
+            }
+            Kind::EndOfSnapshot => {
+                item.complete = true;
+                Change::Snapshot
+            }
+            Kind::Clear => {
+                match &mut item.rows {
+                    Rows::History(history) => history.clear(),
+                    Rows::Table(table) => table.clear(),
+                    Rows::None => {}
+                }
+                // While the snapshot is still coming, nobody has seen anything of it.
+                if item.complete {
+                    Change::Cleared
+                } else {
+                    Change::None
+                }
+            }
+            Kind::Lost => Change::Lost(record.lost()),
+            Kind::Raw => Change::Raw(build(builder, fields, None, record)),
+            Kind::RawLost => Change::RawLost(record.lost()),
         };
+        item.seq = record.seq;
         Some((record.local, change))
     }
 
@@ -207,14 +338,29 @@ fn build(
 }
 
 impl LocalItem {
-    /// The number of the view for `schema` in a dialect, which is counted as used once more.
-    pub fn open_view(&mut self, schema: &Schema, dialect: Dialect) -> u32 {
+    /// More fields are named.
+    fn learn(&mut self, record: &Record<'_>) {
+        self.fields.extend(record.names().map(Into::into));
+        self.views
+            .iter_mut()
+            .for_each(|view| view.resolve(&self.fields));
+        if let Rows::Table(table) = &mut self.rows {
+            table.resolve(&self.fields);
+        }
+    }
+
+    /// The number of the view for `schema` in a dialect, in RAW mode or not, which is counted as used once more.
+    pub fn open_view(&mut self, schema: &Schema, dialect: Dialect, raw: bool) -> u32 {
         let same = self.views.iter().position(|view| {
-            view.users > 0 && view.tails.dialect() == dialect && Rc::ptr_eq(&view.schema, schema)
+            view.users > 0
+                && view.raw == raw
+                && view.tails.dialect() == dialect
+                && Rc::ptr_eq(&view.schema, schema)
         });
         let index = same.unwrap_or_else(|| {
             let mut view = View {
                 schema: Rc::clone(schema),
+                raw,
                 map: vec![NO_FIELD; schema.len()],
                 users: 0,
                 diffs: match dialect {
@@ -247,21 +393,18 @@ impl LocalItem {
         self.views[view as usize].users -= 1;
     }
 
-    /// What takes a client of this view from `base` to the current row. The client decodes these formats of
-    /// differences, and holds these fields as JSON.
+    /// What takes a client of this view from `base` to `row`. The client decodes these formats of differences, and holds
+    /// these fields as JSON.
     #[inline]
     pub fn tail(
         &mut self,
         view: u32,
         base: Option<&Row>,
+        row: &Row,
         client: Formats,
         parsed: Parsed,
     ) -> Tail<'_> {
         let view = &mut self.views[view as usize];
-        let row = self
-            .row
-            .as_ref()
-            .expect("nothing is owed before there is a state");
         let diffs = view.diffs.as_deref();
         let variant = diffs.map_or(Variant::PLAIN, |diffs| diffs.variant(client, parsed));
         view.tails.get(&view.map, diffs, base, row, variant)

@@ -16,6 +16,7 @@ mod conn;
 mod control;
 mod deferred;
 mod diffs;
+mod event_buffer;
 mod exchange;
 mod items;
 pub mod life;
@@ -23,7 +24,9 @@ mod message;
 mod moves;
 mod pump;
 mod question;
+mod records;
 mod recovery;
+mod rows;
 mod session;
 pub mod session_id;
 mod subscription;
@@ -34,7 +37,6 @@ mod timer;
 use crate::counters::{Counter, Counters};
 use crate::ids::{ConnId, ShardId};
 use crate::ingest::demand::Demand;
-use crate::ingest::record;
 use crate::limits::Limits;
 use crate::metadata::{Answer, Ask};
 use crate::time::{Duration, Instant};
@@ -46,7 +48,7 @@ use conn::Conns;
 pub use diffs::Diffs;
 use exchange::Wire;
 use hashbrown::{HashMap, HashSet};
-use items::{Change, Items, Schema};
+use items::{Items, Schema};
 pub use moves::Address;
 use moves::Moves;
 use question::Waiting;
@@ -442,38 +444,6 @@ impl Shard {
     ) -> bool {
         self.begin_exchange(conn, peer, request, now);
         self.conns.get(conn).is_some()
-    }
-
-    /// Ingest has written records, whole ones.
-    pub fn on_records(&mut self, records: &[u8], _now: Instant) {
-        for record in record::read(records) {
-            let Some((index, change)) = self.items.apply(&record) else {
-                continue;
-            };
-            if change == Change::None {
-                continue;
-            }
-            let listeners = self.items.get_mut(index).listeners.as_slice();
-            for &key in listeners {
-                let sub_item = &mut self.sub_items[key];
-                if change == Change::Snapshot && !sub_item.awaits_snapshot {
-                    continue; // asked for no snapshot, or has had it: this is no event
-                }
-                sub_item.awaits_snapshot = false;
-                if sub_item.owed {
-                    self.counters.count(Counter::UpdatesConflated);
-                    continue;
-                }
-                sub_item.owed = true;
-                if !sub_item.waits_for_due {
-                    let session = &mut self.sessions[sub_item.session];
-                    session.owed.push_back(key);
-                    if let Some(conn) = session.conn() {
-                        self.conns.make_ready(conn, &mut self.ready);
-                    }
-                }
-            }
-        }
     }
 
     /// A metadata adapter has decided.

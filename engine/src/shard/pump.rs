@@ -7,6 +7,7 @@
 
 use super::conn::Poll;
 use super::diffs::Parsed;
+use super::event_buffer::Next;
 use super::exchange::Wire;
 use super::items::LocalItem;
 use super::{Outbox, Part, SessionKey, Shard, SubItem, recovery};
@@ -338,11 +339,19 @@ impl Shard {
             if !sub_item.owed {
                 continue;
             }
-            if sub_item.due > now {
-                let (at, timer) = sub_item.wait_for_due(item);
-                self.timers.insert(at, timer);
-                continue;
-            }
+            let local = self.items.get_mut(sub_item.item);
+            let next = match sub_item.next(local, now) {
+                Next::Nothing => {
+                    sub_item.owed = false;
+                    continue;
+                }
+                Next::At(at) => {
+                    let (at, timer) = sub_item.wait_until(at, item);
+                    self.timers.insert(at, timer);
+                    continue;
+                }
+                line => line,
+            };
             if let Some(bucket) = &mut session.bandwidth
                 && let Err(at) = bucket.ready(now)
             {
@@ -358,25 +367,29 @@ impl Shard {
                 return Rest::More;
             }
             let before = buffer.len();
-            let local = self.items.get_mut(sub_item.item);
-            let (hit, parsed) = encode_update(sub_item, session.formats, local, dialect, buffer);
+            let written = write_line(sub_item, session.formats, local, &next, dialect, buffer);
             let alone = room.fresh && before == start;
             if buffer.len() > limit && !alone {
                 buffer.truncate(before);
                 session.owed.push_front(item);
                 return Rest::Full;
             }
-            sub_item.sent(local, parsed, now);
+            sub_item.sent(next, written.map(|(_, parsed)| parsed), now);
+            if sub_item.owed {
+                session.owed.push_back(item); // others have their turn first
+            }
             session.sent += 1;
             if let Some(bucket) = &mut session.bandwidth {
                 bucket.take(buffer.len() - before);
             }
-            self.counters.count(if hit {
-                Counter::TailHits
-            } else {
-                Counter::TailMisses
-            });
-            self.counters.count(Counter::UpdatesSent);
+            if let Some((hit, _)) = written {
+                self.counters.count(if hit {
+                    Counter::TailHits
+                } else {
+                    Counter::TailMisses
+                });
+                self.counters.count(Counter::UpdatesSent);
+            }
             if buffer.len() > limit {
                 return Rest::Full;
             }
@@ -394,36 +407,42 @@ impl Shard {
     }
 }
 
-/// Writes one `U` line: the prefix is the client's own, the rest is shared with all clients in step.
+/// Writes one line of an item; for `U` returns whether its values were encoded already and what
+/// the client holds as JSON after it. The prefix is the client's own,
+/// the rest is shared with all clients in step.
 #[inline]
-fn encode_update(
+fn write_line(
     sub_item: &SubItem,
     client: Formats,
     item: &mut LocalItem,
+    line: &Next,
     dialect: Dialect,
     buffer: &mut Vec<u8>,
-) -> (bool, Parsed) {
+) -> Option<(bool, Parsed)> {
     let (sub_id, position) = (sub_item.sub_id, sub_item.position);
-    match dialect {
-        Dialect::Tlcp => notify::update_prefix(buffer, sub_id, position),
-        Dialect::Legacy => legacy::values::update_prefix(buffer, sub_id, position),
+    match line {
+        Next::Row(row) => {
+            match dialect {
+                Dialect::Tlcp => notify::update_prefix(buffer, sub_id, position),
+                Dialect::Legacy => legacy::values::update_prefix(buffer, sub_id, position),
+            }
+            let base = sub_item.base.as_ref();
+            let tail = item.tail(sub_item.view, base, row, client, sub_item.parsed);
+            debug_assert!(tail.bytes.ends_with(CRLF));
+            buffer.extend_from_slice(tail.bytes);
+            return Some((tail.hit, tail.parsed));
+        }
+        rare if dialect == Dialect::Legacy => {
+            let mut line = Vec::new();
+            write_line(sub_item, client, item, rare, Dialect::Tlcp, &mut line);
+            legacy::stream(buffer, &line);
+        }
+        Next::EndOfSnapshot => notify::eos(buffer, sub_id, position),
+        Next::Clear => notify::cs(buffer, sub_id, position),
+        Next::Lost(lost) => notify::ov(buffer, sub_id, position, *lost),
+        Next::Nothing | Next::At(_) => {}
     }
-    let base = sub_item.base.as_ref();
-    let tail = item.tail(sub_item.view, base, client, sub_item.parsed);
-    debug_assert!(tail.bytes.ends_with(CRLF));
-    buffer.extend_from_slice(tail.bytes);
-    (tail.hit, tail.parsed)
-}
-
-impl SubItem {
-    /// The client has been sent the item's current state.
-    #[inline]
-    fn sent(&mut self, item: &LocalItem, parsed: Parsed, now: Instant) {
-        self.parsed = parsed;
-        self.base.clone_from(&item.row);
-        self.owed = false;
-        self.due = now + self.interval;
-    }
+    None
 }
 
 /// Length of the longest run of whole lines at the start of `lines` within `room`; where nothing is out yet, at least

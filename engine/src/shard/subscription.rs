@@ -2,19 +2,23 @@
 
 use super::deferred::Deferred;
 use super::diffs::Parsed;
-use super::items::Schema;
+use super::event_buffer::{EventBuffer, Next, Queue, TableBuffer};
+use super::items::{LocalItem, Rows, Schema};
 use super::question::Waiting;
 use super::table::Held;
 use super::timer::Timer;
 use super::{Effect, Origin, SessionKey, Shard, SubItemKey, SubKey};
 use crate::counters::Counter;
+use crate::ids::DataAdapterId;
 use crate::item::ItemNameRef;
+use crate::item::command::{COMMAND, KEY};
 use crate::item::row::Row;
-use crate::metadata::{Granted, Question};
+use crate::limits::Limits;
+use crate::metadata::{Granted, GrantedItem, Question};
 use crate::time::{Duration, Instant};
 use crate::tlcp::cause::Refusal;
 use crate::tlcp::notify;
-use crate::tlcp::request::{Add, Frequency, Mode, Snapshot, Table, Verb};
+use crate::tlcp::request::{Add, BufferSize, Frequency, Mode, Snapshot, Table, Verb};
 
 /// One subscription of a session.
 #[derive(Debug)]
@@ -23,8 +27,9 @@ pub(super) struct Subscription {
     pub sub_id: u32,
     /// What was asked for: a repeated `add` must equal it.
     asked: Asked,
-    mode: Mode,
-    snapshot: bool,
+    pub mode: Mode,
+    snapshot: Snapshot,
+    buffer_size: Option<BufferSize>,
     unfiltered: bool,
     /// Updates per second that the client wants at most.
     frequency: Option<f64>,
@@ -52,7 +57,8 @@ struct Asked {
 
 /// One item of a subscription: what this client has of it, and what it is owed.
 ///
-/// For MERGE what is owed needs no store: the item's current row *is* the result of merging all that was not sent.
+/// For MERGE what is owed nearly never needs a store: the item's current row *is* the result of merging all that was not
+/// sent. Where it does, see [`EventBuffer`].
 #[derive(Debug)]
 pub(super) struct SubItem {
     pub session: SessionKey,
@@ -68,7 +74,13 @@ pub(super) struct SubItem {
     pub base: Option<Row>,
     /// The fields of it that the client holds as JSON.
     pub parsed: Parsed,
-    /// The current state is to be sent.
+    /// What is to be sent, if that is not just the current state.
+    pub buffer: Option<EventBuffer>,
+    /// DISTINCT: how many events the client wants for its snapshot at most.
+    pub snapshot_length: u32,
+    /// The client looks at the item in RAW mode.
+    pub raw: bool,
+    /// Something is to be sent.
     pub owed: bool,
     /// The client wants a snapshot and has had nothing yet.
     pub awaits_snapshot: bool,
@@ -99,6 +111,65 @@ impl Subscription {
 
     pub fn is_unfiltered(&self) -> bool {
         self.unfiltered || self.mode == Mode::Raw
+    }
+
+    /// Where events of an item wait. `since` is the item's last event so far.
+    fn buffer(
+        &self,
+        granted: &GrantedItem,
+        interval: Duration,
+        limits: &Limits,
+        since: u64,
+    ) -> Option<EventBuffer> {
+        let len_max = limits.event_buffer_len_max;
+        let queue = |len_max, tells| Some(EventBuffer::Queue(Queue::new(len_max, tells)));
+        match self.mode {
+            Mode::Command => {
+                let buffer = TableBuffer::new(len_max, self.unfiltered, interval, since);
+                Some(EventBuffer::Table(Box::new(buffer)))
+            }
+            Mode::Raw => queue(len_max, true),
+            Mode::Merge | Mode::Distinct if self.unfiltered => queue(len_max, true),
+            Mode::Merge => match self.buffer_len(granted, limits) {
+                1 => None,
+                len_max => queue(len_max, false),
+            },
+            Mode::Distinct => queue(self.buffer_len(granted, limits), false),
+        }
+    }
+
+    /// Events that may wait: what is asked for and what is allowed, of MERGE and DISTINCT unless unfiltered.
+    fn buffer_len(&self, granted: &GrantedItem, limits: &Limits) -> usize {
+        let asked = match (self.buffer_size, self.mode) {
+            (Some(BufferSize::Events(events)), _) => Some(events),
+            (None, Mode::Merge) => Some(1),
+            (Some(BufferSize::Unlimited) | None, _) => None,
+        };
+        let positive = |events: &u32| *events > 0; // zero is an older spelling of unlimited
+        let lowest = [asked, granted.buffer_size_max]
+            .into_iter()
+            .flatten()
+            .filter(positive)
+            .map(|events| events as usize)
+            .min();
+        let len_max = limits.event_buffer_len_max;
+        lowest.map_or(len_max, |lowest| lowest.min(len_max))
+    }
+
+    /// DISTINCT: how many events make up the snapshot.
+    fn snapshot_length(&self, granted: &GrantedItem, limits: &Limits) -> u32 {
+        let asked = match self.snapshot {
+            Snapshot::No => 0,
+            Snapshot::Yes => u32::MAX,
+            Snapshot::Length(length) => length,
+        };
+        let buffer = match self.unfiltered {
+            true => limits.event_buffer_len_max,
+            false => self.buffer_len(granted, limits),
+        };
+        asked
+            .min(granted.snapshot_length)
+            .min(u32::try_from(buffer).unwrap_or(u32::MAX))
     }
 }
 
@@ -181,9 +252,13 @@ impl Shard {
             sub_id: add.sub_id,
             mode: add.mode,
             asked,
-            snapshot: add.snapshot != Snapshot::No && add.mode != Mode::Raw,
+            snapshot: match add.mode {
+                Mode::Raw => Snapshot::No,
+                _ => add.snapshot,
+            },
+            buffer_size: add.buffer_size,
             unfiltered: add.frequency == Frequency::Unfiltered,
-            frequency: frequency_hz(add.frequency),
+            frequency: frequency_hz(add.frequency).filter(|_| add.mode != Mode::Raw),
             items: Vec::new(),
             active: false,
             delete_on_active: false,
@@ -225,25 +300,17 @@ impl Shard {
         };
         let deferred = std::mem::take(&mut subscription.deferred);
         let result = match result {
-            Ok(Granted::Subscription { items, .. })
-                if items.len() > self.config.limits.items_per_subscription_max =>
-            {
-                Err(Refusal::bad_group().with_text("Too many items"))
-            }
-            Ok(Granted::Subscription { items, .. })
-                if subscription.unfiltered
-                    && items.iter().any(|item| item.frequency_max.is_some()) =>
-            {
-                Err(Refusal::unfiltered_but_limited())
-            }
             Ok(Granted::Subscription {
                 data_adapter,
                 items,
                 fields,
-            }) => subscription.table.select(items).map(|items| Held {
-                data_adapter,
-                items,
-                fields,
+            }) => subscription.table.select(items).and_then(|items| {
+                self.check_granted(sub, data_adapter, &items, &fields)?;
+                Ok(Held {
+                    data_adapter,
+                    items,
+                    fields,
+                })
             }),
             Ok(_) => Err(Refusal::request_failed()),
             Err(refusal) => Err(refusal),
@@ -280,21 +347,25 @@ impl Shard {
         self.counters.count(Counter::SubscriptionsOpened);
         let subscription = &mut self.subscriptions[sub];
         let first = subscription.table.first();
-        let (session, sub_id, snapshot) = (
-            subscription.session,
-            subscription.sub_id,
-            subscription.snapshot,
-        );
-        let (deleted, hz) = (subscription.delete_on_active, subscription.frequency);
+        let (session, sub_id, mode) =
+            (subscription.session, subscription.sub_id, subscription.mode);
+        let deleted = subscription.delete_on_active;
         subscription.active = true;
 
         let entry = &mut self.sessions[session];
-        notify::subok(
-            &mut entry.lines,
-            sub_id,
-            count(items.len()),
-            count(fields.len()),
-        );
+        let (items_count, fields_count) = (count(items.len()), count(fields.len()));
+        let position = |name: &str| fields.iter().position(|field| **field == *name);
+        match (position(KEY), position(COMMAND)) {
+            (Some(key), Some(command)) if mode == Mode::Command => notify::subcmd(
+                &mut entry.lines,
+                sub_id,
+                items_count,
+                fields_count,
+                count(key + 1),
+                count(command + 1),
+            ),
+            _ => notify::subok(&mut entry.lines, sub_id, items_count, fields_count),
+        }
         let dialect = entry.version.dialect();
         let schema = self.intern(fields);
         for (index, granted) in items.iter().enumerate() {
@@ -302,38 +373,95 @@ impl Shard {
                 adapter: data_adapter,
                 name: &granted.name,
             };
-            let (item, demand) = self.items.open(name);
+            let limits = &self.config.limits;
+            let (item, demand) = self.items.open(name, mode, granted, limits);
             self.effects.extend(demand.map(Effect::Demand));
             let local = self.items.get_mut(item);
-            let view = local.open_view(&schema, dialect);
-            let there = local.row.is_some();
-            let listener_at = count(local.listeners.len());
-            let key = self.sub_items.insert(SubItem {
+            let view = local.open_view(&schema, dialect, mode == Mode::Raw);
+            let subscription = &self.subscriptions[sub];
+            let frequency_max = granted.frequency_max.filter(|_| mode != Mode::Raw);
+            let interval = interval(lower(subscription.frequency, frequency_max));
+            let mut sub_item = SubItem {
                 session,
                 sub_id,
                 position: first + count(index),
-                listener_at,
+                listener_at: count(local.listeners.len()),
                 item,
                 view,
                 base: None,
                 parsed: Parsed::default(),
-                owed: snapshot && there,
-                awaits_snapshot: snapshot && !there,
+                buffer: subscription.buffer(granted, interval, limits, local.seq),
+                snapshot_length: subscription.snapshot_length(granted, limits),
+                raw: mode == Mode::Raw,
+                owed: false,
+                awaits_snapshot: subscription.snapshot != Snapshot::No,
                 waits_for_due: false,
                 due: Instant::ZERO,
-                interval: interval(lower(hz, granted.frequency_max)),
-                frequency_max: granted.frequency_max,
+                interval,
+                frequency_max,
                 due_version: 0,
-            });
+            };
+            if sub_item.awaits_snapshot && (local.row.is_some() || local.complete) {
+                sub_item.owe_snapshot(local);
+                sub_item.owed = true;
+            }
+            let owed = sub_item.owed;
+            let key = self.sub_items.insert(sub_item);
             self.items.get_mut(item).listeners.push(key);
             self.subscriptions[sub].items.push(key);
-            if snapshot && there {
+            if owed {
                 self.sessions[session].owed.push_back(key);
             }
         }
         self.say_conf(sub);
         if deleted {
             self.unsubscribe(session, sub_id, sub);
+        }
+    }
+
+    /// Whether what the metadata adapter grants can be served as it was asked for.
+    fn check_granted(
+        &self,
+        sub: SubKey,
+        data_adapter: DataAdapterId,
+        items: &[GrantedItem],
+        fields: &[Box<str>],
+    ) -> Result<(), Refusal> {
+        let subscription = &self.subscriptions[sub];
+        let mode = subscription.mode;
+        if items.len() > self.config.limits.items_per_subscription_max {
+            return Err(Refusal::bad_group().with_text("Too many items"));
+        }
+        if mode == Mode::Command {
+            let has = |name: &str| fields.iter().any(|field| **field == *name);
+            if !has(KEY) {
+                return Err(Refusal::key_field_missing());
+            }
+            if !has(COMMAND) {
+                return Err(Refusal::command_field_missing());
+            }
+        }
+        // RAW is what it is whatever is asked for.
+        if subscription.unfiltered && mode != Mode::Raw {
+            if items.iter().any(|item| item.frequency_max.is_some()) {
+                return Err(Refusal::unfiltered_but_limited());
+            }
+            let prefiltered = matches!(mode, Mode::Merge | Mode::Distinct)
+                && items.iter().any(|item| item.source_frequency_max.is_some());
+            if prefiltered {
+                return Err(Refusal::unfiltered_but_prefiltered());
+            }
+        }
+        let free = |item: &GrantedItem| {
+            let name = ItemNameRef {
+                adapter: data_adapter,
+                name: &item.name,
+            };
+            self.items.check_mode(name, mode).is_ok()
+        };
+        match items.iter().all(free) {
+            true => Ok(()),
+            false => Err(Refusal::mode_not_allowed()),
         }
     }
 
@@ -406,7 +534,7 @@ impl Shard {
     }
 
     /// Changes how often the items of a subscription may be sent. What waits for the old pace is looked at anew.
-    pub(super) fn set_frequency(&mut self, sub: SubKey, hz: Option<f64>) {
+    pub(super) fn set_frequency(&mut self, sub: SubKey, hz: Option<f64>, now: Instant) {
         let subscription = &mut self.subscriptions[sub];
         subscription.frequency = hz;
         let session = subscription.session;
@@ -420,6 +548,9 @@ impl Shard {
             sub_item.interval = interval(lower(hz, sub_item.frequency_max));
             if was_sent {
                 sub_item.due = Instant::from_nanos(last) + sub_item.interval;
+            }
+            if let Some(EventBuffer::Table(buffer)) = &mut sub_item.buffer {
+                buffer.set_interval(sub_item.interval, now);
             }
             if sub_item.waits_for_due {
                 sub_item.waits_for_due = false;
@@ -481,11 +612,49 @@ impl Shard {
 }
 
 impl SubItem {
-    /// The item cannot be sent before [`SubItem::due`]: returns the timer that will queue it.
-    pub fn wait_for_due(&mut self, key: SubItemKey) -> (Instant, Timer) {
+    /// What goes out next. Nothing has changed by the question.
+    #[inline]
+    pub fn next(&mut self, item: &mut LocalItem, now: Instant) -> Next {
+        match &mut self.buffer {
+            None if self.due > now => Next::At(self.due),
+            None => item.row.clone().map_or(Next::Nothing, Next::Row),
+            Some(EventBuffer::Queue(queue)) => queue.peek(self.due, now),
+            Some(EventBuffer::Table(buffer)) => match &mut item.rows {
+                Rows::Table(table) => buffer.peek(table, now),
+                _ => Next::Nothing,
+            },
+        }
+    }
+
+    /// What was next has been written; for `U`, with what the client holds as JSON after it.
+    #[inline]
+    pub fn sent(&mut self, line: Next, parsed: Option<Parsed>, now: Instant) {
+        if let (Next::Row(row), Some(parsed)) = (line, parsed) {
+            self.base = Some(row);
+            self.parsed = parsed;
+            self.due = now + self.interval;
+        }
+        match &mut self.buffer {
+            None => self.owed = false,
+            Some(EventBuffer::Queue(queue)) => {
+                queue.pop();
+                self.owed = !queue.is_empty();
+                if queue.is_done() {
+                    self.buffer = None;
+                }
+            }
+            Some(EventBuffer::Table(buffer)) => {
+                buffer.pop(now);
+                self.owed = !buffer.is_empty();
+            }
+        }
+    }
+
+    /// Nothing can be sent before then: returns the timer that will queue the item.
+    pub fn wait_until(&mut self, at: Instant, key: SubItemKey) -> (Instant, Timer) {
         self.waits_for_due = true;
         self.due_version = self.due_version.wrapping_add(1);
-        (self.due, Timer::Due(key, self.due_version))
+        (at, Timer::Due(key, self.due_version))
     }
 }
 

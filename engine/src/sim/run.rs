@@ -148,7 +148,7 @@ impl<'a> Run<'a> {
             delay_max: Duration::from_millis(rng.u64(0..4)),
             answer_delay: Duration::from_millis(rng.u64(0..30)),
             linger: Duration::from_millis(rng.u64(0..2_000)),
-            lose_record_each: plan.canary.then_some(1_000),
+            lose_record_each: plan.canary.then_some(200),
             ..Options::default()
         });
         let weather = Weather {

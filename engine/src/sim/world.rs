@@ -872,6 +872,9 @@ impl<T> Pipe<T> {
     }
 }
 
+/// The records whose loss the canary's bug is.
+const EVENTS: [Kind; 3] = [Kind::Update, Kind::Event, Kind::Raw];
+
 /// The data rings: bounded, and that is all.
 struct ByteRings {
     rings: Vec<Vec<u8>>,
@@ -902,7 +905,7 @@ impl Rings for ByteRings {
             "more was written than there was room"
         );
         if let Some(each) = self.lose_record_each
-            && record::read(record).any(|record| record.kind == Kind::Update)
+            && record::read(record).any(|record| EVENTS.contains(&record.kind))
         {
             self.updates += 1;
             if self.updates.is_multiple_of(each) {

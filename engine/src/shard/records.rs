@@ -1,0 +1,157 @@
+//! From records to what clients are owed: each record changes the shard's copy of its item, and then, for each client
+//! that looks at it, what waits there.
+
+use super::event_buffer::{EventBuffer, Queue, TableBuffer, Taken};
+use super::items::{Change, LocalItem, Rows};
+use super::{Shard, SubItem};
+use crate::counters::Counter;
+use crate::ingest::record;
+use crate::item::row::Row;
+use crate::time::Instant;
+
+impl Shard {
+    /// Ingest has written records, whole ones.
+    pub fn on_records(&mut self, records: &[u8], now: Instant) {
+        for record in record::read(records) {
+            let Some((index, change)) = self.items.apply(&record) else {
+                continue;
+            };
+            if matches!(change, Change::None) {
+                continue;
+            }
+            let item = self.items.get_mut(index);
+            let listeners = std::mem::take(&mut item.listeners);
+            for &key in &listeners {
+                let sub_item = &mut self.sub_items[key];
+                let Some(taken) = sub_item.take(&change, item, now) else {
+                    continue;
+                };
+                if taken != Taken::default() {
+                    let Taken {
+                        conflated, lost, ..
+                    } = taken;
+                    self.counters
+                        .add(Counter::UpdatesConflated, conflated.into());
+                    self.counters.add(Counter::UpdatesLost, lost.into());
+                }
+                if sub_item.owed && !(sub_item.waits_for_due && taken.urgent) {
+                    continue; // it is queued, or will be when it is due
+                }
+                let queued_later = sub_item.waits_for_due && !taken.urgent;
+                sub_item.owed = true;
+                if !queued_later {
+                    sub_item.waits_for_due = false;
+                    let session = &mut self.sessions[sub_item.session];
+                    session.owed.push_back(key);
+                    if let Some(conn) = session.conn() {
+                        self.conns.make_ready(conn, &mut self.ready);
+                    }
+                }
+            }
+            self.items.get_mut(index).listeners = listeners;
+        }
+    }
+}
+
+impl SubItem {
+    /// Takes what happened to the item as far as it concerns this subscription; `None` if it does not.
+    #[inline]
+    fn take(&mut self, change: &Change, item: &mut LocalItem, now: Instant) -> Option<Taken> {
+        let taken = match change {
+            Change::None => return None,
+            Change::Snapshot => return self.take_snapshot(item),
+            Change::Merged => {
+                if self.raw {
+                    return None;
+                }
+                self.awaits_snapshot = false;
+                match &mut self.buffer {
+                    None => Taken {
+                        conflated: u32::from(self.owed),
+                        ..Taken::default()
+                    },
+                    Some(EventBuffer::Queue(queue)) => queue.push(item.row.clone()?),
+                    Some(EventBuffer::Table(_)) => return None,
+                }
+            }
+            Change::Event(row) if !self.raw => self.queue()?.push(row.clone()),
+            Change::Key(change) if !self.raw => {
+                let (buffer, Rows::Table(table)) = (self.table()?, &mut item.rows) else {
+                    return None;
+                };
+                buffer.push(change, table, now)
+            }
+            Change::Cleared if !self.raw => match self.buffer.as_mut()? {
+                EventBuffer::Queue(queue) => queue.clear(),
+                EventBuffer::Table(buffer) => buffer.clear(),
+            },
+            Change::Lost(lost) if !self.raw => match (self.buffer.as_mut()?, &item.rows) {
+                (EventBuffer::Queue(queue), _) => queue.push_lost(*lost),
+                (EventBuffer::Table(buffer), Rows::Table(table)) => buffer.push_lost(*lost, table),
+                _ => return None,
+            },
+            Change::Raw(row) if self.raw => self.queue()?.push(row.clone()),
+            Change::RawLost(lost) if self.raw => self.queue()?.push_lost(*lost),
+            _ => return None,
+        };
+        (!self.is_settled()).then_some(taken)
+    }
+
+    /// The item has something to be shown as a snapshot.
+    fn take_snapshot(&mut self, item: &mut LocalItem) -> Option<Taken> {
+        if self.raw {
+            return None;
+        }
+        if !self.awaits_snapshot {
+            // Asked for none, or has had it: this is no event.
+            if let Some(buffer) = self.table() {
+                buffer.begin(item.seq);
+            }
+            return None;
+        }
+        self.owe_snapshot(item);
+        (!self.is_settled()).then(Taken::default)
+    }
+
+    /// The client is owed what the shard has of the item, as its snapshot.
+    pub(super) fn owe_snapshot(&mut self, item: &LocalItem) {
+        self.awaits_snapshot = false;
+        match (&mut self.buffer, &item.rows) {
+            (Some(EventBuffer::Queue(queue)), Rows::History(history)) => {
+                let length = usize::try_from(self.snapshot_length).unwrap_or(usize::MAX);
+                queue.snapshot(history.last(length).cloned(), true);
+            }
+            (Some(EventBuffer::Table(buffer)), Rows::Table(table)) => buffer.snapshot(table),
+            (Some(EventBuffer::Queue(queue)), _) => queue.snapshot(item.row.clone(), false),
+            // A snapshot without any value goes out as one, and is not merged with the event that follows it.
+            (None, _) => {
+                let empty = item.row.clone().filter(Row::is_all_null);
+                self.buffer = empty.map(|row| EventBuffer::Queue(Queue::for_snapshot(row)));
+            }
+            _ => {}
+        }
+    }
+
+    fn queue(&mut self) -> Option<&mut Queue> {
+        match self.buffer.as_mut()? {
+            EventBuffer::Queue(queue) => Some(queue),
+            EventBuffer::Table(_) => None,
+        }
+    }
+
+    fn table(&mut self) -> Option<&mut TableBuffer> {
+        match self.buffer.as_mut()? {
+            EventBuffer::Table(buffer) => Some(buffer),
+            EventBuffer::Queue(_) => None,
+        }
+    }
+
+    /// Whether nothing waits in the buffer. Without one that is not known here.
+    fn is_settled(&self) -> bool {
+        match &self.buffer {
+            None => false,
+            Some(EventBuffer::Queue(queue)) => queue.is_empty(),
+            Some(EventBuffer::Table(buffer)) => buffer.is_empty(),
+        }
+    }
+}
