@@ -392,6 +392,7 @@ fn setup(plan: &Plan, listeners: &[Settings], rings: ShardRings, clock: Clock) -
         streaming_time_max: sessions.streaming_time_max,
         session_duration_max: sessions.duration_max,
         closed_memory: sessions.closed_memory,
+        missing_message_timeout: sessions.missing_message_timeout,
         one_session_per_user: sessions.one_per_user,
         take_over_silent: sessions.take_over_silent,
         cid_required: sessions.cid_required,

@@ -114,6 +114,7 @@ fn what_a_file_says_is_what_the_plan_does() {
         recovery_memory_shard = "16MiB"
         recovery_age = "20s"
         closed_memory = "3s"
+        missing_message_timeout = "4s"
         one_per_user = true
         take_over_silent = true
         cid_required = true
@@ -184,6 +185,7 @@ fn what_a_file_says_is_what_the_plan_does() {
         (sessions.recovery_age, sessions.closed_memory),
         (Duration::from_secs(20), Duration::from_secs(3))
     );
+    assert_eq!(sessions.missing_message_timeout, Duration::from_secs(4));
     assert!(sessions.one_per_user && sessions.take_over_silent && sessions.cid_required);
     assert!(!sessions.tell_client_ip);
     assert_eq!(

@@ -227,6 +227,8 @@ pub struct SessionPlan {
     pub recovery_age: Duration,
     /// How long the causes of closed sessions are remembered.
     pub closed_memory: Duration,
+    /// How long messages wait for missing ones.
+    pub missing_message_timeout: Duration,
     /// A user may have one session in an adapter set.
     pub one_per_user: bool,
     /// A session that is bound elsewhere leaves its connection without a word.

@@ -311,6 +311,9 @@ section! {
     recovery_age: Time = Time::secs(30);
     /// How long it is remembered why a session was closed, for a client whose bind is on its way. A guess.
     closed_memory: Time = Time::secs(5);
+    /// How long messages of a sequence wait for one before them that is missing, unless their client is less patient
+    /// (missingMessageTimeoutMillis). Then it counts as lost, and is told so.
+    missing_message_timeout: Time = Time::secs(30);
     /// A user may have one session in an adapter set: a new one ends the one before, which its client is told for good.
     /// Sessions without a user name are not concerned.
     one_per_user: bool = false;

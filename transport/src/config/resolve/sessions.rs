@@ -57,6 +57,11 @@ pub(super) fn resolve(raw: &raw::Sessions, problems: &mut Problems) -> SessionPl
         ("poll_wait_max", raw.poll_wait_max(), HOUR),
         ("closed_memory", raw.closed_memory(), MINUTE),
         ("recovery_age", raw.recovery_age(), HOUR),
+        (
+            "missing_message_timeout",
+            raw.missing_message_timeout(),
+            HOUR,
+        ),
     ];
     for (key, time, most) in intervals {
         problems.check_range(&format!("sessions.{key}"), time, Time::secs(0)..=most);
@@ -148,6 +153,7 @@ pub(super) fn resolve(raw: &raw::Sessions, problems: &mut Problems) -> SessionPl
         recovery_memory_shard: raw.recovery_memory_shard().bytes(),
         recovery_age: raw.recovery_age().0,
         closed_memory: raw.closed_memory().0,
+        missing_message_timeout: raw.missing_message_timeout().0,
         one_per_user: raw.one_per_user(),
         take_over_silent: raw.take_over_silent(),
         cid_required: raw.cid_required(),
