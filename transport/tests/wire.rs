@@ -566,6 +566,14 @@ fn the_other_path_and_several_offers_are_accepted() {
 }
 
 #[test]
+fn compression_is_not_accepted() {
+    let offer = ("Sec-WebSocket-Extensions", "permessage-deflate");
+    let (connection, host) = run([&upgrade_with(&[offer])[..]], false);
+    assert_eq!(connection.phase(), Phase::WebSocket);
+    assert!(!host.text().contains("Sec-WebSocket-Extensions"));
+}
+
+#[test]
 fn an_idle_connection_owns_no_memory() {
     let (mut connection, mut host) = run([], false);
     assert_eq!(connection.heap_bytes(), 0);
