@@ -19,6 +19,7 @@ import readline from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 
 import { CASE_NAMES, runCase } from './clients/cases.mjs';
+import './values.mjs';
 import { launchBrowser, serveClientPage } from './support/browser.mjs';
 import { checkDemoPage } from './support/demo_page.mjs';
 import { conflatedCase, fullSpeedCase, prepareReplays } from './support/replay.mjs';
