@@ -8,6 +8,7 @@ mod handoff;
 mod limits;
 mod pages;
 mod process;
+mod sessions;
 mod soak;
 mod stalled;
 mod support;
