@@ -5,6 +5,7 @@
 //! ([`support::WAIT_MAX`]) beyond which something is certainly broken.
 
 mod handoff;
+mod hostile;
 mod limits;
 mod pages;
 mod process;
