@@ -7,6 +7,7 @@
 mod handoff;
 mod hostile;
 mod limits;
+mod messages;
 mod pages;
 mod process;
 mod sessions;
