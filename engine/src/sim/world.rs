@@ -5,11 +5,12 @@
 //! that the seed chooses, sockets that take nothing while their client stalls. Nothing depends on wall time or on the
 //! order of a hash table, so the same calls with the same seed give the same run.
 
+mod pipes;
+
 use crate::ids::{ConnId, DataAdapterId, ItemId, ShardId};
 use crate::ingest::demand::Demand;
 use crate::ingest::event::AdapterEvent;
-use crate::ingest::fanout::Rings;
-use crate::ingest::record::{self, Kind};
+use crate::ingest::record;
 use crate::ingest::{Ingest, IngestEffect};
 use crate::limits::Limits;
 use crate::metadata::{AdapterSets, Answer, Ask, Granted, Question, literal::Literal};
@@ -25,6 +26,8 @@ use crate::tlcp::request::Verb;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+
+use pipes::{ByteRings, Pipe};
 
 /// A client's connection, numbered over the whole life of the world.
 pub type WireId = usize;
@@ -176,12 +179,6 @@ enum Mail {
         request: MovedRequest,
         lines: Box<[u8]>,
     },
-}
-
-/// A queue whose entries arrive in order, each not before its time.
-struct Pipe<T> {
-    queue: VecDeque<(Instant, T)>,
-    last: Instant,
 }
 
 /// One connection, from the first byte to the last.
@@ -845,75 +842,6 @@ pub fn small_limits() -> Limits {
         field_name_bytes_max: 32,
         item_bytes_max: 4_000,
         ..Limits::DEFAULT
-    }
-}
-
-impl<T> Default for Pipe<T> {
-    fn default() -> Self {
-        Self {
-            queue: VecDeque::new(),
-            last: Instant::ZERO,
-        }
-    }
-}
-
-impl<T> Pipe<T> {
-    fn push(&mut self, at: Instant, value: T) {
-        self.last = self.last.max(at);
-        self.queue.push_back((self.last, value));
-    }
-
-    fn pop(&mut self, now: Instant) -> Option<T> {
-        self.queue.front().filter(|(at, _)| *at <= now)?;
-        self.queue.pop_front().map(|(_, value)| value)
-    }
-
-    fn next(&self) -> Option<Instant> {
-        self.queue.front().map(|(at, _)| *at)
-    }
-}
-
-/// The records whose loss the canary's bug is.
-const EVENTS: [Kind; 3] = [Kind::Update, Kind::Event, Kind::Raw];
-
-/// The data rings: bounded, and that is all.
-struct ByteRings {
-    rings: Vec<Vec<u8>>,
-    capacity: usize,
-    lose_record_each: Option<u64>,
-    updates: u64,
-}
-
-impl ByteRings {
-    fn new(options: &Options) -> Self {
-        Self {
-            rings: vec![Vec::new(); usize::from(options.shards)],
-            capacity: options.ring_bytes,
-            lose_record_each: options.lose_record_each,
-            updates: 0,
-        }
-    }
-}
-
-impl Rings for ByteRings {
-    fn room(&self, shard: ShardId) -> usize {
-        self.capacity - self.rings[usize::from(shard.0)].len()
-    }
-
-    fn write(&mut self, shard: ShardId, record: &[u8]) {
-        assert!(
-            record.len() <= self.room(shard),
-            "more was written than there was room"
-        );
-        if let Some(each) = self.lose_record_each
-            && record::read(record).any(|record| EVENTS.contains(&record.kind))
-        {
-            self.updates += 1;
-            if self.updates.is_multiple_of(each) {
-                return;
-            }
-        }
-        self.rings[usize::from(shard.0)].extend_from_slice(record);
     }
 }
 
