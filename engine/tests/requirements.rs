@@ -1,4 +1,4 @@
-//! Keeps the table of rules true: `requirements.toml` says for each rule of the protocol what shows that it is kept.
+//! Keeps the table of rules true: `requirements/*.toml` say for each rule of the protocol what shows that it is kept.
 
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -24,12 +24,11 @@ struct Rule {
 
 #[test]
 fn every_rule_is_shown_or_excepted_and_every_transcript_shows_one() {
-    let table = fs::read_to_string(tests().join("requirements.toml")).unwrap();
-    let table: Table = toml::from_str(&table).unwrap();
+    let rules = rules();
     let mut complaints = Vec::new();
     let mut ids = BTreeSet::new();
     let mut named = BTreeSet::new();
-    for rule in &table.rule {
+    for rule in &rules {
         let id = &rule.id;
         if !ids.insert(id.as_str()) {
             complaints.push(format!("{id}: there are two of this name"));
@@ -55,7 +54,7 @@ fn every_rule_is_shown_or_excepted_and_every_transcript_shows_one() {
     for transcript in transcripts() {
         if !named.contains(transcript.as_str()) {
             complaints.push(format!(
-                "{transcript}: say in requirements.toml what it shows"
+                "{transcript}: say in requirements/*.toml what it shows"
             ));
         }
     }
@@ -71,6 +70,21 @@ fn names_of_nothing_are_noticed() {
     assert!(!exists(&format!("{here}::names_of_nothing")));
     assert!(!exists(&format!("{here}::names")));
     assert!(!exists("engine/tests/nowhere.rs::exists"));
+}
+
+fn rules() -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for entry in fs::read_dir(tests().join("requirements")).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
+            let table: Table = toml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            rules.extend(table.rule);
+        }
+    }
+    rules
 }
 
 /// Whether there is a transcript, or a test `file::name`, of this name.

@@ -1,6 +1,6 @@
 //! The load generator's parts: many TLCP sessions on few threads, and what they say about a server.
 //!
-//! A run goes through phases ([`control::Phase`]): the sessions connect at a steady pace, the stream warms up, then a
+//! A run goes through phases (`control::Phase`): the sessions connect at a steady pace, the stream warms up, then a
 //! window is measured, then, with `--verify`, the sessions are given time to catch up and are compared. Each thread
 //! drives its share of the sessions with one [`Reactor`](brightwire::reactor::Reactor), the I/O loop of the server's
 //! own shards: no task per session, one clock reading per poll.

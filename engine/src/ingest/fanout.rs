@@ -1,7 +1,7 @@
 //! From an item's state to the shards that want it: conflation 2 of the data path.
 //!
 //! Each record is encoded once and copied into the ring of every shard that listens. A ring that has no room costs
-//! nobody anything: what the shard is owed is noted (see [`debt`](super::debt)), later events of the item only change
+//! nobody anything: what the shard is owed is noted (see `debt`), later events of the item only change
 //! the state, and when there is room again the shard is told what is then to be told. On a healthy machine this never
 //! happens, and a counter says so.
 

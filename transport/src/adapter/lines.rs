@@ -1,6 +1,6 @@
 //! The line feed: any program that can write lines to a socket is a data adapter.
 //!
-//! Publishers connect, over TCP or a Unix socket, and write lines (see [`line_format`](super::line_format)). What the
+//! Publishers connect, over TCP or a Unix socket, and write lines (see `line_format`). What the
 //! lines say of an item is merged into the item's row, with which later subscribers begin; whatever is subscribed is
 //! passed on at once. Publishers are not told what is subscribed: they publish what they have. Several may publish at
 //! the same time; each line is one event, and lines of one publisher keep their order.

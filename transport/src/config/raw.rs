@@ -417,8 +417,8 @@ section! {
     /// The name that clients ask for.
     name: String = "QUOTE_ADAPTER".into();
     /// "demo" (a generated list of stocks), "replay" (a CSV file), "lines" (programs write
-    /// item<TAB>field=value<TAB>field=value lines to a socket), or "remote" (an adapter in another process, which the
-    /// table [adapter_sets.data.remote] describes).
+    /// lines to a socket: an item, then field=value for each change, with tabs between), or "remote" (an adapter in
+    /// another process, which the table [adapter_sets.data.remote] describes).
     kind: DataKindName = DataKindName::Demo;
     /// Updates per second: of the whole list for "demo" (15 if not set), of the file for "replay".
     rate: f64, example 1000.0;

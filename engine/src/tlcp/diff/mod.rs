@@ -2,8 +2,8 @@
 //!
 //! | token | format | module |
 //! |---|---|---|
-//! | `^P` | JSON Patch, RFC 6902, of two JSON documents | [`patch`] |
-//! | `^T` | TLCP-diff: what to copy from, add to and delete of a text | [`text`] |
+//! | `^P` | JSON Patch, RFC 6902, of two JSON documents | `patch` |
+//! | `^T` | TLCP-diff: what to copy from, add to and delete of a text | `text` |
 //!
 //! Three things must agree before a field is sent so: the adapter (or the default of the configuration) lists formats
 //! for the field ([`Order`]), the client decodes them ([`Formats::of_client`]), and the result is shorter than the value.
