@@ -79,7 +79,7 @@ impl Dialect {
             (Protocol::Tlcp, 2) => {
                 let (group, field) = (self.names("%20"), self.payload_field);
                 let add = format!(
-                    "control\r\nLS_reqId=1&LS_op=add&LS_subId=1&LS_mode=MERGE&LS_group={group}&LS_schema={field}&LS_ack=false"
+                    "control\r\nLS_reqId=1&LS_op=add&LS_subId=1&LS_mode=RAW&LS_group={group}&LS_schema={field}&LS_ack=false"
                 );
                 let mut out = Vec::new();
                 ws_client::write_text(&mut out, &add, MASK);

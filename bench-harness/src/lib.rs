@@ -10,6 +10,7 @@
 //! | [`scenario`] | the loads, by name |
 //! | [`server`] | how each server is started, and what a comparison with it does not show |
 //! | [`floor`] | the least that any server must do |
+//! | [`fuzz`] | everything that the network feeds, as fuzz targets |
 //! | [`publish`] | the publishing side, open loop or windowed |
 //! | [`measure`] | one cell of the table |
 //! | [`machine`] | what machine this is, whether it is quiet, CPU time of processes |
@@ -18,6 +19,7 @@
 pub mod crowd;
 pub mod dialect;
 pub mod floor;
+pub mod fuzz;
 pub mod machine;
 pub mod measure;
 pub mod publish;

@@ -11,7 +11,7 @@ pub struct ConnId {
 }
 
 /// One of the server's shards: 0 up to the number of shards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(pub u16);
 
 /// A data adapter, numbered across all adapter sets in the order of the configuration.

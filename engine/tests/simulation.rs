@@ -10,7 +10,7 @@ fn check(plan: &Plan) -> engine::sim::run::Report {
 
 #[test]
 fn smoke() {
-    let mut updates = 0;
+    let (mut updates, mut messages) = (0, 0);
     let mut counted = std::collections::BTreeMap::new();
     for seed in 1..=8 {
         let report = check(&Plan {
@@ -18,16 +18,20 @@ fn smoke() {
             ..Plan::default()
         });
         updates += report.updates;
+        messages += report.messages;
         for (name, count) in report.counters {
             *counted.entry(name).or_insert(0) += count;
         }
     }
     assert!(updates > 10_000, "the clients were hardly told anything");
+    assert!(messages > 1_000, "the clients had hardly anything to say");
     // The world must be rough enough for the smoke to mean something.
     for name in [
         "ring_full",
         "blocked",
         "moved",
+        "messages_skipped",
+        "messages_failed",
         "forwarded",
         "sessions_expired",
         "items_closed",

@@ -3,7 +3,7 @@
 use crate::adapter::demo::Demo;
 use crate::adapter::feed::FeedCapacity;
 use crate::adapter::lines::Lines;
-use crate::adapter::remote::Remotes;
+use crate::adapter::remote::{MetadataInbox, RemoteSet, Remotes};
 use crate::adapter::replay::{Replay, ReplayConfig};
 use crate::adapter::{self, DataAdapter, RunningAdapter};
 use crate::config::plan::{
@@ -30,8 +30,8 @@ use Place::{InProcess, Remote};
 use engine::counters::{Counter, Counters};
 use engine::ingest::Ingest;
 use engine::limits::Limits;
-use engine::metadata::AdapterSets;
 use engine::metadata::literal::Literal;
+use engine::metadata::{AdapterSetId, AdapterSets};
 use engine::shard::{Config, Shard};
 use std::error::Error;
 use std::io;
@@ -74,6 +74,7 @@ pub fn run(
     let Adapters {
         sets,
         running: adapters,
+        metadata,
         remotes,
     } = start_adapters(&plan.adapter_sets, &ingest_rings.park)?;
     let mut ports = addresses.clone();
@@ -83,7 +84,7 @@ pub fn run(
         plan.sessions.subscription_linger,
         limits(&plan),
     );
-    let ingest = IngestCore::new(ingest, sets, adapters, ingest_rings, clock);
+    let ingest = IngestCore::new(ingest, sets, adapters, metadata, ingest_rings, clock);
 
     let (ended, source) = host::wake_pair()?;
     let mut threads = Vec::new();
@@ -236,6 +237,8 @@ struct Adapters {
     sets: AdapterSets,
     /// The data adapters by their numbers.
     running: Vec<RunningAdapter>,
+    /// The metadata adapters in other processes, with the sets that they decide for.
+    metadata: Vec<(AdapterSetId, MetadataInbox)>,
     /// Those in other processes, to be served by a thread.
     remotes: Remotes,
 }
@@ -246,16 +249,28 @@ fn start_adapters(
 ) -> Result<Adapters, Box<dyn Error>> {
     let mut sets = AdapterSets::default();
     let mut running = Vec::new();
+    let mut metadata = Vec::new();
     let mut remotes = Remotes::default();
-    for set in plans {
-        let metadata = match &set.metadata {
-            MetadataPlan::Literal => Literal::default(),
-            MetadataPlan::Remote(_) => {
-                return Err("remote metadata adapters are not there yet".into());
-            }
-        };
+    for (index, set) in plans.iter().enumerate() {
         let names: Vec<&str> = set.data.iter().map(|data| data.name.as_str()).collect();
-        sets.add(&set.name, metadata, &names);
+        match &set.metadata {
+            MetadataPlan::Literal => {
+                sets.add(&set.name, Literal::default(), &names);
+            }
+            MetadataPlan::Remote(plan) => {
+                let ids = sets.add_elsewhere(&set.name, &names);
+                let index = u16::try_from(index).expect("a configuration has few sets");
+                let adapter_set = RemoteSet {
+                    id: AdapterSetId(index),
+                    name: set.name.clone(),
+                    data: names.iter().map(|name| (*name).into()).zip(ids).collect(),
+                };
+                let ingest = Arc::clone(ingest);
+                let wake = move || ingest.wake_if_parked();
+                let inbox = remotes.add_metadata(adapter_set, plan, wake)?;
+                metadata.push((AdapterSetId(index), inbox));
+            }
+        }
         for data in &set.data {
             let ingest = Arc::clone(ingest);
             let capacity = FeedCapacity {
@@ -272,6 +287,7 @@ fn start_adapters(
     Ok(Adapters {
         sets,
         running,
+        metadata,
         remotes,
     })
 }

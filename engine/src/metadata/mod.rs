@@ -7,7 +7,7 @@
 pub mod literal;
 
 use crate::ids::{DataAdapterId, ShardId};
-use crate::tlcp::cause::Refusal;
+use crate::tlcp::cause::{Cause, Refusal};
 use crate::tlcp::request::Mode;
 use literal::Literal;
 
@@ -41,9 +41,17 @@ pub enum Question {
         user: Option<Box<str>>,
         /// Absent is not the same as empty.
         password: Option<Box<str>>,
+        /// The client's address.
+        client_ip: Box<str>,
+        /// What the client says that it is: `LS_cid`.
+        client_type: Option<Box<str>>,
     },
     /// May this user subscribe to this, and what is it?
     Subscribe {
+        /// The session's id.
+        session: Box<str>,
+        /// The subscription's number within it.
+        sub_id: u32,
         /// The session's adapter set.
         adapter_set: AdapterSetId,
         /// The session's user.
@@ -71,6 +79,47 @@ pub enum Question {
         /// The message.
         message: Box<str>,
     },
+    /// A session is over, or did not come to be though it was granted. Nobody waits for the answer.
+    SessionClosed {
+        /// The session's id.
+        session: Box<str>,
+    },
+    /// A subscription is over, or did not come to be though it was granted, while its session lives on. Nobody waits for
+    /// the answer.
+    Unsubscribed {
+        /// The session's id.
+        session: Box<str>,
+        /// The subscription's number within it.
+        sub_id: u32,
+    },
+}
+
+/// What an adapter says to a shard.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Word {
+    /// To a question.
+    Answer(Answer),
+    /// Of its own accord.
+    Order(Order),
+}
+
+/// What an adapter wants of a shard. A session or subscription that is gone already is no error.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// End a session.
+    EndSession {
+        /// The session's id.
+        session: Box<str>,
+        /// What its client is told.
+        cause: Cause,
+    },
+    /// End a subscription.
+    Unsubscribe {
+        /// The session's id.
+        session: Box<str>,
+        /// The subscription's number within it.
+        sub_id: u32,
+    },
 }
 
 /// An answer to the question with this token.
@@ -91,6 +140,8 @@ pub enum Granted {
         adapter_set: AdapterSetId,
         /// Kilobits per second at most; `None` is no limit.
         bandwidth_kbps_max: Option<f64>,
+        /// The adapter is to be told of the session's end, and of its subscriptions' ends.
+        notices: bool,
     },
     /// To [`Question::Subscribe`].
     Subscription {
@@ -138,7 +189,8 @@ pub struct AdapterSets {
 #[derive(Clone, Debug)]
 struct AdapterSet {
     name: Box<str>,
-    metadata: Literal,
+    /// `None`: an adapter elsewhere, which the driver asks.
+    metadata: Option<Literal>,
     data: Vec<(Box<str>, DataAdapterId)>,
 }
 
@@ -151,6 +203,36 @@ impl AdapterSets {
         &mut self,
         name: &str,
         metadata: Literal,
+        data_adapters: &[&str],
+    ) -> Vec<DataAdapterId> {
+        self.add_set(name, Some(metadata), data_adapters)
+    }
+
+    /// The same for a set whose metadata adapter is elsewhere: see [`AdapterSets::elsewhere`].
+    pub fn add_elsewhere(&mut self, name: &str, data_adapters: &[&str]) -> Vec<DataAdapterId> {
+        self.add_set(name, None, data_adapters)
+    }
+
+    /// The set whose metadata adapter is elsewhere and must be asked. `None`: [`AdapterSets::answer`] does.
+    pub fn elsewhere(&self, question: &Question) -> Option<AdapterSetId> {
+        let index = match question {
+            Question::OpenSession { adapter_set, .. } => self.position(adapter_set)?,
+            Question::Subscribe { adapter_set, .. } | Question::Message { adapter_set, .. } => {
+                usize::from(adapter_set.0)
+            }
+            Question::SessionClosed { .. } | Question::Unsubscribed { .. } => return None,
+        };
+        self.sets[index].metadata.is_none().then(|| set_id(index))
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.sets.iter().position(|set| *set.name == *name)
+    }
+
+    fn add_set(
+        &mut self,
+        name: &str,
+        metadata: Option<Literal>,
         data_adapters: &[&str],
     ) -> Vec<DataAdapterId> {
         let ids: Vec<_> = (self.adapters..)
@@ -187,16 +269,14 @@ impl AdapterSets {
                 password,
                 ..
             } => {
-                let index = self.sets.iter().position(|set| set.name == *adapter_set);
+                let index = self.position(adapter_set);
                 let index = index.ok_or_else(Refusal::adapter_set_unavailable)?;
-                self.sets[index]
-                    .metadata
+                self.literal(set_id(index))?
                     .open_session(user.as_deref(), password.as_deref())?;
                 Ok(Granted::Session {
-                    adapter_set: AdapterSetId(
-                        u16::try_from(index).expect("a configuration has few sets"),
-                    ),
+                    adapter_set: set_id(index),
                     bandwidth_kbps_max: None,
+                    notices: false,
                 })
             }
             Question::Subscribe {
@@ -209,6 +289,7 @@ impl AdapterSets {
                 ..
             } => {
                 let set = &self.sets[usize::from(adapter_set.0)];
+                let metadata = self.literal(*adapter_set)?;
                 let name = data_adapter.as_deref().unwrap_or(DEFAULT_NAME);
                 let adapter = set.data.iter().find(|(known, _)| &**known == name);
                 let (_, data_adapter) = adapter.ok_or_else(Refusal::data_adapter_unknown)?;
@@ -217,12 +298,25 @@ impl AdapterSets {
                 }
                 Ok(Granted::Subscription {
                     data_adapter: *data_adapter,
-                    items: set.metadata.items(group, *mode)?,
-                    fields: set.metadata.fields(schema)?,
+                    items: metadata.items(group, *mode)?,
+                    fields: metadata.fields(schema)?,
                 })
             }
             // This adapter has no use for messages, and nothing against them.
             Question::Message { .. } => Ok(Granted::Message { response: None }),
+            // Nor does it keep account of sessions; and nobody waits for this.
+            Question::SessionClosed { .. } | Question::Unsubscribed { .. } => {
+                Ok(Granted::Message { response: None })
+            }
         }
     }
+
+    fn literal(&self, set: AdapterSetId) -> Result<&Literal, Refusal> {
+        let metadata = self.sets[usize::from(set.0)].metadata.as_ref();
+        metadata.ok_or_else(Refusal::adapter_failed)
+    }
+}
+
+fn set_id(index: usize) -> AdapterSetId {
+    AdapterSetId(u16::try_from(index).expect("a configuration has few sets"))
 }

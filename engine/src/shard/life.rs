@@ -8,7 +8,7 @@ use super::timer::Timer;
 use super::{Origin, SessionKey, Shard, ShardMessage, pump};
 use crate::counters::Counter;
 use crate::ids::{ConnId, ShardId};
-use crate::metadata::AdapterSetId;
+use crate::metadata::{AdapterSetId, Question};
 use crate::time::{Duration, Instant};
 use crate::tlcp::cause::{Cause, Reason};
 use crate::tlcp::{notify, response};
@@ -258,6 +258,10 @@ impl Shard {
         }
         self.recovery_bytes -= session.log.kept();
         self.counters.count(Counter::SessionsClosed);
+        if session.notices {
+            let session = session.id.clone();
+            self.note(Question::SessionClosed { session });
+        }
         for &(_, sub) in &session.subscriptions {
             self.remove_subscription(sub);
         }

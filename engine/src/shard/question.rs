@@ -8,8 +8,8 @@ use super::message::InAdapter;
 use super::session::Opening;
 use super::subscription::Subscribing;
 use super::timer::Timer;
-use super::{Effect, QuestionKey, Shard};
-use crate::metadata::{Ask, Granted, Question, Token};
+use super::{Effect, QuestionKey, SessionKey, Shard};
+use crate::metadata::{Ask, Granted, Order, Question, Token};
 use crate::time::Instant;
 use crate::tlcp::cause::Refusal;
 use slotmap::{Key, KeyData};
@@ -68,6 +68,20 @@ impl Shard {
     /// The adapter has not answered in time.
     pub(super) fn on_question_timeout(&mut self, question: QuestionKey, now: Instant) {
         if let Some(waiting) = self.questions.remove(question) {
+            // Should the adapter agree later on, it has to know that nothing came of it.
+            match &waiting {
+                Waiting::Opening(opening) => {
+                    let session = opening.id.clone();
+                    self.note(Question::SessionClosed { session });
+                }
+                Waiting::Subscribing(subscribing) => {
+                    let sub = self.subscriptions.get(subscribing.subscription());
+                    if let Some((session, sub_id)) = sub.map(|sub| (sub.session, sub.sub_id)) {
+                        self.note_unsubscribed(session, sub_id);
+                    }
+                }
+                Waiting::Message(_) => {}
+            }
             let refusal = unanswered(&waiting, now);
             self.resume(waiting, Err(refusal), now);
         }
@@ -83,6 +97,41 @@ impl Shard {
                 combining.opening.deadline
             }
             Waiting::Message(_) => None,
+        }
+    }
+
+    /// Tells the metadata adapter something that it need not answer.
+    pub(super) fn note(&mut self, question: Question) {
+        self.effects.push_back(Effect::Ask(Ask {
+            token: Token(QuestionKey::null().data().as_ffi()),
+            question,
+        }));
+    }
+
+    /// Tells the metadata adapter that a subscription is over, if it wants to know.
+    pub(super) fn note_unsubscribed(&mut self, session: SessionKey, sub_id: u32) {
+        if let Some(session) = self.sessions.get(session).filter(|session| session.notices) {
+            let session = session.id.clone();
+            self.note(Question::Unsubscribed { session, sub_id });
+        }
+    }
+
+    /// The metadata adapter wants something.
+    pub fn on_order(&mut self, order: Order, now: Instant) {
+        match order {
+            Order::EndSession { session, cause } => {
+                if let Some(&key) = self.by_id.get(&session) {
+                    self.end_session(key, Some(&cause), now);
+                }
+            }
+            Order::Unsubscribe { session, sub_id } => {
+                let Some(&key) = self.by_id.get(&session) else {
+                    return;
+                };
+                if let Some(sub) = self.subscription(key, sub_id) {
+                    self.unsubscribe(key, sub_id, sub);
+                }
+            }
         }
     }
 

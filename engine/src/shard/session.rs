@@ -44,6 +44,8 @@ pub(super) struct Session {
     pub log: Log,
     pub bandwidth: Option<Bucket>,
     pub bandwidth_kbps_max: Option<f64>,
+    /// The metadata adapter wants to hear of its end, and of its subscriptions' ends.
+    pub notices: bool,
     /// A timer will resume the session when its bandwidth allows.
     pub waits_for_bandwidth: bool,
     /// Its client needs ASCII over HTTP, see [`super::Peer::ascii`].
@@ -143,7 +145,7 @@ pub(super) struct Opening {
     pub unlimited: bool,
     /// What shall be carried out in the session.
     combo: Option<Combo>,
-    id: Box<str>,
+    pub id: Box<str>,
     user: Option<Box<str>>,
     bandwidth: Bandwidth,
     stream: StreamOptions,
@@ -167,6 +169,7 @@ impl Shard {
         let Some(entry) = self.conns.get(conn) else {
             return;
         };
+        let client_ip = entry.peer.ip.clone();
         let refusal = if !entry.peer.may_create {
             Some(Refusal::creation_not_allowed())
         } else if entry.stream.is_some() || entry.opening {
@@ -197,6 +200,8 @@ impl Shard {
             adapter_set: create.adapter_set.as_deref().unwrap_or(DEFAULT_NAME).into(),
             user: user.clone(),
             password: create.password.map(Into::into),
+            client_ip,
+            client_type: create.cid.as_deref().map(Into::into),
         };
         let deadline = match create.ttl {
             Ttl::Millis(millis) => Some(now + Duration::from_millis(millis.min(TTL_MILLIS_MAX))),
@@ -234,13 +239,20 @@ impl Shard {
         let origin = opening.origin;
         let conn = origin.conn;
         let Some(entry) = self.conns.get_mut(conn) else {
+            // The client is gone, and with it the session that the adapter believes in.
+            if matches!(result, Ok(Granted::Session { notices: true, .. })) {
+                self.note(Question::SessionClosed {
+                    session: opening.id,
+                });
+            }
             return;
-        }; // the client is gone
+        };
         entry.opening = false;
         match result {
             Ok(Granted::Session {
                 adapter_set,
                 bandwidth_kbps_max,
+                notices,
             }) => {
                 let mut session = Session {
                     id: opening.id.clone(),
@@ -271,6 +283,7 @@ impl Shard {
                     last_poll: None,
                     combining: None,
                     life_version: 0,
+                    notices,
                 };
                 session.set_bandwidth(opening.bandwidth, now);
                 let key = self.sessions.insert(session);

@@ -103,6 +103,13 @@ pub(super) struct Subscribing {
     ack: bool,
 }
 
+impl Subscribing {
+    /// The subscription that may come of it.
+    pub fn subscription(&self) -> SubKey {
+        self.sub
+    }
+}
+
 impl Subscription {
     /// Whether the metadata adapter has granted it.
     pub fn is_granted(&self) -> bool {
@@ -239,6 +246,8 @@ impl Shard {
         }
         let session = &mut self.sessions[key];
         let question = Question::Subscribe {
+            session: session.id.clone(),
+            sub_id: add.sub_id,
             adapter_set: session.adapter_set,
             user: session.user.clone(),
             data_adapter: asked.data_adapter.clone(),
@@ -299,6 +308,7 @@ impl Shard {
             return self.answer_orphan(origin, &req_id); // its session has ended
         };
         let deferred = std::mem::take(&mut subscription.deferred);
+        let adapter_agreed = result.is_ok();
         let result = match result {
             Ok(Granted::Subscription {
                 data_adapter,
@@ -319,6 +329,9 @@ impl Shard {
             Ok(granted) => granted,
             Err(refusal) => {
                 let subscription = self.subscriptions.remove(sub).expect("checked above");
+                if adapter_agreed {
+                    self.note_unsubscribed(subscription.session, subscription.sub_id);
+                }
                 self.forget(subscription.session, subscription.sub_id);
                 self.combined(subscription.session, Err(refusal.clone()), now);
                 self.refuse(origin, Some(Verb::Control), &refusal.for_request(&*req_id));
@@ -486,7 +499,8 @@ impl Shard {
         Ok(())
     }
 
-    fn unsubscribe(&mut self, key: SessionKey, sub_id: u32, sub: SubKey) {
+    pub(super) fn unsubscribe(&mut self, key: SessionKey, sub_id: u32, sub: SubKey) {
+        self.note_unsubscribed(key, sub_id);
         self.forget(key, sub_id);
         self.remove_subscription(sub);
         let session = &mut self.sessions[key];

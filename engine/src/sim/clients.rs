@@ -3,6 +3,7 @@
 //! everything that a client must never see.
 
 use super::feed::Feed;
+use super::messages::Messenger;
 use super::oracle::Oracle;
 use super::trace::Trace;
 use super::world::{WireId, World};
@@ -12,7 +13,8 @@ use crate::tlcp::Version;
 use crate::tlcp::client::{FieldValues, Line, complete_lines, write_message};
 use crate::tlcp::notify::GrantedBandwidth;
 use crate::tlcp::request::{
-    Add, Bandwidth, Bind, Control, Create, Frequency, Mode, Op, Request, Snapshot, StreamOptions,
+    Add, Bandwidth, Bind, Control, Create, Frequency, Message, Mode, Op, Request, Snapshot,
+    StreamOptions,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,6 +59,7 @@ pub struct Client {
     deletes: BTreeMap<u32, u32>,
     sub_ids: u32,
     req_ids: u32,
+    messenger: Messenger,
     meter: Meter,
     last_written: Instant,
     /// `U` lines received.
@@ -139,6 +142,7 @@ impl Client {
             deletes: BTreeMap::new(),
             sub_ids: 0,
             req_ids: 0,
+            messenger: Messenger::default(),
             meter: Meter::default(),
             last_written: Instant::ZERO,
             updates: 0,
@@ -201,6 +205,7 @@ impl Client {
                 self.subs.clear();
                 self.zombies.clear();
                 self.deletes.clear();
+                self.messenger = Messenger::default();
                 self.data_lines = 0;
                 let kbps = [8.0, 40.0, 400.0][around.rng.usize(..3)];
                 Request::Create(Create {
@@ -218,7 +223,8 @@ impl Client {
         let now = around.world.now();
         let wire = self.wire.expect("a live client has a connection");
         match around.rng.u8(..100) {
-            0..40 => self.subscribe(around),
+            0..30 => self.subscribe(around),
+            30..40 => self.send_message(around),
             40..55 => self.unsubscribe(around),
             55..63 => {
                 let Some(sub_id) = self.some_sub(around) else {
@@ -403,7 +409,10 @@ impl Client {
             .subs
             .iter()
             .find(|(_, sub)| sub.state != SubState::Active);
-        let (sub_id, sub) = waiting?;
+        let Some((sub_id, sub)) = waiting else {
+            let idle = self.messenger.is_idle();
+            return (!idle).then(|| format!("c{}: a message has no outcome", self.number));
+        };
         Some(format!(
             "c{}: subscription {sub_id} is {:?}",
             self.number, sub.state
@@ -577,6 +586,30 @@ impl Client {
                 None if self.zombies.remove(&sub_id) => {}
                 _ => self.complain(around, format!("out of turn: {text}")),
             },
+            Line::Msgdone {
+                sequence,
+                prog,
+                response,
+            } => {
+                let (sequence, response) = (
+                    sequence.as_deref().unwrap_or("*"),
+                    response.as_deref().unwrap_or("(none)"),
+                );
+                let told = self.messenger.on_done(sequence, prog, response);
+                self.check_outcome(told, sequence, Some(prog), &[], around);
+            }
+            Line::Msgfail {
+                sequence,
+                prog,
+                code,
+                text,
+            } => {
+                let sequence = sequence.as_deref().unwrap_or("*");
+                let told = self.messenger.on_failed(sequence, prog, code, &text);
+                let missing = told.as_deref().unwrap_or_default().to_vec();
+                let processed = missing.is_empty().then_some(prog);
+                self.check_outcome(told.map(|_| ()), sequence, processed, &missing, around);
+            }
             Line::Update {
                 sub_id,
                 item,
@@ -669,8 +702,8 @@ impl Client {
                     self.zombies.insert(sub_id);
                 }
             }
-            // 68: it could not be passed on. 65, 67: babble.
-            20 | 65 | 67 => {}
+            // 68: it could not be passed on. 65, 67: babble. 32, 33: a message that was sent again.
+            20 | 32 | 33 | 65 | 67 => {}
             68 => self.repeat_requests(around),
             _ => self.complain(around, format!("request {req_id}: unexpected: {text}")),
         }
@@ -696,6 +729,54 @@ impl Client {
         let zombies: Vec<_> = self.zombies.iter().copied().collect();
         for sub_id in zombies {
             self.control(Op::Delete { sub_id, ack: false }, around);
+        }
+        for message in self.messenger.unanswered() {
+            self.say(message, false, around);
+        }
+    }
+
+    fn send_message(&mut self, around: &mut Around<'_>) {
+        if let Some(message) = self.messenger.next(around.rng) {
+            let sideways = around.rng.u8(..5) == 0;
+            self.say(message, sideways, around);
+        }
+    }
+
+    fn say(&mut self, message: Message<'static>, sideways: bool, around: &mut Around<'_>) {
+        let wire = match (sideways, self.wire) {
+            (true, _) => self.side(around),
+            (false, Some(wire)) => wire,
+            (false, None) => return,
+        };
+        self.req_ids += 1;
+        let session = self.session.clone().filter(|_| sideways);
+        let request = Request::Message(Message {
+            req_id: self.req_ids.to_string().into(),
+            session: session.map(Into::into),
+            ..message
+        });
+        self.send(wire, &request, around);
+    }
+
+    /// What the client is told of its messages must be what the metadata adapter knows.
+    fn check_outcome(
+        &mut self,
+        told: Result<(), String>,
+        sequence: &str,
+        processed: Option<u32>,
+        missing: &[u32],
+        around: &mut Around<'_>,
+    ) {
+        let session = self.session.clone().unwrap_or_default();
+        let delivered = &mut around.oracle.delivered;
+        let mut checks = vec![told];
+        if processed.is_some_and(|prog| !delivered.has(&session, sequence, prog)) {
+            checks.push(Err("not processed at all".into()));
+        }
+        let missing = missing.iter();
+        checks.extend(missing.map(|prog| delivered.give_up(&session, sequence, *prog)));
+        for wrong in checks.into_iter().filter_map(Result::err) {
+            self.complain(around, format!("message of {sequence}: {wrong}"));
         }
     }
 

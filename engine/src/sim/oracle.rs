@@ -1,5 +1,6 @@
 //! Knows every state that every item had, and so what a client may see and what it must see in the end.
 
+use super::messages::Delivered;
 use crate::time::{Duration, Instant};
 use crate::tlcp::client::FieldValues;
 use std::collections::{BTreeMap, VecDeque};
@@ -11,6 +12,8 @@ pub type State = BTreeMap<String, Option<String>>;
 #[derive(Debug, Default)]
 pub struct Oracle {
     items: BTreeMap<String, History>,
+    /// The messages of clients.
+    pub delivered: Delivered,
     complaint: Option<String>,
 }
 

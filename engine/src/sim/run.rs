@@ -2,6 +2,7 @@
 
 use super::clients::{Around, Client};
 use super::feed::Feed;
+use super::messages;
 use super::oracle::Oracle;
 use super::trace::Trace;
 use super::world::{Event, Options, World, small_limits};
@@ -53,6 +54,8 @@ pub struct Report {
     pub events: u64,
     /// Updates that clients received, each of them checked.
     pub updates: u64,
+    /// Messages that the metadata adapters got, each of them checked.
+    pub messages: u64,
     /// Sessions that clients had.
     pub sessions: u64,
     /// Counters of ingest and of all shards, added up.
@@ -76,8 +79,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} ms, {} events, {} updates checked, {} sessions, digest {:016x}",
-            self.millis, self.events, self.updates, self.sessions, self.digest
+            "{} ms, {} events, {} updates and {} messages checked, {} sessions, digest {:016x}",
+            self.millis, self.events, self.updates, self.messages, self.sessions, self.digest
         )?;
         for (name, count) in &self.counters {
             writeln!(f, "  {name} {count}")?;
@@ -136,7 +139,7 @@ const CALM: Duration = Duration::from_secs(90);
 impl<'a> Run<'a> {
     fn new(plan: &'a Plan) -> Self {
         let mut rng = fastrand::Rng::with_seed(plan.seed);
-        let world = World::new(Options {
+        let mut options = Options {
             seed: rng.u64(..),
             config: Config {
                 limits: small_limits(),
@@ -150,7 +153,9 @@ impl<'a> Run<'a> {
             linger: Duration::from_millis(rng.u64(0..2_000)),
             lose_record_each: plan.canary.then_some(200),
             ..Options::default()
-        });
+        };
+        messages::set_answers(&mut options);
+        let world = World::new(options);
         let weather = Weather {
             step_micros_max: rng.u64(1_000..20_000),
             events_max: rng.usize(1..30),
@@ -301,6 +306,9 @@ impl<'a> Run<'a> {
                         "adapter",
                         format_args!("message of {session}: {message}"),
                     );
+                    if let Err(wrong) = self.oracle.delivered.on_message(&session, &message) {
+                        self.oracle.complain(wrong);
+                    }
                 }
                 Event::Unsubscribe(_, name) => {
                     self.trace.note(
@@ -344,6 +352,7 @@ impl<'a> Run<'a> {
             millis: self.world.now().as_millis(),
             events: self.feed.published(),
             updates: self.clients.iter().map(|client| client.updates).sum(),
+            messages: self.oracle.delivered.count,
             sessions: self.clients.iter().map(|client| client.sessions).sum(),
             counters: Counter::ALL.iter().map(counted).collect(),
             digest: self.digest,

@@ -596,6 +596,7 @@ impl World {
                 .as_ref()
                 .and_then(|user| self.options.user_answers.get(user)),
             Question::Subscribe { group, .. } => self.options.group_answers.get(group),
+            Question::SessionClosed { .. } | Question::Unsubscribed { .. } => None,
         };
         if let Some(scripted) = scripted {
             answer.result = scripted.clone()?;

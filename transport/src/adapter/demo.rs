@@ -4,11 +4,14 @@
 //! `timestamp` holds the nanoseconds since the Unix epoch at which the event was made, so a client on a machine with
 //! the same clock can tell how old an update is.
 //!
+//! What happens to the stocks is also told in the other modes: items `trades`, `ticks` and `portfolio1`, see `desk`.
+//!
 //! The stocks move whether or not anybody looks; events of items that nobody has subscribed to are not sent. An
 //! update carries only the fields that differ from what was sent last: when the ring was full, the next update
 //! carries what was left out, so skipping is conflation and never a hole.
 
 use super::DataAdapter;
+use super::desk::Desk;
 use super::feed::{Feed, FeedCommand, FeedError};
 use super::market::{FIELDS, Row, STOCKS, Stock};
 use engine::ids::ItemId;
@@ -112,6 +115,7 @@ struct Exchange {
     rng: Rng,
     tempo: Tempo,
     listings: Vec<Listing>,
+    desk: Desk,
     updates_skipped: u64,
     text: String,
 }
@@ -133,6 +137,8 @@ impl Exchange {
             .collect();
         Self {
             tempo: Tempo::new(demo.rate_hz, &mut rng),
+            // Its own dice, so that the stocks' history does not depend on it.
+            desk: Desk::new(&mut rng.clone()),
             rng,
             listings,
             updates_skipped: 0,
@@ -147,6 +153,9 @@ impl Exchange {
             let text = &mut self.text;
             feed.insist(|feed| send(feed, item, None, &row, text))?;
             listing.subscribed = Some((item, row));
+        } else {
+            let rows = self.listings.iter().map(|listing| listing.stock.row());
+            self.desk.subscribe(feed, item, name, rows)?;
         }
         feed.insist(|feed| feed.end_of_snapshot(item))
     }
@@ -155,6 +164,7 @@ impl Exchange {
         for listing in &mut self.listings {
             listing.subscribed.take_if(|(current, _)| *current == item);
         }
+        self.desk.unsubscribe(item);
     }
 
     /// Makes the events that are due at `now_ns` since the start.
@@ -166,10 +176,13 @@ impl Exchange {
             };
             let listing = &mut self.listings[index];
             listing.stock.trade(&mut self.rng, unix_ns());
+            let row = listing.stock.row();
+            if self.desk.is_watched() {
+                self.desk.traded(feed, index, &row);
+            }
             let Some((item, sent)) = &mut listing.subscribed else {
                 continue;
             };
-            let row = listing.stock.row();
             match send(feed, *item, Some(sent), &row, &mut self.text) {
                 Ok(()) => *sent = row,
                 Err(_) => {

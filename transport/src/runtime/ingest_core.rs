@@ -6,10 +6,11 @@ use super::park::Park;
 use super::rings::{Command, IngestRings};
 use crate::adapter::RunningAdapter;
 use crate::adapter::feed::FeedCommand;
+use crate::adapter::remote::MetadataInbox;
 use engine::counters::Counters;
 use engine::ids::ShardId;
 use engine::ingest::{Ingest, IngestEffect};
-use engine::metadata::{AdapterSets, Answer};
+use engine::metadata::{AdapterSetId, AdapterSets, Word};
 use engine::time::{Duration, Instant};
 use std::collections::VecDeque;
 use std::io;
@@ -29,7 +30,9 @@ pub struct IngestCore {
     adapters: Vec<Adapter>,
     rings: IngestRings,
     /// By shard: answers that did not fit the ring.
-    answers: Vec<VecDeque<Answer>>,
+    answers: Vec<VecDeque<Word>>,
+    /// The metadata adapters in other processes, with the sets that they decide for.
+    metadata: Vec<(AdapterSetId, MetadataInbox)>,
     clock: Clock,
     stopped: bool,
 }
@@ -47,6 +50,7 @@ impl IngestCore {
         ingest: Ingest,
         sets: AdapterSets,
         adapters: Vec<RunningAdapter>,
+        metadata: Vec<(AdapterSetId, MetadataInbox)>,
         rings: IngestRings,
         clock: Clock,
     ) -> Self {
@@ -62,6 +66,7 @@ impl IngestCore {
             adapters: adapters.into_iter().map(adapter).collect(),
             rings,
             answers,
+            metadata,
             clock,
             stopped: false,
         }
@@ -102,8 +107,9 @@ impl IngestCore {
         }
     }
 
-    /// Ends the data adapters.
+    /// Ends the adapters.
     pub fn finish(self) -> Counters {
+        drop(self.metadata); // which tells them to stop
         for adapter in self.adapters {
             if let Err(panic) = adapter.running.stop() {
                 tracing::error!("{panic}");
@@ -127,6 +133,7 @@ impl IngestCore {
                 .iter()
                 .all(|adapter| adapter.running.inbox.is_empty() && adapter.commands.is_empty())
             && self.answers.iter().all(VecDeque::is_empty)
+            && self.metadata.iter().all(|(_, inbox)| inbox.is_empty())
             && !self.ingest.owes()
     }
 
@@ -169,21 +176,47 @@ impl IngestCore {
 
     fn take_questions(&mut self) -> bool {
         let mut worked = false;
-        for (shard, answers) in self.answers.iter_mut().enumerate() {
+        for (_, inbox) in &mut self.metadata {
+            for _ in 0..REQUESTS_PER_TURN {
+                let Some((shard, word)) = inbox.take() else {
+                    break;
+                };
+                // A session id that names a shard we do not have is none of ours.
+                if let Some(words) = self.answers.get_mut(usize::from(shard.0)) {
+                    words.push_back(word);
+                }
+            }
+        }
+        for (shard, words) in self.answers.iter_mut().enumerate() {
             for _ in 0..REQUESTS_PER_TURN {
                 let Ok(ask) = self.rings.ask[shard].pop() else {
                     break;
                 };
-                answers.push_back(self.sets.answer(shard_id(shard), &ask));
+                worked = true;
+                let answer = match self.sets.elsewhere(&ask.question) {
+                    Some(set) => {
+                        let inbox = self.metadata.iter_mut().find(|(of, _)| *of == set);
+                        let (_, inbox) = inbox.expect("each such set has one");
+                        inbox.ask(shard_id(shard), ask)
+                    }
+                    None => {
+                        for (_, inbox) in &mut self.metadata {
+                            inbox.note(&ask.question);
+                        }
+                        Some(self.sets.answer(shard_id(shard), &ask))
+                    }
+                };
+                words.extend(answer.map(Word::Answer));
             }
-            while let Some(answer) = answers.pop_front() {
-                if let Err(rtrb::PushError::Full(answer)) = self.rings.answer[shard].push(answer) {
-                    answers.push_front(answer);
+            let waiting = words.len();
+            while let Some(word) = words.pop_front() {
+                if let Err(rtrb::PushError::Full(word)) = self.rings.answer[shard].push(word) {
+                    words.push_front(word);
                     break;
                 }
-                worked = true;
             }
-            if worked {
+            if words.len() < waiting {
+                worked = true;
                 self.rings.data.wake(shard_id(shard));
             }
         }

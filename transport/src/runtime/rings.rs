@@ -5,7 +5,7 @@ use engine::ids::ShardId;
 use engine::ingest::demand::Demand;
 use engine::ingest::fanout::Rings;
 use engine::ingest::record;
-use engine::metadata::{Answer, Ask};
+use engine::metadata::{Ask, Word};
 use engine::shard::{MovedRequest, Peer, ShardMessage};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::net::{SocketAddr, TcpStream};
@@ -66,8 +66,8 @@ pub struct IngestRings {
     pub demand: Vec<Consumer<Demand>>,
     /// What each shard asks.
     pub ask: Vec<Consumer<Ask>>,
-    /// The answers.
-    pub answer: Vec<Producer<Answer>>,
+    /// The answers, and what adapters want of their own accord.
+    pub answer: Vec<Producer<Word>>,
     /// From the control core.
     pub command: Consumer<Command>,
     /// Ingest's own sleep.
@@ -84,8 +84,8 @@ pub struct ShardRings {
     pub demand: Producer<Demand>,
     /// To ingest: questions for the metadata adapter.
     pub ask: Producer<Ask>,
-    /// From ingest: their answers.
-    pub answer: Consumer<Answer>,
+    /// From ingest: their answers, and what adapters want of their own accord.
+    pub answer: Consumer<Word>,
     /// To each other shard; `None` for itself.
     pub to_shards: Vec<Option<Producer<ShardPost>>>,
     /// From each other shard; `None` for itself.

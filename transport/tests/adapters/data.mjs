@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { connect, startRemote, startServer, subscribe } from './support.mjs';
+import { bounded } from '../peers/support/server.mjs';
+import { WAIT_MS_MAX, connect, startRemote, startServer, subscribe } from './support.mjs';
 
 const ODD = { bar: 'a|b', plus: '1+1', percent: '100%', hash: '#', dollar: '$', empty: '', null: null, text: 'é € 😀', lines: 'a\r\nb' };
 
@@ -126,7 +127,7 @@ for (const [name, sdk] of Object.entries(SDKS)) {
 test('on_loss = "stop" ends the server', async () => {
   const server = await startServer(config(SDKS['Python SDK, one connection'], 'on_loss = "stop"'));
   const remote = startRemote('data.py', server.port('R.FEED'));
-  await remote.said('init');
+  await server.logged('a remote data adapter is there'); // before that, its end would not be a loss
   await remote.kill();
-  assert.equal(await server.exited, 1, server.log);
+  assert.equal(await bounded(server.exited, WAIT_MS_MAX, 'the server did not end'), 1, server.log);
 });

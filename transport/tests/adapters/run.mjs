@@ -5,3 +5,4 @@
 // Environment: BRIGHTWIRE_BIN and BRIGHTWIRE_PEERS_PYTHON, as in ../peers/run.mjs, whose packages are used.
 
 import './data.mjs';
+import './metadata.mjs';

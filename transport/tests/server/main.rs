@@ -5,9 +5,12 @@
 //! ([`support::WAIT_MAX`]) beyond which something is certainly broken.
 
 mod handoff;
+mod hostile;
 mod limits;
+mod messages;
 mod pages;
 mod process;
+mod sessions;
 mod soak;
 mod stalled;
 mod support;

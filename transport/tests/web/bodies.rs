@@ -27,7 +27,7 @@ fn a_folder_is_served_and_nothing_beside_it(io: &str) {
     fs::write(root.join("pages/a b.js"), "1").unwrap();
     fs::write(root.join("pages/.hidden"), "secret").unwrap();
     symlink("../secret.txt", root.join("pages/link.txt")).unwrap();
-    symlink("/", root.join("pages/root")).unwrap();
+    symlink("/", root.join("pages/top")).unwrap();
     let server = Server::start_in(
         directory,
         io,
@@ -59,8 +59,8 @@ fn a_folder_is_served_and_nothing_beside_it(io: &str) {
         "/..%2fsecret.txt",
         "/.hidden",
         "/link.txt",
-        "/root/etc/passwd",
-        "/root",
+        "/top/etc/passwd",
+        "/top",
         "//index.html",
         "/app.js", // the demo's
     ] {

@@ -10,14 +10,24 @@
 //! | `meet` | listening or connecting, credentials, init |
 //! | `lines` | a connection: whole lines in, bytes out |
 //! | `data` | the proxy of a data adapter |
+//! | `metadata` | the proxy of a metadata adapter: requests and their replies |
+//! | `questions` | which requests a shard's question takes, and what their replies mean |
+//! | `sessions` | which sessions and subscriptions a metadata adapter was told of |
+//! | `asks` | the rings between ingest and a metadata adapter's proxy |
 //! | `trouble` | what remotes do wrong, said once and counted |
 //!
 //! Bounds: a line (`line_limit`), the feed's rings, a second for farewells; requests out are two per item at most.
 
+mod asks;
 mod data;
 mod lines;
 mod meet;
+mod metadata;
+mod questions;
+mod sessions;
 mod trouble;
+
+pub use asks::MetadataInbox;
 
 use super::RunningAdapter;
 use super::feed::{self, FeedCapacity};
@@ -25,6 +35,8 @@ use crate::config::plan::{OnLoss, RemoteAddress, RemotePlan};
 use crate::runtime::host::{self, Host, HostKind, WakeSource};
 use data::{DataProxy, Desk};
 use engine::ari::init::Role;
+use engine::ids::DataAdapterId;
+use engine::metadata::AdapterSetId;
 use meet::{Door, Port};
 use std::future::Future;
 use std::io;
@@ -36,6 +48,16 @@ pub struct Remotes {
     server_instance: String,
     proxies: Vec<Start>,
     addresses: Vec<(String, SocketAddr)>,
+}
+
+/// An adapter set whose metadata adapter is remote.
+pub struct RemoteSet {
+    /// Its number.
+    pub id: AdapterSetId,
+    /// Its name.
+    pub name: String,
+    /// The names and numbers of its data adapters.
+    pub data: Vec<(Box<str>, DataAdapterId)>,
 }
 
 type Proxy = Pin<Box<dyn Future<Output = Result<(), String>>>>;
@@ -76,6 +98,23 @@ impl Remotes {
             Ok(Box::pin(proxy.run()) as Proxy)
         }));
         Ok(RunningAdapter::remote(name, inbox))
+    }
+
+    /// Adds the metadata adapter of an adapter set. `wake_ingest` is explained at [`feed::feed`].
+    pub fn add_metadata(
+        &mut self,
+        adapter_set: RemoteSet,
+        plan: &RemotePlan,
+        wake_ingest: impl Fn() + Send + 'static,
+    ) -> io::Result<MetadataInbox> {
+        let (waker, source) = host::wake_pair()?;
+        let (inbox, outbox) = asks::asks(waker.clone(), wake_ingest);
+        let setup = self.setup(&adapter_set.name, None, plan)?;
+        self.proxies.push(Box::new(move |host| {
+            let (door, waiter) = setup.open(host, Role::Metadata, source)?;
+            Ok(Box::pin(metadata::run(door, adapter_set, outbox, waiter, waker)) as Proxy)
+        }));
+        Ok(inbox)
     }
 
     /// Whether there are none.

@@ -18,16 +18,19 @@ pub(super) enum Trouble {
     LateReply,
     /// A request that was not answered in time.
     NoReply,
+    /// A request that the adapter failed on, rather than refused.
+    Failed,
 }
 
 impl Trouble {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Malformed,
         Self::Stale,
         Self::TooLarge,
         Self::Refused,
         Self::LateReply,
         Self::NoReply,
+        Self::Failed,
     ];
 
     fn text(self) -> &'static str {
@@ -38,6 +41,7 @@ impl Trouble {
             Self::Refused => "items refused by the adapter",
             Self::LateReply => "replies to no request that is open",
             Self::NoReply => "requests without a reply",
+            Self::Failed => "requests that the adapter failed on",
         }
     }
 }

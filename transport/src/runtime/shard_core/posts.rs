@@ -5,6 +5,7 @@ use super::{MESSAGES_PER_TURN, ShardCore};
 use crate::reactor::{ConnId, Reactor};
 use crate::runtime::rings::{Command, MovedConnection, ShardPost};
 use engine::ids::ShardId;
+use engine::metadata::Word;
 use engine::shard::{Effect, MovedRequest, ShardMessage};
 use engine::tlcp::Version;
 use std::io;
@@ -16,10 +17,11 @@ const TELLS_WAITING_MAX: usize = 16_384;
 impl<R: Reactor> ShardCore<R> {
     pub(super) fn take_messages(&mut self) {
         for _ in 0..MESSAGES_PER_TURN {
-            let Ok(answer) = self.rings.answer.pop() else {
-                break;
-            };
-            self.desk.shard.on_answer(answer, self.desk.now);
+            match self.rings.answer.pop() {
+                Ok(Word::Answer(answer)) => self.desk.shard.on_answer(answer, self.desk.now),
+                Ok(Word::Order(order)) => self.desk.shard.on_order(order, self.desk.now),
+                Err(_) => break,
+            }
         }
         for from in 0..self.rings.from_shards.len() {
             for _ in 0..MESSAGES_PER_TURN {

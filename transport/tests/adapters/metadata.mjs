@@ -1,0 +1,145 @@
+// Metadata adapters: each callback and each exception, as clients see them.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+
+import { connect, startRemote, startServer, subscribe } from './support.mjs';
+
+const CONFIG = `
+[[adapter_sets]]
+name = "R"
+metadata = "remote"
+[adapter_sets.remote]
+address = "127.0.0.1:0"
+recovery_delay = "0s"
+[[adapter_sets.data]]
+name = "DEFAULT"
+kind = "demo"
+rate = 1000.0
+`;
+const FIELDS = ['stock_name', 'last_price'];
+
+for (const [name, program] of Object.entries({ 'Python SDK': 'metadata.py', 'Node SDK': 'metadata.cjs' })) {
+  describe(`metadata, ${name}`, () => {
+    let server;
+    let remote;
+    before(async () => {
+      server = await startServer(CONFIG);
+      remote = startRemote(program, server.port('R'));
+      await remote.said('init');
+      await server.logged('a remote metadata adapter is there');
+    });
+    after(async () => {
+      await server?.stop();
+      await remote?.kill();
+    });
+
+    test('a session with its user, its subscription and its end', async () => {
+      const client = await connect(server, 'R', { user: 'al é|', password: 'p w+%' });
+      assert.ok((await remote.said('user al é|')).startsWith('user al é| p w+%'));
+      const opened = await remote.said('session al é|');
+      const [, id] = /session al é\| (S\S+) 127\.0\.0\.1/.exec(opened) ?? assert.fail(opened);
+      const seen = subscribe(client, { items: ['item1', 'item2'], fields: FIELDS });
+      await seen.until(({ updates }) => updates.length >= 10, 'ten updates');
+      const table = await remote.said(`table ${id}`);
+      assert.match(table, / 1 MERGE item1 item2 stock_name last_price 1 2/);
+      client.client.unsubscribe(seen.subscription);
+      const closed = await remote.said(`table-closed ${id}`);
+      assert.ok(closed.endsWith('item1 item2'), closed);
+      const second = subscribe(client, { items: ['item3'], fields: FIELDS });
+      await second.until(({ updates }) => updates.length, 'an update');
+      await client.disconnect();
+      await remote.said(`closed ${id}`);
+      const ends = remote.lines.filter((line) => line.includes(`closed ${id}`)).map((line) => line.split(' ')[0]);
+      assert.deepEqual(ends, ['table-closed', 'table-closed', 'closed'], 'the session after its subscriptions');
+    });
+
+    test('users who are refused', async () => {
+      for (const [user, code, message] of [
+        ['denied', 1, 'User/password check failed'],
+        ['broke', -7, 'please pay é'],
+        ['broken', 66, 'Metadata Adapter error'],
+      ]) {
+        const { errors } = await connect(server, 'R', { user });
+        assert.deepEqual(errors, [{ code, message }], user);
+      }
+    });
+
+    test('subscriptions that are refused', async () => {
+      const client = await connect(server, 'R', { user: 'bea' });
+      for (const [items, fields, mode, code, message] of [
+        [['badgroup'], FIELDS, 'MERGE', 21],
+        [['item1'], ['badschema'], 'MERGE', 23],
+        [['rawonly'], FIELDS, 'MERGE', 24],
+        [['refused'], FIELDS, 'MERGE', -4, 'not for you'],
+      ]) {
+        const { until, errors } = subscribe(client, { items, fields, mode });
+        await until(() => errors.length, 'a refusal');
+        assert.equal(errors[0].code, code, JSON.stringify([items, errors]));
+        if (message) assert.equal(errors[0].message, message);
+      }
+      await client.disconnect();
+    });
+
+    test('a greatest frequency', async () => {
+      const client = await connect(server, 'R', { user: 'cyd' });
+      const seen = subscribe(client, { items: ['slow'], fields: FIELDS });
+      let granted;
+      seen.subscription.addListener({ onRealMaxFrequency: (value) => { granted = value; client.events.happened(); } });
+      await seen.until(() => granted, 'a frequency');
+      assert.equal(Number(granted), 2);
+      await client.disconnect();
+    });
+
+    test('a greatest bandwidth', async () => {
+      const client = await connect(server, 'R', { user: 'narrow' });
+      await client.events.until(() => client.client.connectionOptions.getRealMaxBandwidth() !== null, 'a bandwidth');
+      assert.equal(Number(client.client.connectionOptions.getRealMaxBandwidth()), 50.5);
+      await client.disconnect();
+    });
+
+    test('messages: taken, refused and failed', async () => {
+      const client = await connect(server, 'R', { user: 'dan' });
+      const send = (text) => new Promise((done) => client.client.sendMessage(text, 'sequence', 5000, {
+        onProcessed: (_, response) => done(['processed', response]),
+        onDeny: (_, code, message) => done(['denied', code, message]),
+        onError: () => done(['error']),
+        onDiscarded: () => done(['discarded']),
+        onAbort: () => done(['aborted']),
+      }));
+      assert.equal((await send('hello + wörld 100%|'))[0], 'processed');
+      await remote.said('message dan hello + wörld 100%|');
+      assert.deepEqual(await send('refuse'), ['denied', -1, 'not that']);
+      assert.deepEqual(await send('fail'), ['error']);
+      await client.disconnect();
+    });
+
+    test('a session that is in the way of a new one is closed', async () => {
+      const first = await connect(server, 'R', { user: 'single' });
+      const second = await connect(server, 'R', { user: 'single' });
+      await first.events.until(() => first.errors.length, 'the end of the first session');
+      assert.equal(first.errors[0].code, 35);
+      assert.equal(second.errors.length, 0);
+      await second.disconnect();
+    });
+
+    test('without the remote: old sessions live, new ones wait for its return', async () => {
+      const old = await connect(server, 'R', { user: 'eve' });
+      const seen = subscribe(old, { items: ['item1'], fields: FIELDS });
+      await seen.until(({ updates }) => updates.length, 'an update');
+      await remote.kill();
+      await server.logged('the remote metadata adapter is lost');
+      const before = seen.updates.length;
+      await seen.until(({ updates }) => updates.length > before + 5, 'updates without the metadata adapter');
+      const refused = subscribe(old, { items: ['item2'], fields: FIELDS });
+      await refused.until(({ errors }) => errors.length, 'a refusal');
+      assert.equal(refused.errors[0].code, 66);
+      const late = connect(server, 'R', { user: 'late' }); // told to try again
+      remote = startRemote(program, server.port('R'));
+      const session = await late;
+      assert.deepEqual(session.errors, []);
+      await session.disconnect();
+      await old.disconnect();
+    });
+  });
+}

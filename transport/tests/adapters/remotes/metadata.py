@@ -1,0 +1,100 @@
+"""A remote metadata adapter with the official Python SDK, unmodified: python metadata.py PORT [USER PASSWORD].
+
+Users     denied, broke (credits), broken (an error of the adapter), single (one session at a time); the rest may enter
+Groups    badgroup, refused (at notify_new_tables); else item names with blanks between; "rawonly" allows RAW only
+Schemas   badschema; else field names with blanks between
+Items     slow has at most two updates per second
+Messages  refuse (credits), fail; the rest are taken
+Everything that it is told goes to the standard output.
+"""
+import sys
+import threading
+
+from lightstreamer_adapter.interfaces import metadata
+from lightstreamer_adapter.interfaces.metadata import Mode
+from lightstreamer_adapter.server import MetadataProviderServer
+
+
+def say(*words):
+    """A whole line at once: several threads speak."""
+    sys.stdout.write(" ".join(str(word) for word in words) + "\n")
+    sys.stdout.flush()
+
+
+class Adapter(metadata.MetadataProvider):
+    def __init__(self):
+        self.single = None
+
+    def initialize(self, parameters, config_file=None):
+        say("init", sorted(parameters.items()))
+
+    def notify_user(self, user, password, http_headers):
+        say("user", user, password, sorted(http_headers))
+        if user == "denied":
+            raise metadata.AccessError("not this one")
+        if user == "broke":
+            raise metadata.CreditsError(-7, "no credit", "please pay é")
+        if user == "broken":
+            raise RuntimeError("a secret of the adapter")
+
+    def get_allowed_max_bandwidth(self, user):
+        return 50.5 if user == "narrow" else 0.0
+
+    def wants_tables_notification(self, user):
+        return user != "quiet"
+
+    def notify_new_session(self, user, session_id, client_context):
+        say("session", user, session_id, client_context.get("REMOTE_IP"))
+        if user == "single":
+            if self.single:
+                raise metadata.ConflictingSessionError(-2, "conflict", self.single, "one at a time")
+            self.single = session_id
+
+    def notify_session_close(self, session_id):
+        if session_id == self.single:
+            self.single = None
+        say("closed", session_id)
+
+    def get_items(self, user, session_id, group):
+        if group == "badgroup":
+            raise metadata.ItemsError("bad group")
+        return group.split(" ")
+
+    def get_schema(self, user, session_id, group, schema):
+        if schema == "badschema":
+            raise metadata.SchemaError("bad schema")
+        return schema.split(" ")
+
+    def mode_may_be_allowed(self, item, mode):
+        return item != "rawonly" or mode == Mode.RAW
+
+    def ismode_allowed(self, user, item, mode):
+        return True
+
+    def get_allowed_max_item_frequency(self, user, item):
+        return 2.0 if item == "slow" else 0.0
+
+    def notify_new_tables(self, user, session_id, tables):
+        for table in tables:
+            say("table", session_id, table.win_index, table.mode.name, table.group, table.schema, table.min, table.max, table.selector)
+            if table.group == "refused":
+                raise metadata.CreditsError(-4, "refused", "not for you")
+
+    def notify_tables_close(self, session_id, tables):
+        for table in tables:
+            say("table-closed", session_id, table.win_index, table.group)
+
+    def notify_user_message(self, user, session_id, message):
+        say("message", user, message)
+        if message == "refuse":
+            raise metadata.CreditsError(-1, "refused", "not that")
+        if message == "fail":
+            raise metadata.NotificationError("cannot")
+
+
+if __name__ == "__main__":
+    server = MetadataProviderServer(Adapter(), ("127.0.0.1", int(sys.argv[1])))
+    if len(sys.argv) > 2:
+        server.remote_user, server.remote_password = sys.argv[2:4]
+    server.start()
+    threading.Event().wait()
