@@ -5,6 +5,8 @@
 // Environment:
 //   BRIGHTWIRE_BIN           the server (default: target/release/brightwire)
 //   BRIGHTWIRE_IO            back ends to test (default: uring,epoll)
+//   BRIGHTWIRE_CUTS          connections to cut for each transport and client (default: 200)
+//   BRIGHTWIRE_SEED          where they are cut (default: a random one, which is printed)
 //   BRIGHTWIRE_DATA          directory with fx-ticks.csv and aapl-top-of-book.csv, optional real market data
 //   BRIGHTWIRE_PEERS_PYTHON  a Python with requirements.txt installed (default: target/peers-venv/bin/python)
 //   BRIGHTWIRE_PEERS_RUST    the built package rust/ (default: target/peers-rust/release/brightwire-peer-rust)
@@ -19,11 +21,14 @@ import readline from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 
 import { CASE_NAMES, runCase } from './clients/cases.mjs';
+import { optionNames, optionSkipped, runOption } from './clients/options.mjs';
 import './values.mjs';
 import { launchBrowser, serveClientPage } from './support/browser.mjs';
+import { counterServer, cutsCase, nodeFollower, processFollower, webFollower } from './support/cuts.mjs';
 import { checkDemoPage } from './support/demo_page.mjs';
 import { conflatedCase, fullSpeedCase, prepareReplays } from './support/replay.mjs';
-import { BINARY, ROOT, bounded, startServer } from './support/server.mjs';
+import { BINARY, ROOT, bounded, configFile, startServer } from './support/server.mjs';
+import { startTap } from './support/tap.mjs';
 
 const BACK_ENDS = ['uring', 'epoll'];
 const wanted = (process.env.BRIGHTWIRE_IO ?? BACK_ENDS.join(',')).split(',');
@@ -31,9 +36,15 @@ const PYTHON = process.env.BRIGHTWIRE_PEERS_PYTHON ?? join(ROOT, 'target/peers-v
 const PYTHON_CLIENT = join(ROOT, 'transport/tests/peers/clients/python_client.py');
 const LEGACY_CLIENT = join(ROOT, 'transport/tests/peers/clients/legacy_client.py');
 const RUST = process.env.BRIGHTWIRE_PEERS_RUST ?? join(ROOT, 'target/peers-rust/release/brightwire-peer-rust');
-// null: the client's own choice, which must end on WebSocket too.
-const TRANSPORTS = [null, 'WS-STREAMING'];
-const PROCESS_MS_MAX = 200_000; // eight cases, each with a bound of its own
+const PYTHON_COUNTER = join(ROOT, 'transport/tests/peers/clients/python_counter.py');
+const PYTHON_CASES = 13;
+const RUST_CASES = 7;
+const FORCED = ['WS-STREAMING', 'HTTP-STREAMING', 'WS-POLLING', 'HTTP-POLLING'];
+// null: the client's own choice, which must end on WebSocket.
+const TRANSPORTS = [null, ...FORCED];
+// The Rust client names them differently, and polls over HTTP only.
+const RUST_TRANSPORTS = ['WS-STREAMING', 'HTTP-STREAMING', 'HTTP-POLLING'];
+const PROCESS_MS_MAX = 300_000; // every case has a bound of its own
 
 if (!existsSync(BINARY)) {
   console.error(`There is no server at ${BINARY}: build it (cargo build --release) or set BRIGHTWIRE_BIN.`);
@@ -57,49 +68,100 @@ const chromium = spawnSync('which', ['chromium'], { encoding: 'utf8' }).stdout.t
 const web = needs(chromium !== '', 'chromium');
 const replays = prepareReplays();
 
+/**
+ * The Python client learns of a broken WebSocket by silence only, two seconds of it, so it gets fewer cuts in the same time.
+ */
+const PYTHON_SHARE = { 'WS-STREAMING': 0.2, 'WS-POLLING': 0.2 };
+
+const how = (transport) => (transport ? `forced ${transport}` : 'its own choice of transport');
+
+const nodeClients = {
+  9: createRequire(import.meta.url)('lightstreamer-client-node'),
+  8: createRequire(import.meta.url)('lightstreamer-client-node-8'),
+};
+
 for (const io of BACK_ENDS) {
   const reason = wanted.includes(io) ? false : `BRIGHTWIRE_IO is ${wanted.join(',')}`;
+  // One client tries every transport on both back ends. What the others do differently is not about I/O.
+  const others = io === wanted[0] ? false : `they are tried with ${wanted[0]}`;
   describe(`server with ${io}`, { skip: reason }, () => {
     let server;
+    let linked;
     let browser;
     before(async () => {
-      // Fast enough that three items have five updates within a second or two.
-      server = await startServer('--io', io, '--rate', '100');
+      // Fast enough that three items have five updates within a second or two. Two shards, so that half of all
+      // connections arrive where their sessions are not.
+      server = await startServer('--io', io, '--rate', '100', '--shards', '2');
+      linked = await startServer('--io', io, '--rate', '100', '--config', configFile('linked', '[sessions]\ncontrol_link = "localhost"\n'));
       if (chromium) browser = await launchBrowser(chromium);
     });
     after(async () => {
       await browser?.close();
       await server?.stop(); // fails unless the server exits with 0
+      await linked?.stop();
     });
+    const options = (transport, generation) => ({ address: `http://${server.address}`, transport, generation });
 
-    for (const transport of TRANSPORTS) {
-      const how = transport ? `forced ${transport}` : 'its own choice of transport';
-      const options = () => ({ address: `http://${server.address}`, transport });
-
-      describe(`Node client, ${how}`, () => {
-        const ls = createRequire(import.meta.url)('lightstreamer-client-node');
-        for (const name of CASE_NAMES) test(name, () => runCase(name, { ls, ...options() }));
+    for (const generation of [9, 8]) {
+      const ls = nodeClients[generation];
+      for (const transport of TRANSPORTS) {
+        describe(`Node client ${generation}, ${how(transport)}`, { skip: generation === 8 && others, concurrency: true }, () => {
+          for (const name of CASE_NAMES) test(name, () => runCase(name, { ls, ...options(transport, generation) }));
+          for (const name of optionNames(transport)) {
+            test(name, { skip: optionSkipped(name, { generation, transport }) }, async () => {
+              const tap = await startTap((name.includes('control link') ? linked : server).address);
+              try {
+                await runOption(name, { ls, ...options(transport, generation), address: `http://${tap.address}`, tap });
+              } finally {
+                await tap.close();
+              }
+            });
+          }
+        });
+      }
+      describe(`web client ${generation} in Chromium`, { skip: others, concurrency: true }, () => {
+        for (const transport of TRANSPORTS) {
+          describe(how(transport), () => {
+            let page;
+            before(async () => { if (browser) page = await serveClientPage(browser, generation); });
+            after(() => page?.close());
+            for (const name of CASE_NAMES) peer(name, web, () => page.run(name, options(transport, generation)));
+          });
+        }
       });
-
-      describe(`web client in Chromium, ${how}`, () => {
-        let page;
-        before(async () => { if (browser) page = await serveClientPage(browser); });
-        after(() => page?.close());
-        for (const name of CASE_NAMES) peer(name, web, () => page.run(name, options()));
-      });
-
-      peer(`Python client, ${how}`, needs(existsSync(PYTHON), 'lightstreamer-client-lib'), (t) =>
-        runProcess(t, PYTHON, [PYTHON_CLIENT, options().address, ...(transport ? [transport] : [])], 8));
     }
 
     peer('Python client of the protocol before TLCP', needs(existsSync(PYTHON), 'lightstreamer-client'), (t) =>
       runProcess(t, PYTHON, [LEGACY_CLIENT, `http://${server.address}`], 6));
-    peer('Rust client', needs(existsSync(RUST), 'lightstreamer-rs'), (t) => runProcess(t, RUST, [`http://${server.address}`], 7));
+    const python = needs(existsSync(PYTHON), 'lightstreamer-client-lib');
+    for (const transport of TRANSPORTS) {
+      const forced = transport ? [transport] : [];
+      peer(`Python client, ${how(transport)}`, { ...python, ...(others && { skip: others }) }, (t) =>
+        runProcess(t, PYTHON, [PYTHON_CLIENT, `http://${server.address}`, ...forced], PYTHON_CASES));
+    }
+    const rust = needs(existsSync(RUST), 'lightstreamer-rs');
+    for (const transport of RUST_TRANSPORTS) {
+      peer(`Rust client, ${transport}`, { ...rust, ...(others && { skip: others }) }, (t) =>
+        runProcess(t, RUST, [`http://${server.address}`, transport], RUST_CASES));
+    }
     peer('demo page in Chromium', web, () => checkDemoPage(browser, `http://${server.address}`, `page-${io}.png`));
+
+    describe('recovery from cut connections', { concurrency: true }, () => {
+      let counting;
+      before(async () => { counting = await startServer('--io', io, '--shards', '2', ...counterServer()); });
+      after(() => counting?.stop());
+      for (const transport of FORCED) {
+        test(`Node client, ${transport}`, (t) => cutsCase(t, counting, transport, nodeFollower(nodeClients[9])));
+        peer(`web client, ${transport}`, { ...web, ...(others && { skip: others }) }, (t) =>
+          cutsCase(t, counting, transport, webFollower((report) => serveClientPage(browser, 9, report))));
+        peer(`Python client, ${transport}`, { ...python, ...(others && { skip: others }) }, (t) =>
+          cutsCase(t, counting, transport, processFollower(PYTHON, PYTHON_COUNTER), PYTHON_SHARE[transport]));
+      }
+    });
 
     for (const replay of replays) {
       test(`replay: ${replay.name}`, { skip: replay.skip ?? false }, async (t) => {
-        const ls = createRequire(import.meta.url)('lightstreamer-client-node');
+        const ls = nodeClients[9];
         const player = await startServer('--io', io, '--replay', replay.file, ...replay.options);
         try {
           const env = { ls, address: `http://${player.address}`, transport: null };

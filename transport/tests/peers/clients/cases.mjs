@@ -1,120 +1,21 @@
-// What every official JavaScript client must see, once for Node and once for browsers: both packages have
-// the same interface, and this file uses nothing of either environment but timers.
-//
-// The environment of a case is `{ ls, address, transport }`: the client module, the server's http address,
-// and a forced transport or null. A case resolves, or rejects with what went wrong.
+// What every official JavaScript client must see on every transport. A case resolves, or rejects with what went
+// wrong; its environment is explained in recorder.mjs.
 
-const ADAPTER = 'QUOTE_ADAPTER';
-const ITEMS = ['item1', 'item2', 'item3'];
-const FIELDS = ['stock_name', 'last_price', 'time', 'bid'];
-const WAIT_MS_MAX = 20_000; // a bound, not an expectation
+import { MESSAGES } from './messages.mjs';
+import {
+  FIELDS, ITEMS, check, connect, disconnect, makeClient, reach, sessionOf, subscribe, withClients,
+} from './recorder.mjs';
 
-/** Collects what listeners report; `until` waits for a condition on it. */
-class Events {
-  #waiters = new Set();
-  failure = null;
-
-  /** Wraps a listener's method: runs it, keeps what it throws, then looks who waits. */
-  on(run) {
-    return (...args) => {
-      try {
-        run(...args);
-      } catch (error) {
-        this.failure ??= error; // the client library would swallow it
-      }
-      for (const look of this.#waiters) look();
-    };
-  }
-
-  until(condition, what, waitMsMax = WAIT_MS_MAX) {
-    return new Promise((done, fail) => {
-      const finish = (settle, value) => {
-        clearTimeout(timer);
-        this.#waiters.delete(look);
-        settle(value);
-      };
-      const look = () => {
-        if (this.failure) finish(fail, this.failure);
-        else if (condition()) finish(done);
-      };
-      const timer = setTimeout(() => finish(fail, new Error(`waited in vain for: ${what}`)), waitMsMax);
-      this.#waiters.add(look);
-      look();
-    });
-  }
-}
-
-function check(condition, what) {
-  if (!condition) throw new Error(what);
-}
-
-/** A client whose status, errors and properties are recorded. */
-function makeClient({ ls, address, transport, clients }, adapterSet = 'DEMO') {
-  const events = new Events();
-  const client = new ls.LightstreamerClient(address, adapterSet);
-  clients.push(client);
-  const seen = { client, events, statuses: [], errors: [], properties: [] };
-  client.addListener({
-    onStatusChange: events.on((status) => seen.statuses.push(status)),
-    onServerError: events.on((code, message) => seen.errors.push({ code, message })),
-    onPropertyChange: events.on((name) => seen.properties.push(name)),
-  });
-  if (transport) client.connectionOptions.setForcedTransport(transport);
-  seen.status = () => seen.statuses.at(-1);
-  return seen;
-}
-
-async function connect(seen) {
-  seen.client.connect();
-  await seen.events.until(() => seen.status() === 'CONNECTED:WS-STREAMING', 'CONNECTED:WS-STREAMING');
-}
-
-async function disconnect(seen) {
-  seen.client.disconnect();
-  await seen.events.until(() => seen.status() === 'DISCONNECTED', 'DISCONNECTED');
-}
-
-/** Subscribes and records; checks each update against the client's own views of it. */
-function subscribe({ ls }, { client, events }, { mode = 'MERGE', items = ITEMS, fields = FIELDS, adapter = ADAPTER, frequency } = {}) {
-  const subscription = new ls.Subscription(mode, items, fields);
-  subscription.setDataAdapter(adapter);
-  subscription.setRequestedSnapshot('yes');
-  if (frequency) subscription.setRequestedMaxFrequency(frequency);
-  const seen = { subscription, subscribed: 0, unsubscribed: 0, updates: [], errors: [], frequencies: [], lost: 0, rows: new Map() };
-  subscription.addListener({
-    onSubscription: events.on(() => seen.subscribed++),
-    onUnsubscription: events.on(() => seen.unsubscribed++),
-    onSubscriptionError: events.on((code, message) => seen.errors.push({ code, message })),
-    onRealMaxFrequency: events.on((value) => seen.frequencies.push(value)),
-    onItemLostUpdates: events.on((_name, _position, count) => { seen.lost += count; }),
-    onItemUpdate: events.on((update) => record(seen, update, fields)),
-  });
-  client.subscribe(subscription);
-  return seen;
-}
-
-function record(seen, update, fields) {
-  const item = update.getItemName();
-  const values = fields.map((field) => update.getValue(field));
-  const previous = seen.rows.get(item);
-  const first = previous === undefined;
-  check(update.isSnapshot() === first, `${item}: isSnapshot is ${update.isSnapshot()} on ${first ? 'the first update' : 'a later one'}`);
-  fields.forEach((field, i) => {
-    check(update.getValue(i + 1) === values[i], `${item}: ${field} differs by name and by position`);
-    const changed = first || previous[i] !== values[i];
-    // A client may call a re-sent value changed; an unmarked change would be a decoding error.
-    check(update.isValueChanged(field) || !changed, `${item}: ${field} changed without being marked`);
-  });
-  seen.rows.set(item, values);
-  seen.updates.push({ item, position: update.getItemPos(), snapshot: update.isSnapshot(), values });
-}
+const TRANSPORTS = ['WS-STREAMING', 'HTTP-STREAMING', 'WS-POLLING', 'HTTP-POLLING'];
 
 const CASES = {
+  ...MESSAGES,
+
   async 'connects and disconnects'(env) {
     const seen = makeClient(env);
     await connect(seen);
     check(seen.errors.length === 0, `server errors: ${JSON.stringify(seen.errors)}`);
-    check(/^S[A-Za-z0-9]+$/.test(seen.client.connectionDetails.getSessionId()), 'the session id has an odd form');
+    check(/^S[A-Za-z0-9]+$/.test(sessionOf(seen)), `the session id has an odd form: ${sessionOf(seen)}`);
     // These lines follow CONOK.
     const details = seen.client.connectionDetails;
     await seen.events.until(() => typeof details.getServerSocketName() === 'string', 'SERVNAME');
@@ -182,17 +83,50 @@ const CASES = {
     await disconnect(seen);
   },
 
+  async 'changes its transport while it is connected'(env) {
+    const seen = makeClient(env);
+    await connect(seen);
+    const session = sessionOf(seen);
+    const list = subscribe(env, seen);
+    const first = env.transport ?? 'WS-STREAMING';
+    for (const transport of [...TRANSPORTS.filter((other) => other !== first), first]) {
+      seen.client.connectionOptions.setForcedTransport(transport);
+      await reach(seen, `CONNECTED:${transport}`);
+      const count = list.updates.length;
+      await seen.events.until(() => list.updates.length >= count + 3, `updates by ${transport}`);
+    }
+    check(sessionOf(seen) === session, `session ${session} became ${sessionOf(seen)}`);
+    check(list.subscribed === 1 && list.errors.length === 0, `onSubscription came ${list.subscribed} times; errors: ${JSON.stringify(list.errors)}`);
+    await disconnect(seen);
+  },
+
+  async 'connects again after it has disconnected'(env) {
+    const seen = makeClient(env);
+    const list = subscribe(env, seen, { items: ['item4'] });
+    await connect(seen);
+    await seen.events.until(() => list.updates.length > 0, 'updates');
+    const session = sessionOf(seen);
+    await disconnect(seen);
+    list.rows.clear(); // the next update is a snapshot again
+    const count = list.updates.length;
+    await connect(seen);
+    await seen.events.until(() => list.updates.length > count, 'updates of the second session');
+    check(sessionOf(seen) !== session, 'the second session has the id of the first');
+    await disconnect(seen);
+  },
+
   async 'is told of an unknown adapter set'(env) {
     const seen = makeClient(env, 'NO_SUCH_SET');
     seen.client.connect();
     await seen.events.until(() => seen.errors.length > 0, 'onServerError');
     check(seen.errors[0].code === 2, `onServerError ${JSON.stringify(seen.errors[0])} instead of code 2`);
     check(seen.errors[0].message === 'Requested Adapter Set not available', `unexpected text: ${seen.errors[0].message}`);
-    await seen.events.until(() => seen.status() === 'DISCONNECTED', 'DISCONNECTED');
+    await reach(seen, 'DISCONNECTED');
   },
 
   async 'is told of a mode the item does not have'(env) {
-    await refused(env, { mode: 'DISTINCT', items: ['item1'] }, 24);
+    // The one that it has is that of whoever came first.
+    await refused(env, { mode: 'DISTINCT', items: ['item1'] }, 24, true);
   },
 
   async 'is told of an unknown data adapter'(env) {
@@ -206,19 +140,13 @@ export function runCase(name, env) {
   return withClients(env, CASES[name]);
 }
 
-/** Runs `run` and leaves no client behind, whatever happens: a forgotten one would try to connect for ever. */
-async function withClients(env, run) {
-  const clients = [];
-  try {
-    return await run({ ...env, clients });
-  } finally {
-    for (const client of clients) client.disconnect(); // without effect on a disconnected one
-  }
-}
-
-async function refused(env, options, code) {
+async function refused(env, options, code, after = false) {
   const seen = makeClient(env);
   await connect(seen);
+  if (after) {
+    const first = subscribe(env, seen);
+    await seen.events.until(() => first.updates.length > 0, 'updates of the first subscription');
+  }
   const bad = subscribe(env, seen, options);
   await seen.events.until(() => bad.errors.length > 0, 'onSubscriptionError');
   check(bad.errors[0].code === code, `onSubscriptionError ${JSON.stringify(bad.errors[0])} instead of code ${code}`);
@@ -226,26 +154,4 @@ async function refused(env, options, code) {
   const good = subscribe(env, seen);
   await seen.events.until(() => good.updates.length > 0, 'updates of another subscription');
   await disconnect(seen);
-}
-
-/**
- * Collects all updates of a subscription until `done(rows)` holds; `rows` maps an item to its latest values.
- * Resolves to the updates in order, each `{ item, values, atMs }`.
- */
-export function collect(env, wanted) {
-  return withClients(env, (own) => collectWith(own, wanted));
-}
-
-async function collectWith(env, { items, fields, adapter, frequency, done }) {
-  const seen = makeClient(env);
-  await connect(seen);
-  const list = subscribe(env, seen, { items, fields, adapter, frequency });
-  const times = [];
-  await seen.events.until(() => {
-    while (times.length < list.updates.length) times.push(performance.now());
-    if (list.errors.length > 0) throw new Error(`refused: ${JSON.stringify(list.errors[0])}`);
-    return done(list.rows);
-  }, 'the last values of the file', 3 * WAIT_MS_MAX);
-  await disconnect(seen);
-  return list.updates.map((update, i) => ({ ...update, atMs: times[i] }));
 }

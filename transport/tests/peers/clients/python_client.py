@@ -2,9 +2,10 @@
 
 Run: python python_client.py http://HOST:PORT [FORCED_TRANSPORT]
 Prints one line a case, "ok NAME" or "not ok NAME: reason", which run.mjs reads. The cases are those of
-cases.mjs, in this client's own style: callbacks come from the library's threads.
+cases.mjs, in this client's own style: callbacks come from the library's threads. They run side by side.
 """
 
+import concurrent.futures
 import sys
 import threading
 import traceback
@@ -13,7 +14,8 @@ from lightstreamer.client import ClientListener, LightstreamerClient, Subscripti
 
 ITEMS = ["item1", "item2", "item3"]
 FIELDS = ["stock_name", "last_price", "time", "bid"]
-WAIT_S_MAX = 20  # a bound, not an expectation
+TRANSPORTS = ["WS-STREAMING", "HTTP-STREAMING", "WS-POLLING", "HTTP-POLLING"]
+WAIT_S_MAX = 30  # a bound, not an expectation
 
 
 class Events:
@@ -39,6 +41,11 @@ class Events:
             assert condition(), f"waited in vain for: {what}"
 
 
+def wanted_status(transport):
+    """Left alone, the client must end on what it prefers."""
+    return f"CONNECTED:{transport or 'WS-STREAMING'}"
+
+
 class Connection(ClientListener):
     """A client with all it reported."""
 
@@ -48,6 +55,7 @@ class Connection(ClientListener):
         if transport:
             self.client.connectionOptions.setForcedTransport(transport)
         self.client.addListener(self)
+        self.wanted = wanted_status(transport)
 
     def onStatusChange(self, status):
         self.events.record(lambda: self.statuses.append(status))
@@ -61,10 +69,13 @@ class Connection(ClientListener):
     def status(self):
         return self.statuses[-1] if self.statuses else None
 
+    def reach(self, status):
+        self.events.until(lambda: self.status() == status, status)
+
     def __enter__(self):
         self.client.connect()
         try:
-            self.events.until(lambda: self.status() == "CONNECTED:WS-STREAMING", "CONNECTED:WS-STREAMING")
+            self.reach(self.wanted)
         except BaseException:
             self.client.disconnect()
             raise
@@ -73,7 +84,7 @@ class Connection(ClientListener):
     def __exit__(self, failure, *_):
         self.client.disconnect()
         if failure is None:  # else the first failure is the one to tell
-            self.events.until(lambda: self.status() == "DISCONNECTED", "DISCONNECTED")
+            self.reach("DISCONNECTED")
 
     def subscribe(self, **options):
         return Seen(self, **options)
@@ -184,19 +195,37 @@ def gets_the_bandwidth_it_asks_for(address, transport):
         connection.events.until(lambda: granted() == 40, "a real bandwidth of 40")
 
 
+def changes_its_transport_while_it_is_connected(address, transport):
+    with Connection(address, transport) as connection:
+        session = connection.client.connectionDetails.getSessionId()
+        seen = connection.subscribe()
+        for other in [*(name for name in TRANSPORTS if name != transport), transport]:
+            connection.client.connectionOptions.setForcedTransport(other)
+            connection.reach(wanted_status(other))
+            count = seen.updates
+            connection.events.until(lambda: seen.updates >= count + 3, f"updates by {other}")
+        now = connection.client.connectionDetails.getSessionId()
+        assert now == session, f"session {session} became {now}"
+
+
 def is_told_of_an_unknown_adapter_set(address, transport):
     connection = Connection(address, transport, "NO_SUCH_SET")
     connection.client.connect()
     try:
         connection.events.until(lambda: connection.errors, "onServerError")
         assert connection.errors[0] == (2, "Requested Adapter Set not available"), connection.errors
-        connection.events.until(lambda: connection.status() == "DISCONNECTED", "DISCONNECTED")
+        connection.reach("DISCONNECTED")
     finally:
         connection.client.disconnect()
 
 
 def is_told_of_a_mode_the_item_does_not_have(address, transport):
-    refused(address, transport, 24, mode="DISTINCT", items=["item1"])
+    with Connection(address, transport) as connection:
+        good = connection.subscribe()
+        connection.events.until(lambda: good.updates > 0, "updates")
+        bad = connection.subscribe(mode="DISTINCT", items=["item1"])
+        connection.events.until(lambda: bad.errors, "onSubscriptionError")
+        assert bad.errors[0][0] == 24, bad.errors
 
 
 def is_told_of_an_unknown_data_adapter(address, transport):
@@ -218,23 +247,29 @@ CASES = [
     adds_a_second_subscription_and_removes_the_first,
     changes_the_frequency_of_a_live_subscription,
     gets_the_bandwidth_it_asks_for,
+    changes_its_transport_while_it_is_connected,
     is_told_of_an_unknown_adapter_set,
     is_told_of_a_mode_the_item_does_not_have,
     is_told_of_an_unknown_data_adapter,
 ]
 
 
+def run(case, address, transport):
+    name = case.__name__.replace("_", " ")
+    try:
+        case(address, transport)
+        return f"ok {name}"
+    except Exception as error:
+        traceback.print_exc()
+        reason = (str(error) or type(error).__name__).replace("\n", " ")
+        return f"not ok {name}: {reason}"
+
+
 def main():
     address, transport = sys.argv[1], (sys.argv[2] if len(sys.argv) > 2 else None)
-    for case in CASES:
-        name = case.__name__.replace("_", " ")
-        try:
-            case(address, transport)
-            print(f"ok {name}", flush=True)
-        except Exception as error:
-            traceback.print_exc()
-            reason = (str(error) or type(error).__name__).replace("\n", " ")
-            print(f"not ok {name}: {reason}", flush=True)
+    with concurrent.futures.ThreadPoolExecutor(len(CASES)) as pool:
+        for outcome in concurrent.futures.as_completed([pool.submit(run, case, address, transport) for case in CASES]):
+            print(outcome.result(), flush=True)
 
 
 main()

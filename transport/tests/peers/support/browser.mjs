@@ -1,6 +1,6 @@
 // Headless Chromium, and a page on an origin of its own that runs the official web client.
 
-import { readFileSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
 import http from 'node:http';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -9,8 +9,12 @@ import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-// The package's own ES module, found by name and not by a path inside node_modules.
-const CLIENT = join(dirname(createRequire(import.meta.url).resolve('lightstreamer-client-web')), 'lightstreamer-core.esm.js');
+const CLIENTS = join(HERE, '../clients');
+// The packages' own ES modules, found by name and not by a path inside node_modules.
+const MODULES = {
+  9: join(dirname(createRequire(import.meta.url).resolve('lightstreamer-client-web')), 'lightstreamer-core.esm.js'),
+  8: join(dirname(createRequire(import.meta.url).resolve('lightstreamer-client-web-8')), 'lightstreamer-core.esm.js'),
+};
 
 /** A browser with a fresh profile that talks to nobody but the pages it is given. */
 export function launchBrowser(executablePath) {
@@ -26,16 +30,25 @@ export function launchBrowser(executablePath) {
 const HTML = `<!doctype html><meta charset="utf-8"><title>web client</title><script type="module">
 import * as ls from '/client.js';
 import { runCase } from '/cases.mjs';
+import { followCounter } from '/counter.mjs';
 window.runCase = (name, options) => runCase(name, { ls, ...options });
+// report is a function that the test gives to the page.
+window.followCounter = (options) => { window.stopFollowing = followCounter({ ls, ...options }, window.report); };
 </script>`;
 
-/** Serves the client from another origin than the server's, as an application's web server would. */
-export async function serveClientPage(browser) {
+/**
+ * Serves a generation of the client from another origin than the server's, as an application's web server would. Each
+ * page has a browser profile of its own: a browser opens six connections to a server for one profile, and streams over
+ * HTTP keep one each.
+ */
+export async function serveClientPage(browser, generation = 9, report = () => {}) {
   const files = {
     '/': ['text/html', HTML],
-    '/client.js': ['text/javascript', readFileSync(CLIENT)],
-    '/cases.mjs': ['text/javascript', readFileSync(join(HERE, '../clients/cases.mjs'))],
+    '/client.js': ['text/javascript', readFileSync(MODULES[generation])],
   };
+  for (const name of readdirSync(CLIENTS).filter((file) => file.endsWith('.mjs'))) {
+    files[`/${name}`] = ['text/javascript', readFileSync(join(CLIENTS, name))];
+  }
   const web = http.createServer((request, response) => {
     const [type, body] = files[request.url] ?? [];
     response.writeHead(body ? 200 : 404, { 'Content-Type': `${type ?? 'text/plain'}; charset=utf-8` });
@@ -44,9 +57,11 @@ export async function serveClientPage(browser) {
   await new Promise((done) => web.listen(0, '127.0.0.1', done));
   const context = await browser.newContext();
   const page = await context.newPage();
+  await page.exposeFunction('report', report);
   await page.goto(`http://127.0.0.1:${web.address().port}/`);
   await page.waitForFunction(() => typeof window.runCase === 'function');
   return {
+    follow: (options) => page.evaluate((o) => window.followCounter(o), options),
     run: (name, options) => page.evaluate(([n, o]) => window.runCase(n, o), [name, options]),
     async close() {
       await context.close();

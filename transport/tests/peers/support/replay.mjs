@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { copyFileSync, appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { collect } from '../clients/cases.mjs';
+import { collect } from '../clients/recorder.mjs';
 import { ROOT } from './server.mjs';
 
 const ADAPTER = 'REPLAY';

@@ -1,7 +1,7 @@
 // Starts and stops the server under test: `brightwire demo` on a free port of the loopback interface.
 
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, watch } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -52,6 +52,15 @@ export async function startServer(...options) {
       if (code !== 0) throw new Error(`the server ended with ${code}, not 0:\n${log}`);
     },
   };
+}
+
+/** Writes a configuration file for `--config` and returns its path. */
+export function configFile(name, text) {
+  const directory = join(ROOT, 'target/peers-config');
+  mkdirSync(directory, { recursive: true });
+  const file = join(directory, `${name}.toml`);
+  writeFileSync(file, text);
+  return file;
 }
 
 // The file appears complete, by a rename; watching the directory tells when.

@@ -1,6 +1,6 @@
 //! The Rust client `lightstreamer-rs` against the server.
 //!
-//! Run: `brightwire-peer-rust http://HOST:PORT`. Prints one line a case, `ok NAME` or `not ok NAME: reason`,
+//! Run: `brightwire-peer-rust http://HOST:PORT [TRANSPORT]`. Prints one line a case, `ok NAME` or `not ok NAME: reason`,
 //! which `run.mjs` reads. The cases are those of `clients/cases.mjs` as far as this client has the means: it
 //! can neither change a live subscription's frequency nor ask for a bandwidth.
 
@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use lightstreamer_rs::{
     AdapterSet, Client, ClientConfig, FieldSchema, ItemGroup, MaxFrequency, ServerAddress,
-    Snapshot, Subscription, SubscriptionEvent, SubscriptionMode, UpdateFrequency, UpdateKind,
-    Updates,
+    Snapshot, Subscription, SubscriptionEvent, SubscriptionMode, Transport, UpdateFrequency,
+    UpdateKind, Updates,
 };
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -24,10 +24,23 @@ const WAIT_MAX: Duration = Duration::from_secs(20);
 
 #[tokio::main]
 async fn main() {
-    let Some(address) = std::env::args().nth(1) else {
-        eprintln!("usage: brightwire-peer-rust http://HOST:PORT");
+    let mut arguments = std::env::args().skip(1);
+    let transport = |name: &str| match name {
+        "WS-STREAMING" => Some(Transport::WebSocket),
+        "HTTP-STREAMING" => Some(Transport::HttpStreaming),
+        "HTTP-POLLING" => Some(Transport::HttpPolling),
+        _ => None,
+    };
+    let (Some(url), Some(transport)) = (
+        arguments.next(),
+        transport(arguments.next().as_deref().unwrap_or("WS-STREAMING")),
+    ) else {
+        eprintln!(
+            "usage: brightwire-peer-rust http://HOST:PORT [WS-STREAMING|HTTP-STREAMING|HTTP-POLLING]"
+        );
         std::process::exit(2);
     };
+    let address = Address { url, transport };
     report("connects and disconnects", connects(&address)).await;
     report("receives a snapshot and live updates", receives(&address)).await;
     report(
@@ -53,6 +66,12 @@ async fn main() {
     .await;
 }
 
+/// Where the server is, and how to talk to it.
+struct Address {
+    url: String,
+    transport: Transport,
+}
+
 async fn report(name: &str, case: impl Future<Output = Outcome>) {
     let outcome = match tokio::time::timeout(WAIT_MAX, case).await {
         Ok(outcome) => outcome,
@@ -64,12 +83,12 @@ async fn report(name: &str, case: impl Future<Output = Outcome>) {
     }
 }
 
-async fn connects(address: &str) -> Outcome {
+async fn connects(address: &Address) -> Outcome {
     let client = connect(address, "DEMO").await?;
     Ok(client.disconnect().await?)
 }
 
-async fn receives(address: &str) -> Outcome {
+async fn receives(address: &Address) -> Outcome {
     let client = connect(address, "DEMO").await?;
     let mut updates = client.subscribe(quotes(&ITEMS)?).await?;
     let mut seen = Seen::default();
@@ -79,7 +98,7 @@ async fn receives(address: &str) -> Outcome {
     Ok(client.disconnect().await?)
 }
 
-async fn removes(address: &str) -> Outcome {
+async fn removes(address: &Address) -> Outcome {
     let client = connect(address, "DEMO").await?;
     let mut first = client.subscribe(quotes(&ITEMS)?).await?;
     let mut second = client.subscribe(quotes(&["item3", "item30"])?).await?;
@@ -96,7 +115,7 @@ async fn removes(address: &str) -> Outcome {
     Ok(client.disconnect().await?)
 }
 
-async fn frequency(address: &str) -> Outcome {
+async fn frequency(address: &Address) -> Outcome {
     let client = connect(address, "DEMO").await?;
     let wanted = quotes(&ITEMS)?.with_max_frequency(MaxFrequency::limited("2.0")?);
     let mut updates = client.subscribe(wanted).await?;
@@ -114,7 +133,7 @@ async fn frequency(address: &str) -> Outcome {
     }
 }
 
-async fn unknown_set(address: &str) -> Outcome {
+async fn unknown_set(address: &Address) -> Outcome {
     match connect(address, "NO_SUCH_SET").await {
         Ok(_) => Err("the session was created".into()),
         Err(error) => {
@@ -131,16 +150,24 @@ async fn unknown_set(address: &str) -> Outcome {
     }
 }
 
-async fn unknown_mode(address: &str) -> Outcome {
+async fn unknown_mode(address: &Address) -> Outcome {
+    // The one that it has is that of whoever came first.
+    let first = connect(address, "DEMO").await?;
+    let mut updates = first.subscribe(quotes(&["item1"])?).await?;
+    let mut seen = Seen::default();
+    while seen.rows.is_empty() {
+        seen.take(&next(&mut updates).await?)?;
+    }
     let wanted = Subscription::new(
         SubscriptionMode::Distinct,
         ItemGroup::from_items(["item1"])?,
         FieldSchema::from_fields(FIELDS)?,
     );
-    refused(address, wanted.with_data_adapter("QUOTE_ADAPTER"), "24").await
+    refused(address, wanted.with_data_adapter("QUOTE_ADAPTER"), "24").await?;
+    Ok(first.disconnect().await?)
 }
 
-async fn unknown_adapter(address: &str) -> Outcome {
+async fn unknown_adapter(address: &Address) -> Outcome {
     refused(
         address,
         quotes(&ITEMS)?.with_data_adapter("NO_SUCH_ADAPTER"),
@@ -149,7 +176,7 @@ async fn unknown_adapter(address: &str) -> Outcome {
     .await
 }
 
-async fn refused(address: &str, wanted: Subscription, code: &str) -> Outcome {
+async fn refused(address: &Address, wanted: Subscription, code: &str) -> Outcome {
     let client = connect(address, "DEMO").await?;
     let mut updates = client.subscribe(wanted).await?;
     match updates.next().await {
@@ -163,8 +190,9 @@ async fn refused(address: &str, wanted: Subscription, code: &str) -> Outcome {
     Ok(client.disconnect().await?)
 }
 
-async fn connect(address: &str, adapter_set: &str) -> Result<Client, Failure> {
-    let config = ClientConfig::builder(ServerAddress::try_new(address)?)
+async fn connect(address: &Address, adapter_set: &str) -> Result<Client, Failure> {
+    let config = ClientConfig::builder(ServerAddress::try_new(&*address.url)?)
+        .with_transport(address.transport)
         .with_adapter_set(AdapterSet::try_new(adapter_set)?)
         .build()?;
     let (client, mut session_events) = Client::connect(config).await?;

@@ -1,0 +1,140 @@
+// A TCP proxy that cuts connections: at chosen bytes of the stream, in the middle of a line or of a frame, and in three
+// ways. It reads just enough of what passes to tell a stream from the rest.
+
+import net from 'node:net';
+
+/** A small generator (mulberry32): one seed, one sequence of cuts. How they meet the client's timing is not repeatable. */
+export function seeded(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+// Half of the cuts come within about 70 bytes of the stream, some after a second or two of it.
+const BUDGET_BYTES_MAX = 3000;
+// A client whose attempt to recover is cut waits for four seconds before its next one, so these are rare.
+const SHARE_IN_RECOVERY = 0.03;
+// Only of polls: a client whose request for a stream gets no answer gives that transport up for good.
+const SHARE_WITHOUT_ANSWER = 0.2;
+// How long the server is left with a connection whose client is gone.
+const HALF_OPEN_MS_MAX = 2000;
+
+/**
+ * Starts a proxy in front of `upstream` ("host:port"). It cuts `cutsMax` times, `polls` tells whether also before an
+ * answer. Returns `{ address, cuts, kinds, done, close }`; `done` resolves at the last cut.
+ */
+export async function startCutter(upstream, { random, cutsMax, polls = false }) {
+  const [host, port] = upstream.split(':');
+  const sockets = new Set();
+  const state = { cuts: 0, kinds: { reset: 0, end: 0, halfOpen: 0 }, places: { stream: 0, recovery: 0, unanswered: 0 } };
+  let budget = nextBudget();
+  let finish;
+  const done = new Promise((resolve) => { finish = resolve; });
+
+  function nextBudget() {
+    return Math.ceil(BUDGET_BYTES_MAX ** random());
+  }
+
+  const active = () => state.cuts < cutsMax;
+
+  function cut(client, server, place) {
+    state.cuts++;
+    state.places[place]++;
+    budget = nextBudget();
+    const dice = random();
+    if (dice < 0.34) {
+      state.kinds.reset++;
+      client.resetAndDestroy();
+      server.resetAndDestroy();
+    } else if (dice < 0.67) {
+      state.kinds.end++;
+      client.destroySoon(); // what was forwarded still arrives
+      server.destroySoon();
+    } else {
+      // The server does not know yet: it goes on writing, and then the client comes back on another connection.
+      state.kinds.halfOpen++;
+      client.destroySoon();
+      server.resume();
+      setTimeout(() => server.destroy(), HALF_OPEN_MS_MAX).unref();
+    }
+    if (!active()) finish();
+  }
+
+  const proxy = net.createServer((client) => {
+    const server = net.connect(Number(port), host);
+    for (const socket of [client, server]) {
+      socket.setNoDelay(true);
+      sockets.add(socket);
+      socket.on('error', () => {}); // a close follows
+      socket.on('close', () => sockets.delete(socket));
+    }
+    let wasCut = false;
+    let streams = false;
+    let spared = false; // a recovery that is left alone
+    let place = 'stream';
+    const close = () => {
+      if (wasCut) return;
+      client.destroy();
+      server.destroy();
+    };
+    client.on('close', close);
+    server.on('close', close);
+    client.on('end', () => { if (!wasCut) server.end(); });
+    server.on('end', () => { if (!wasCut) client.end(); });
+
+    client.on('data', (data) => {
+      if (wasCut) return;
+      const text = data.toString('latin1'); // masked where it is WebSocket
+      if (/^(POST|GET) /.test(text)) [streams, spared, place] = [false, false, 'stream']; // connections are used again
+      if (text.includes('LS_recovery_from=')) {
+        place = 'recovery';
+        spared = random() >= SHARE_IN_RECOVERY;
+      } else if (polls && active() && text.includes('LS_polling=true') && /LS_idle_millis=[1-9]/.test(text) && random() < SHARE_WITHOUT_ANSWER * 0.1) {
+        wasCut = true;
+        // Half of them never reach the server; the answer of the others is lost.
+        if (random() < 0.5) cut(client, server, 'unanswered');
+        else server.write(data, () => cut(client, server, 'unanswered'));
+        return;
+      }
+      server.write(data);
+    });
+
+    server.on('data', (data) => {
+      if (wasCut) return; // a half-open connection is drained
+      let from = 0;
+      if (!streams) {
+        // The head of a stream or a poll, in HTTP and in WebSocket frames alike.
+        const head = data.indexOf('CONOK,');
+        streams = head >= 0;
+        from = head;
+      }
+      if (!streams || spared || !active()) {
+        client.write(data);
+        return;
+      }
+      const bytes = data.length - from;
+      if (bytes < budget) {
+        budget -= bytes;
+        client.write(data);
+        return;
+      }
+      wasCut = true;
+      client.write(data.subarray(0, from + budget));
+      cut(client, server, place);
+    });
+  });
+  await new Promise((ready) => proxy.listen(0, '127.0.0.1', ready));
+  return {
+    address: `127.0.0.1:${proxy.address().port}`,
+    state,
+    done,
+    async close() {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((closed) => proxy.close(closed));
+    },
+  };
+}
