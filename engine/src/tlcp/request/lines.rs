@@ -91,8 +91,8 @@ const RAW: &str = "LS_message=";
 pub(super) struct Counted<'a> {
     /// The parameters before the raw one.
     pub pairs: &'a str,
-    /// The raw message, if there is one.
-    pub message: Option<&'a str>,
+    /// The raw message. An empty one is left out by those clients, parameter and all.
+    pub message: &'a str,
     /// Whether the line is as long as it says.
     pub whole: bool,
 }
@@ -112,12 +112,12 @@ pub(super) fn parse_counted(line: &str) -> Option<Counted<'_>> {
     Some(match start {
         Some(at) => Counted {
             pairs: &text[..at],
-            message: Some(&text[at + RAW.len()..]),
+            message: &text[at + RAW.len()..],
             whole,
         },
         None => Counted {
             pairs: text,
-            message: None,
+            message: "",
             whole,
         },
     })
@@ -189,7 +189,7 @@ mod tests {
         let Some(counted) = parse_counted(&joined) else {
             panic!("still counted")
         };
-        assert!(counted.whole && counted.message == Some("50% &"));
+        assert!(counted.whole && counted.message == "50% &");
     }
 
     #[test]

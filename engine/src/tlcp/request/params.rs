@@ -91,7 +91,7 @@ impl<'a> Params<'a> {
             None => params.read_pairs(line),
             Some(counted) => {
                 params.read_pairs(counted.pairs);
-                params.values[Key::Message as usize] = counted.message.map(Cow::Borrowed);
+                params.values[Key::Message as usize] = Some(Cow::Borrowed(counted.message));
                 params.malformed |= !counted.whole;
             }
         }
@@ -266,6 +266,13 @@ mod tests {
             Some("50%+1&LS_group=h")
         );
         assert_eq!(params.take(Key::Group).as_deref(), Some("g"));
+    }
+
+    #[test]
+    fn a_raw_message_that_is_left_out_is_empty() {
+        let mut params = Params::read("", "LS_unq=11&LS_reqId=1&");
+        assert!(params.check().is_ok());
+        assert_eq!(params.take(Key::Message).as_deref(), Some(""));
     }
 
     #[test]

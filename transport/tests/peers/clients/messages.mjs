@@ -69,7 +69,7 @@ export const MESSAGES = {
   async 'keeps messages until it is connected'(env) {
     const seen = makeClient(env);
     const outcomes = [];
-    send(seen, outcomes, 'early', 'kept', -1, true);
+    send(seen, outcomes, 'early', 'kept', null, true);
     await connect(seen);
     await seen.events.until(() => outcomes.length >= 1, 'the outcome');
     checkOutcomes(outcomes, ['early'], true);

@@ -74,6 +74,7 @@ export async function startCutter(upstream, { random, cutsMax, polls = false }) 
     }
     let wasCut = false;
     let streams = false;
+    let webSocket = false;
     let spared = false; // a recovery that is left alone
     let place = 'stream';
     const close = () => {
@@ -90,6 +91,7 @@ export async function startCutter(upstream, { random, cutsMax, polls = false }) 
       if (wasCut) return;
       const text = data.toString('latin1'); // masked where it is WebSocket
       if (/^(POST|GET) /.test(text)) [streams, spared, place] = [false, false, 'stream']; // connections are used again
+      if (/^upgrade: websocket/im.test(text)) webSocket = true;
       if (text.includes('LS_recovery_from=')) {
         place = 'recovery';
         spared = random() >= SHARE_IN_RECOVERY;
@@ -110,9 +112,12 @@ export async function startCutter(upstream, { random, cutsMax, polls = false }) 
         // The head of a stream or a poll, in HTTP and in WebSocket frames alike.
         const head = data.indexOf('CONOK,');
         streams = head >= 0;
-        from = head;
+        // A client whose WebSocket ends before the message with CONOK gives WebSocket up for good.
+        from = webSocket ? data.length : head;
       }
       if (!streams || spared || !active()) {
+        // A recovery has succeeded with its first lines: a WebSocket goes on as any other stream does.
+        if (streams) [spared, place] = [false, 'stream'];
         client.write(data);
         return;
       }
