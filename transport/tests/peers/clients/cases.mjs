@@ -2,6 +2,7 @@
 // wrong; its environment is explained in recorder.mjs.
 
 import { MESSAGES } from './messages.mjs';
+import { MODES } from './modes.mjs';
 import {
   FIELDS, ITEMS, check, connect, disconnect, makeClient, reach, sessionOf, subscribe, withClients,
 } from './recorder.mjs';
@@ -10,6 +11,7 @@ const TRANSPORTS = ['WS-STREAMING', 'HTTP-STREAMING', 'WS-POLLING', 'HTTP-POLLIN
 
 const CASES = {
   ...MESSAGES,
+  ...MODES,
 
   async 'connects and disconnects'(env) {
     const seen = makeClient(env);

@@ -2,7 +2,7 @@
 // packages have one interface, and this file uses nothing of either environment but timers.
 //
 // The environment of a case is `{ ls, address, transport, generation }`: the client module, the server's http
-// address, a forced transport or null, and the module's major version.
+// address, a forced transport or null, and the module's major version; with `cookies: true` requests carry them.
 
 export const ADAPTER = 'QUOTE_ADAPTER';
 export const ITEMS = ['item1', 'item2', 'item3'];
@@ -50,7 +50,7 @@ export function check(condition, what) {
 }
 
 /** A client whose status, errors and properties are recorded. */
-export function makeClient({ ls, address, transport, clients }, adapterSet = 'DEMO') {
+export function makeClient({ ls, address, transport, cookies, clients }, adapterSet = 'DEMO') {
   const events = new Events();
   const client = new ls.LightstreamerClient(address, adapterSet);
   clients.push(client);
@@ -61,6 +61,7 @@ export function makeClient({ ls, address, transport, clients }, adapterSet = 'DE
     onPropertyChange: events.on((name) => seen.properties.push(name)),
   });
   if (transport) client.connectionOptions.setForcedTransport(transport);
+  if (cookies) client.connectionOptions.setCookieHandlingRequired(true);
   // Left alone, each client must end on what it prefers.
   seen.wanted = `CONNECTED:${transport ?? 'WS-STREAMING'}`;
   seen.status = () => seen.statuses.at(-1);

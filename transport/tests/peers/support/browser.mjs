@@ -61,6 +61,7 @@ export async function serveClientPage(browser, generation = 9, report = () => {}
   await page.goto(`http://127.0.0.1:${web.address().port}/`);
   await page.waitForFunction(() => typeof window.runCase === 'function');
   return {
+    addCookie: (url) => context.addCookies([{ name: 'peer', value: 'brightwire', url }]),
     follow: (options) => page.evaluate((o) => window.followCounter(o), options),
     run: (name, options) => page.evaluate(([n, o]) => window.runCase(n, o), [name, options]),
     async close() {

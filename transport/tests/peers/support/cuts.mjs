@@ -9,7 +9,7 @@ import readline from 'node:readline';
 
 import { followCounter } from '../clients/counter.mjs';
 import { seeded, startCutter } from './cutter.mjs';
-import { ROOT, bounded } from './server.mjs';
+import { ROOT, bounded, configFile } from './server.mjs';
 
 const CUTS = Number(process.env.BRIGHTWIRE_CUTS ?? 200);
 const SEED = Number(process.env.BRIGHTWIRE_SEED ?? Math.floor(Math.random() * 2 ** 32));
@@ -21,7 +21,10 @@ const NUMBERS = 60_000;
 const RATE_HZ = 100;
 const WAIT_MS_MAX = 480_000;
 
-/** Options of a server that has the counter. */
+/**
+ * Options of a server that has the counter. Its sessions wait longer than by default: the Python client needs some 25
+ * seconds to notice that a WebSocket is gone which it polls on.
+ */
 export function counterServer() {
   const directory = join(ROOT, 'target/peers-replay');
   mkdirSync(directory, { recursive: true });
@@ -30,7 +33,8 @@ export function counterServer() {
   for (let n = 1; n <= NUMBERS; n++) lines.push(`${n * 10},${ITEM},${n}`);
   writeFileSync(`${file}.${process.pid}`, `${lines.join('\n')}\n`);
   renameSync(`${file}.${process.pid}`, file); // another run may be reading it
-  return ['--replay', file, '--rate', String(RATE_HZ)];
+  const config = configFile('counter', '[sessions]\nrecovery_timeout = "1m"\nrecovery_age = "1m"\n');
+  return ['--config', config, '--replay', file, '--rate', String(RATE_HZ)];
 }
 
 /** What a follower has reported. */
