@@ -401,6 +401,8 @@ fn setup(plan: &Plan, listeners: &[Settings], rings: ShardRings, clock: Clock) -
         recovery_timeout: sessions.recovery_timeout,
         recovery_age_max: sessions.recovery_age,
         instance: plan.instance,
+        bandwidth_kbps_max: sessions.bandwidth_kbps_max,
+        update_delay_max: sessions.max_delay,
         poll_interval_min: sessions.poll_interval_min,
         polling_max: sessions.polling_max,
         idle_max: sessions.poll_wait_max,

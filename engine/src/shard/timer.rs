@@ -25,6 +25,8 @@ pub enum Timer {
     Due(SubItemKey, u32),
     /// A session's bandwidth allows more.
     Bandwidth(SessionKey),
+    /// Updates of a session have waited long enough for others to go with them.
+    Gathered(SessionKey),
     /// A metadata adapter has not answered in time.
     Question(QuestionKey),
     /// Messages of a session may have waited long enough for others that are missing.
