@@ -403,6 +403,7 @@ fn setup(plan: &Plan, listeners: &[Settings], rings: ShardRings, clock: Clock) -
         instance: plan.instance,
         bandwidth_kbps_max: sessions.bandwidth_kbps_max,
         update_delay_max: sessions.max_delay,
+        snapshot_rows_per_s_max: sessions.snapshot_rows_max,
         poll_interval_min: sessions.poll_interval_min,
         polling_max: sessions.polling_max,
         idle_max: sessions.poll_wait_max,

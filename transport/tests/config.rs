@@ -360,6 +360,7 @@ fn sessions_of_no_length_and_links_to_nowhere_are_refused() {
         let message = refusal(&format!("sessions.{key} = {value:?}"));
         assert!(message.contains(&format!("sessions.{key}: ")), "{message}");
     }
+    assert!(refusal("sessions.snapshot_rows_max = 0").contains("sessions.snapshot_rows_max: "));
     for kbps in ["0.0", "-1.0", "nan", "inf"] {
         let message = refusal(&format!("sessions.bandwidth_max = {kbps}"));
         assert!(message.contains("sessions.bandwidth_max: "), "{message}");

@@ -20,6 +20,7 @@ mod event_buffer;
 mod exchange;
 mod items;
 pub mod life;
+mod loading;
 mod message;
 mod moves;
 mod pump;
@@ -109,6 +110,8 @@ pub struct Config {
     /// How long updates of a stream may wait for others, so that they share a write. Only those wait that follow a write
     /// so closely: the first update after a pause goes at once.
     pub update_delay_max: Duration,
+    /// How many rows of snapshots a session is sent in a second; `None` is no limit. See `loading`.
+    pub snapshot_rows_per_s_max: Option<u32>,
     /// The least time between the starts of two polls of a session; one that comes earlier is held.
     pub poll_interval_min: Duration,
     /// How long a stream may last before its client is asked to bind again; `None` is no limit.
@@ -160,6 +163,7 @@ impl Default for Config {
             recovery_age_max: Duration::from_secs(30),
             bandwidth_kbps_max: None,
             update_delay_max: Duration::ZERO,
+            snapshot_rows_per_s_max: None,
             poll_interval_min: Duration::ZERO,
             streaming_time_max: None,
             session_duration_max: None,
@@ -559,6 +563,7 @@ impl Shard {
                 Timer::Inactivity(session, version) => self.on_inactivity(session, version, now),
                 Timer::Due(sub_item, version) => self.on_due(sub_item, version),
                 Timer::Bandwidth(session) => self.on_bandwidth(session),
+                Timer::Loading(session) => self.on_loading(session),
                 Timer::Gathered(session) => self.on_gathered(session),
                 Timer::Question(question) => self.on_question_timeout(question, now),
                 Timer::MissingMessages(session) => self.on_missing_messages(session, now),

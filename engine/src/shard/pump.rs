@@ -370,6 +370,14 @@ impl Shard {
                 }
                 line => line,
             };
+            let loads = session.loading.is_some() && sub_item.is_loading(&next);
+            if loads
+                && let Some(loading) = &mut session.loading
+                && !loading.may_send(now)
+            {
+                loading.put_off(item, key, now, &mut self.timers);
+                continue;
+            }
             if let Some(bucket) = &mut session.bandwidth
                 && let Err(at) = bucket.ready(now)
             {
@@ -397,6 +405,9 @@ impl Shard {
                 session.owed.push_back(item); // others have their turn first
             }
             session.sent += 1;
+            if loads && let Some(loading) = &mut session.loading {
+                loading.sent();
+            }
             if let Some(bucket) = &mut session.bandwidth {
                 bucket.take(buffer.len() - before);
             }

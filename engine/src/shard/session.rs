@@ -3,6 +3,7 @@
 use super::bandwidth::Bucket;
 use super::bind::Start;
 use super::combo::{Combining, Combo};
+use super::loading::Loading;
 use super::message::Messages;
 use super::question::Waiting;
 use super::recovery::Log;
@@ -48,6 +49,8 @@ pub(super) struct Session {
     pub notices: bool,
     /// A timer will resume the session when its bandwidth allows.
     pub waits_for_bandwidth: bool,
+    /// The pace of its snapshots, if they have one.
+    pub loading: Option<Box<Loading>>,
     /// Until when updates wait for others to go with them.
     pub gathers_until: Instant,
     /// A timer will write them then.
@@ -272,6 +275,10 @@ impl Shard {
                     bandwidth: None,
                     bandwidth_kbps_max: least(bandwidth_kbps_max, self.config.bandwidth_kbps_max),
                     waits_for_bandwidth: false,
+                    loading: self
+                        .config
+                        .snapshot_rows_per_s_max
+                        .map(|rows| Box::new(Loading::new(rows, now))),
                     gathers_until: now,
                     waits_to_gather: false,
                     ascii: opening.ascii,

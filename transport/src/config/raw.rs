@@ -300,6 +300,9 @@ section! {
     /// latency. Only updates wait that follow a write so closely; the first after a pause goes at once. With 0, updates
     /// share a write if they come while the server is busy. The reference product waits up to 30 ms.
     max_delay: Time = Time::secs(0);
+    /// How many rows of snapshots a session is sent in a second, in slices, so that a page that opens a list of thousands
+    /// of rows can still be used while they come in. What is loaded already goes on being updated. Not set: all at once.
+    snapshot_rows_max: u32, example 5000;
     /// The least time between the starts of two polls of a session. A poll that comes earlier is held, not refused.
     poll_interval_min: Time = Time::secs(0);
     /// The longest time until its next poll that a client may announce.

@@ -67,6 +67,9 @@ pub(super) fn resolve(raw: &raw::Sessions, problems: &mut Problems) -> SessionPl
     for (key, time, most) in intervals {
         problems.check_range(&format!("sessions.{key}"), time, Time::secs(0)..=most);
     }
+    if let Some(rows) = raw.snapshot_rows_max {
+        problems.check_range("sessions.snapshot_rows_max", rows, 1..=1_000_000);
+    }
     if let Some(kbps) = raw.bandwidth_max
         && !BANDWIDTH_KBPS_RANGE.contains(&kbps)
     {
@@ -156,6 +159,7 @@ pub(super) fn resolve(raw: &raw::Sessions, problems: &mut Problems) -> SessionPl
         streaming_time_max: raw.streaming_time_max.map(|time| time.0),
         bandwidth_kbps_max: raw.bandwidth_max,
         max_delay: raw.max_delay().0,
+        snapshot_rows_max: raw.snapshot_rows_max,
         poll_interval_min: raw.poll_interval_min().0,
         polling_max: raw.polling_max().0,
         poll_wait_max: raw.poll_wait_max().0,
