@@ -253,6 +253,11 @@ impl Stage {
                 config.diffs.sizes.json_patch_bytes_min = value.parse().unwrap()
             }
             "text_bytes_min" => config.diffs.sizes.text_bytes_min = value.parse().unwrap(),
+            "bandwidth_kbps_max" => config.bandwidth_kbps_max = Some(value.parse().unwrap()),
+            "update_delay_ms" => config.update_delay_max = time(),
+            "snapshot_rows_per_s_max" => {
+                config.snapshot_rows_per_s_max = Some(value.parse().unwrap())
+            }
             "poll_interval_ms" => config.poll_interval_min = time(),
             "streaming_time_ms" => config.streaming_time_max = Some(time()),
             "session_duration_ms" => config.session_duration_max = Some(time()),

@@ -353,11 +353,17 @@ fn sessions_of_no_length_and_links_to_nowhere_are_refused() {
         ("streaming_time_max", "10ms"),
         ("poll_interval_min", "2m"),
         ("content_length", "1kB"),
+        ("max_delay", "2s"),
         ("control_link", "a host"),
         ("control_link", ""),
     ] {
         let message = refusal(&format!("sessions.{key} = {value:?}"));
         assert!(message.contains(&format!("sessions.{key}: ")), "{message}");
+    }
+    assert!(refusal("sessions.snapshot_rows_max = 0").contains("sessions.snapshot_rows_max: "));
+    for kbps in ["0.0", "-1.0", "nan", "inf"] {
+        let message = refusal(&format!("sessions.bandwidth_max = {kbps}"));
+        assert!(message.contains("sessions.bandwidth_max: "), "{message}");
     }
     assert!(refusal("server.instance = 65536").contains("server.instance"));
 }

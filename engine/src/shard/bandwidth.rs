@@ -28,6 +28,11 @@ impl Bucket {
         }
     }
 
+    /// The same for `rows_per_s` of something that is counted instead of weighed: a row is a byte.
+    pub fn of_rows(rows_per_s: u32, now: Instant) -> Self {
+        Self::new(f64::from(rows_per_s) * 8.0 / 1000.0, now)
+    }
+
     /// Changes the rate; what was saved up or overdrawn stays, within the new burst.
     pub fn set_rate(&mut self, kbps: f64, now: Instant) {
         self.refill(now);

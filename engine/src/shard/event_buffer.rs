@@ -111,6 +111,11 @@ impl Queue {
         self.entries.is_empty() && self.lost == 0
     }
 
+    /// Whether what is next belongs to a snapshot.
+    pub fn is_loading(&self) -> bool {
+        self.ahead > 0
+    }
+
     /// The snapshot, in front of everything; nothing waits yet.
     pub fn snapshot(&mut self, rows: impl IntoIterator<Item = Row>, end: bool) {
         debug_assert!(self.is_empty());
@@ -327,6 +332,11 @@ enum Peeked {
 }
 
 impl TableBuffer {
+    /// Whether the client is being shown the table.
+    pub fn is_loading(&self) -> bool {
+        self.walk.is_some()
+    }
+
     /// For a client that knows no key whose last event was up to `since`.
     pub fn new(len_max: usize, unfiltered: bool, interval: Duration, since: u64) -> Self {
         Self {

@@ -20,6 +20,7 @@ mod event_buffer;
 mod exchange;
 mod items;
 pub mod life;
+mod loading;
 mod message;
 mod moves;
 mod pump;
@@ -103,6 +104,14 @@ pub struct Config {
     pub content_length_default: u64,
     /// How long written lines are kept for clients that lost them.
     pub recovery_age_max: Duration,
+    /// The most that a session may be sent, in kilobits per second, whatever its client asks for and its metadata adapter
+    /// allows; `None` is no limit.
+    pub bandwidth_kbps_max: Option<f64>,
+    /// How long updates of a stream may wait for others, so that they share a write. Only those wait that follow a write
+    /// so closely: the first update after a pause goes at once.
+    pub update_delay_max: Duration,
+    /// How many rows of snapshots a session is sent in a second; `None` is no limit. See `loading`.
+    pub snapshot_rows_per_s_max: Option<u32>,
     /// The least time between the starts of two polls of a session; one that comes earlier is held.
     pub poll_interval_min: Duration,
     /// How long a stream may last before its client is asked to bind again; `None` is no limit.
@@ -152,6 +161,9 @@ impl Default for Config {
             polling_max: Duration::from_secs(15),
             content_length_default: 4_000_000,
             recovery_age_max: Duration::from_secs(30),
+            bandwidth_kbps_max: None,
+            update_delay_max: Duration::ZERO,
+            snapshot_rows_per_s_max: None,
             poll_interval_min: Duration::ZERO,
             streaming_time_max: None,
             session_duration_max: None,
@@ -551,6 +563,8 @@ impl Shard {
                 Timer::Inactivity(session, version) => self.on_inactivity(session, version, now),
                 Timer::Due(sub_item, version) => self.on_due(sub_item, version),
                 Timer::Bandwidth(session) => self.on_bandwidth(session),
+                Timer::Loading(session) => self.on_loading(session),
+                Timer::Gathered(session) => self.on_gathered(session),
                 Timer::Question(question) => self.on_question_timeout(question, now),
                 Timer::MissingMessages(session) => self.on_missing_messages(session, now),
             }

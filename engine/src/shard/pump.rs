@@ -263,9 +263,9 @@ impl Shard {
         };
         let begin = buffer.len();
         let has_data = !session.lines.is_empty() || !session.owed.is_empty();
-        if has_data && session.send_sync && now.since(session.last_sync) >= SYNC_INTERVAL {
+        let syncs = has_data && session.send_sync && now.since(session.last_sync) >= SYNC_INTERVAL;
+        if syncs {
             notify::sync(buffer, now.since(session.bound_at).as_secs());
-            session.last_sync = now;
         }
         let start = buffer.len();
         let room = Room {
@@ -279,7 +279,15 @@ impl Shard {
         };
         if buffer.len() == start {
             buffer.truncate(begin); // the time goes with data only
-        } else if session.version.has_recovery() {
+            return rest;
+        }
+        if syncs {
+            session.last_sync = now;
+            if let Some(bucket) = &mut session.bandwidth {
+                bucket.take(start - begin);
+            }
+        }
+        if session.version.has_recovery() {
             let limits = &self.config.limits;
             // Where all sessions together keep too much, each keeps little from now on.
             let bytes_max = if self.recovery_bytes > limits.recovery_bytes_total_max {
@@ -332,6 +340,16 @@ impl Shard {
             }
             session.lines = Vec::new();
         }
+        let streams = room.turn_bytes != usize::MAX; // a poll has waited already
+        if streams && now < session.gathers_until && !session.owed.is_empty() {
+            if !session.waits_to_gather {
+                session.waits_to_gather = true;
+                let timer = super::timer::Timer::Gathered(key);
+                self.timers.insert(session.gathers_until, timer);
+            }
+            return Rest::Nothing;
+        }
+        let updates_start = buffer.len();
         while let Some(item) = session.owed.pop_front() {
             let Some(sub_item) = self.sub_items.get_mut(item) else {
                 continue;
@@ -352,6 +370,14 @@ impl Shard {
                 }
                 line => line,
             };
+            let loads = session.loading.is_some() && sub_item.is_loading(&next);
+            if loads
+                && let Some(loading) = &mut session.loading
+                && !loading.may_send(now)
+            {
+                loading.put_off(item, key, now, &mut self.timers);
+                continue;
+            }
             if let Some(bucket) = &mut session.bandwidth
                 && let Err(at) = bucket.ready(now)
             {
@@ -360,7 +386,7 @@ impl Shard {
                     session.waits_for_bandwidth = true;
                     self.timers.insert(at, super::timer::Timer::Bandwidth(key));
                 }
-                return Rest::Nothing;
+                break;
             }
             if buffer.len() >= end_of_turn {
                 session.owed.push_front(item);
@@ -379,6 +405,9 @@ impl Shard {
                 session.owed.push_back(item); // others have their turn first
             }
             session.sent += 1;
+            if loads && let Some(loading) = &mut session.loading {
+                loading.sent();
+            }
             if let Some(bucket) = &mut session.bandwidth {
                 bucket.take(buffer.len() - before);
             }
@@ -394,6 +423,9 @@ impl Shard {
                 return Rest::Full;
             }
         }
+        if buffer.len() > updates_start {
+            session.gathers_until = now + self.config.update_delay_max;
+        }
         session.owed.shrink_to(OWED_CAPACITY_KEPT);
         Rest::Nothing
     }
@@ -402,6 +434,14 @@ impl Shard {
     pub(super) fn on_bandwidth(&mut self, key: SessionKey) {
         if let Some(session) = self.sessions.get_mut(key) {
             session.waits_for_bandwidth = false;
+            self.wake(key);
+        }
+    }
+
+    /// A session's updates have waited for others long enough.
+    pub(super) fn on_gathered(&mut self, key: SessionKey) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.waits_to_gather = false;
             self.wake(key);
         }
     }

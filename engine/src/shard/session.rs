@@ -3,6 +3,7 @@
 use super::bandwidth::Bucket;
 use super::bind::Start;
 use super::combo::{Combining, Combo};
+use super::loading::Loading;
 use super::message::Messages;
 use super::question::Waiting;
 use super::recovery::Log;
@@ -48,6 +49,12 @@ pub(super) struct Session {
     pub notices: bool,
     /// A timer will resume the session when its bandwidth allows.
     pub waits_for_bandwidth: bool,
+    /// The pace of its snapshots, if they have one.
+    pub loading: Option<Box<Loading>>,
+    /// Until when updates wait for others to go with them.
+    pub gathers_until: Instant,
+    /// A timer will write them then.
+    pub waits_to_gather: bool,
     /// Its client needs ASCII over HTTP, see [`super::Peer::ascii`].
     pub ascii: bool,
     /// The formats of differences that its client decodes.
@@ -116,17 +123,16 @@ impl Session {
         }
     }
 
-    /// Applies what the client asks for, within what the metadata adapter allows.
+    /// Applies what the client asks for, within what the metadata adapter and the server allow.
     pub fn set_bandwidth(&mut self, requested: Bandwidth, now: Instant) {
         let requested = match requested {
             Bandwidth::Limited(kbps) => Some(kbps),
             Bandwidth::Unlimited => None,
         };
-        let granted = match (requested, self.bandwidth_kbps_max) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        match (granted, &mut self.bandwidth) {
+        match (
+            least(requested, self.bandwidth_kbps_max),
+            &mut self.bandwidth,
+        ) {
             (Some(kbps), Some(bucket)) => bucket.set_rate(kbps, now),
             (Some(kbps), None) => self.bandwidth = Some(Bucket::new(kbps, now)),
             (None, _) => self.bandwidth = None,
@@ -267,8 +273,14 @@ impl Shard {
                     sent: 0,
                     log: Log::default(),
                     bandwidth: None,
-                    bandwidth_kbps_max,
+                    bandwidth_kbps_max: least(bandwidth_kbps_max, self.config.bandwidth_kbps_max),
                     waits_for_bandwidth: false,
+                    loading: self
+                        .config
+                        .snapshot_rows_per_s_max
+                        .map(|rows| Box::new(Loading::new(rows, now))),
+                    gathers_until: now,
+                    waits_to_gather: false,
                     ascii: opening.ascii,
                     formats: opening.formats,
                     reduce_head: opening.stream.reduce_head,
@@ -353,6 +365,14 @@ impl Shard {
             }
             _ => {}
         }
+    }
+}
+
+/// The lower of two limits, either of which may be missing.
+fn least(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }
 

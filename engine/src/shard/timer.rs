@@ -25,6 +25,10 @@ pub enum Timer {
     Due(SubItemKey, u32),
     /// A session's bandwidth allows more.
     Bandwidth(SessionKey),
+    /// Updates of a session have waited long enough for others to go with them.
+    Gathered(SessionKey),
+    /// More rows of a session's snapshots may go.
+    Loading(SessionKey),
     /// A metadata adapter has not answered in time.
     Question(QuestionKey),
     /// Messages of a session may have waited long enough for others that are missing.

@@ -181,7 +181,7 @@ pub struct RingsPlan {
 }
 
 /// Sessions, their timers and their limits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SessionPlan {
     /// Silence after which a stream sends a probe, if the client asks for nothing else.
     pub keepalive_default: Duration,
@@ -211,6 +211,12 @@ pub struct SessionPlan {
     pub duration_max: Option<Duration>,
     /// How long a stream may last.
     pub streaming_time_max: Option<Duration>,
+    /// The most that a session may be sent, in kilobits per second.
+    pub bandwidth_kbps_max: Option<f64>,
+    /// How long updates may wait for others to share a write.
+    pub max_delay: Duration,
+    /// Rows of snapshots that a session is sent in a second.
+    pub snapshot_rows_max: Option<u32>,
     /// The least time between the starts of two polls of a session.
     pub poll_interval_min: Duration,
     /// The longest time until its next poll that a client may announce.

@@ -293,6 +293,16 @@ section! {
     /// How long a stream may last before its client is asked to bind again, on a new connection if it likes. Not set:
     /// as long as it will.
     streaming_time_max: Time, example Time::secs(3600);
+    /// The most that a session may be sent, in kilobits (1,000 bits) per second, whatever its client asks for. Its items
+    /// take turns, and each turn sends the newest values. Not set: no limit but those of clients and metadata adapters.
+    bandwidth_max: f64, example 500.0;
+    /// How long updates may wait for others, so that they share a write: less work for the server, at the price of
+    /// latency. Only updates wait that follow a write so closely; the first after a pause goes at once. With 0, updates
+    /// share a write if they come while the server is busy. The reference product waits up to 30 ms.
+    max_delay: Time = Time::secs(0);
+    /// How many rows of snapshots a session is sent in a second, in slices, so that a page that opens a list of thousands
+    /// of rows can still be used while they come in. What is loaded already goes on being updated. Not set: all at once.
+    snapshot_rows_max: u32, example 5000;
     /// The least time between the starts of two polls of a session. A poll that comes earlier is held, not refused.
     poll_interval_min: Time = Time::secs(0);
     /// The longest time until its next poll that a client may announce.

@@ -55,6 +55,7 @@ pub(super) fn resolve(raw: &raw::Sessions, problems: &mut Problems) -> SessionPl
         ("poll_interval_min", raw.poll_interval_min(), MINUTE),
         ("polling_max", raw.polling_max(), HOUR),
         ("poll_wait_max", raw.poll_wait_max(), HOUR),
+        ("max_delay", raw.max_delay(), Time::secs(1)),
         ("closed_memory", raw.closed_memory(), MINUTE),
         ("recovery_age", raw.recovery_age(), HOUR),
         (
@@ -65,6 +66,17 @@ pub(super) fn resolve(raw: &raw::Sessions, problems: &mut Problems) -> SessionPl
     ];
     for (key, time, most) in intervals {
         problems.check_range(&format!("sessions.{key}"), time, Time::secs(0)..=most);
+    }
+    if let Some(rows) = raw.snapshot_rows_max {
+        problems.check_range("sessions.snapshot_rows_max", rows, 1..=1_000_000);
+    }
+    if let Some(kbps) = raw.bandwidth_max
+        && !BANDWIDTH_KBPS_RANGE.contains(&kbps)
+    {
+        problems.add(
+            "sessions.bandwidth_max",
+            format!("{kbps} is not between 0.1 and 1000000000 (kilobits per second)"),
+        );
     }
     let sizes = [
         (
@@ -145,6 +157,9 @@ pub(super) fn resolve(raw: &raw::Sessions, problems: &mut Problems) -> SessionPl
         sessions_max: raw.sessions_max(),
         duration_max: raw.duration_max.map(|time| time.0),
         streaming_time_max: raw.streaming_time_max.map(|time| time.0),
+        bandwidth_kbps_max: raw.bandwidth_max,
+        max_delay: raw.max_delay().0,
+        snapshot_rows_max: raw.snapshot_rows_max,
         poll_interval_min: raw.poll_interval_min().0,
         polling_max: raw.polling_max().0,
         poll_wait_max: raw.poll_wait_max().0,
@@ -162,6 +177,8 @@ pub(super) fn resolve(raw: &raw::Sessions, problems: &mut Problems) -> SessionPl
     }
 }
 
+/// Below, a line would take minutes; above, there is no such network.
+const BANDWIDTH_KBPS_RANGE: std::ops::RangeInclusive<f64> = 0.1..=1e9;
 const MINUTE: Time = Time::secs(60);
 /// Catches typing errors.
 const YEAR: Time = Time::secs(365 * 24 * 3600);
