@@ -15,15 +15,18 @@
 //! | [`PUBLISHERS_MAX`] connections | further ones are closed at once |
 //! | [`LINE_BYTES_MAX`] a line | the publisher is disconnected, with a line in the log |
 //! | [`ITEMS_MAX`] items | lines of further items are counted and dropped, told once in the log |
+//! | the engine's bounds of an item: its fields, their names, its bytes | the line is skipped, as one that cannot be read |
 //! | a line that cannot be read | it is skipped; the first of each publisher is told in the log |
 
 use super::DataAdapter;
 use super::feed::{Feed, FeedCommand, FeedError};
 use super::line_format::{self, Said};
 use engine::ids::ItemId;
+use engine::limits::Limits;
 use smol::channel::{self, Receiver};
 use smol::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use smol::{Async, LocalExecutor};
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
@@ -174,6 +177,8 @@ struct Item {
     awaits_snapshot: bool,
     /// The latest value of each field, in the order of their first appearance.
     row: Vec<(String, Option<String>)>,
+    /// Bytes of the row, as the engine counts them.
+    bytes: usize,
 }
 
 impl Desk {
@@ -304,8 +309,8 @@ impl Board {
             match command {
                 FeedCommand::Stop => return true,
                 FeedCommand::Subscribe { item, name } => {
-                    if self.subscribe(item, name).is_err() {
-                        return true; // the only error of a snapshot that once fitted is the end
+                    if let Err(FeedError::Stopped) = self.subscribe(item, name) {
+                        return true;
                     }
                 }
                 FeedCommand::Unsubscribe { item } => self.unsubscribe(item),
@@ -324,8 +329,14 @@ impl Board {
             return Ok(());
         }
         let row = &item.row;
-        self.feed
-            .insist(|feed| feed.update_from(id, true, borrowed(row)))?;
+        let told = self
+            .feed
+            .insist(|feed| feed.update_from(id, true, borrowed(row)));
+        if let Err(error @ FeedError::TooLarge { .. }) = &told {
+            tracing::warn!("line feed: an item has no snapshot: {error}"); // the ring is very small
+        } else {
+            told?;
+        }
         self.feed.insist(|feed| feed.end_of_snapshot(id))
     }
 
@@ -382,6 +393,9 @@ impl Board {
             Said::Clear { item } => (item, None),
         };
         if !self.items.contains_key(&*name) {
+            if fields.is_none() {
+                return Ok(()); // nothing is known of it
+            }
             if self.items.len() >= ITEMS_MAX {
                 self.refused_items += 1;
                 if self.refused_items == 1 {
@@ -395,26 +409,15 @@ impl Board {
         let item = self.items.get_mut(&*name).expect("just found or inserted");
         let Some(fields) = fields else {
             item.row.clear();
+            item.bytes = 0;
             return match item.subscription.filter(|_| !item.awaits_snapshot) {
                 Some(id) => Ok(self.feed.insist(|feed| feed.clear_snapshot(id))?),
                 None => Ok(()),
             };
         };
+        item.must_hold(&fields).map_err(Trouble::Line)?;
         for (name, value) in &fields {
-            let value = value.as_deref();
-            match item.row.iter_mut().find(|(known, _)| known == name) {
-                Some((_, known)) => match (known, value) {
-                    (Some(known), Some(value)) => {
-                        // In place: a feed in full flow allocates nothing here.
-                        known.clear();
-                        known.push_str(value);
-                    }
-                    (known, value) => *known = value.map(str::to_owned),
-                },
-                None => item
-                    .row
-                    .push((name.clone().into_owned(), value.map(str::to_owned))),
-            }
+            item.set(name, value.as_deref());
         }
         let Some(id) = item.subscription else {
             return Ok(());
@@ -430,6 +433,66 @@ impl Board {
         }
         Ok(())
     }
+}
+
+impl Item {
+    /// Whether the row may take these values: one that outgrew the engine's bounds could not be sent to anybody.
+    fn must_hold(
+        &self,
+        fields: &[(Cow<'_, str>, Option<Cow<'_, str>>)],
+    ) -> Result<(), &'static str> {
+        let limits = Limits::DEFAULT;
+        let bytes = |name: &str, value: &Option<Cow<'_, str>>| field_bytes(name, value.as_deref());
+        let new: usize = fields.iter().map(|(name, value)| bytes(name, value)).sum();
+        if fields
+            .iter()
+            .any(|(name, _)| name.len() > limits.field_name_bytes_max)
+        {
+            return Err("the name of a field is too long");
+        }
+        // As a rule there is room even if all of it were new.
+        if self.row.len() + fields.len() <= limits.fields_per_item_max
+            && self.bytes + new <= limits.item_bytes_max
+        {
+            return Ok(());
+        }
+        let is_new = |name: &str| self.row.iter().all(|(known, _)| known != name);
+        let added = fields.iter().filter(|(name, _)| is_new(name)).count();
+        if self.row.len() + added > limits.fields_per_item_max {
+            return Err("the item would have too many fields");
+        }
+        let stays = |name: &str| fields.iter().all(|(changed, _)| changed != name);
+        let kept = self.row.iter().filter(|(name, _)| stays(name));
+        let kept: usize = kept
+            .map(|(name, value)| field_bytes(name, value.as_deref()))
+            .sum();
+        if kept + new > limits.item_bytes_max {
+            return Err("the item would be too large");
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, name: &str, value: Option<&str>) {
+        self.bytes += field_bytes(name, value);
+        let Some((_, known)) = self.row.iter_mut().find(|(known, _)| known == name) else {
+            self.row.push((name.to_owned(), value.map(str::to_owned)));
+            return;
+        };
+        self.bytes -= field_bytes(name, known.as_deref());
+        match (known, value) {
+            (Some(known), Some(value)) => {
+                // In place: a feed in full flow allocates nothing here.
+                known.clear();
+                known.push_str(value);
+            }
+            (known, value) => *known = value.map(str::to_owned),
+        }
+    }
+}
+
+/// What a field counts for, as the engine counts it.
+fn field_bytes(name: &str, value: Option<&str>) -> usize {
+    name.len() + value.map_or(0, str::len) + 8
 }
 
 fn borrowed(
@@ -559,6 +622,37 @@ mod tests {
             bench.hear(1),
             [Heard::update(1, false, &[("x", Some("2"))])]
         );
+    }
+
+    #[test]
+    fn a_row_does_not_outgrow_what_can_be_sent() {
+        let mut bench = Bench::tcp();
+        let mut publisher = bench.publisher();
+        let limits = Limits::DEFAULT;
+        for field in 0..2 * limits.fields_per_item_max {
+            writeln!(publisher, "wide\tf{field}=1").unwrap();
+        }
+        let long = "x".repeat(limits.item_bytes_max / 2);
+        writeln!(publisher, "long\ta={long}\nlong\tb={long}\nlong\ta=1\tb=2").unwrap();
+        publisher.write_all(b"end\tx=1\n").unwrap();
+        bench.subscribe(1, "end");
+        bench.hear(2);
+        bench.subscribe(2, "wide");
+        let heard = bench.hear(2);
+        let Heard::Update(_, _, fields) = &heard[0] else {
+            panic!("{heard:?}")
+        };
+        assert_eq!(fields.len(), limits.fields_per_item_max);
+        // The line that was too much is skipped; the one behind it makes room.
+        bench.subscribe(3, "long");
+        assert_eq!(
+            bench.hear(2),
+            [
+                Heard::update(3, true, &[("a", Some("1")), ("b", Some("2"))]),
+                Heard::EndOfSnapshot(3)
+            ]
+        );
+        assert_eq!(bench.running.stop(), Ok(()));
     }
 
     #[test]

@@ -37,7 +37,7 @@ const PYTHON_CLIENT = join(ROOT, 'transport/tests/peers/clients/python_client.py
 const LEGACY_CLIENT = join(ROOT, 'transport/tests/peers/clients/legacy_client.py');
 const RUST = process.env.BRIGHTWIRE_PEERS_RUST ?? join(ROOT, 'target/peers-rust/release/brightwire-peer-rust');
 const PYTHON_COUNTER = join(ROOT, 'transport/tests/peers/clients/python_counter.py');
-const PYTHON_CASES = 9;
+const PYTHON_CASES = 10;
 const RUST_CASES = 7;
 const FORCED = ['WS-STREAMING', 'HTTP-STREAMING', 'WS-POLLING', 'HTTP-POLLING'];
 // null: the client's own choice, which must end on WebSocket.

@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 
-from lightstreamer.client import ClientListener, LightstreamerClient, Subscription, SubscriptionListener
+from lightstreamer.client import ClientListener, ClientMessageListener, LightstreamerClient, Subscription, SubscriptionListener
 
 ITEMS = ["item1", "item2", "item3"]
 FIELDS = ["stock_name", "last_price", "time", "bid"]
@@ -136,6 +136,31 @@ class Seen(SubscriptionListener):
         self.live += not update.isSnapshot()
 
 
+class Outcomes(ClientMessageListener):
+    """What became of messages, in the order in which it was told."""
+
+    def __init__(self, events):
+        self.events, self.told = events, []
+
+    def _tell(self, what, text):
+        self.events.record(lambda: self.told.append((what, text)))
+
+    def onProcessed(self, text, response=None):
+        self._tell("processed", text)
+
+    def onDeny(self, text, code, error):
+        self._tell("denied", text)
+
+    def onError(self, text):
+        self._tell("error", text)
+
+    def onDiscarded(self, text):
+        self._tell("discarded", text)
+
+    def onAbort(self, text, sent):
+        self._tell("aborted", text)
+
+
 def connects_and_disconnects(address, transport):
     with Connection(address, transport) as connection:
         assert connection.errors == [], connection.errors
@@ -208,6 +233,18 @@ def changes_its_transport_while_it_is_connected(address, transport):
         assert now == session, f"session {session} became {now}"
 
 
+def sends_messages_in_sequences_and_without_order(address, transport):
+    with Connection(address, transport) as connection:
+        ordered, unordered = Outcomes(connection.events), Outcomes(connection.events)
+        wanted = ["", " ", "a&b=c", "100%", "a+b", "line one\r\nline two", "\u00e9 \u20ac \U0001f600", "x" * 20_000]
+        for number, text in enumerate(wanted):
+            connection.client.sendMessage(text, "odd", -1, ordered)
+            connection.client.sendMessage(str(number), None, -1, unordered)
+        connection.events.until(lambda: len(ordered.told) + len(unordered.told) == 2 * len(wanted), "all outcomes")
+        assert ordered.told == [("processed", text) for text in wanted], ordered.told
+        assert sorted(unordered.told) == [("processed", str(number)) for number in range(len(wanted))], unordered.told
+
+
 def is_told_of_an_unknown_adapter_set(address, transport):
     connection = Connection(address, transport, "NO_SUCH_SET")
     connection.client.connect()
@@ -248,6 +285,7 @@ CASES = [
     changes_the_frequency_of_a_live_subscription,
     gets_the_bandwidth_it_asks_for,
     changes_its_transport_while_it_is_connected,
+    sends_messages_in_sequences_and_without_order,
     is_told_of_an_unknown_adapter_set,
     is_told_of_a_mode_the_item_does_not_have,
     is_told_of_an_unknown_data_adapter,
