@@ -5,13 +5,14 @@
 //! can neither change a live subscription's frequency nor ask for a bandwidth.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use lightstreamer_rs::{
-    AdapterSet, Client, ClientConfig, FieldSchema, ItemGroup, MaxFrequency, ServerAddress,
-    Snapshot, Subscription, SubscriptionEvent, SubscriptionMode, Transport, UpdateFrequency,
-    UpdateKind, Updates,
+    AdapterSet, Client, ClientConfig, FieldSchema, ItemGroup, MaxFrequency, Message, SequenceName,
+    ServerAddress, SessionEvent, SessionEvents, Snapshot, Subscription, SubscriptionEvent,
+    SubscriptionMode, Transport, UpdateFrequency, UpdateKind, Updates,
 };
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -53,6 +54,10 @@ async fn main() {
         frequency(&address),
     )
     .await;
+    // While it polls, this client sends no message: for it a session is bound only while an answer arrives.
+    if address.transport != Transport::HttpPolling {
+        report("sends messages in an ordered sequence", messages(&address)).await;
+    }
     report("is told of an unknown adapter set", unknown_set(&address)).await;
     report(
         "is told of a mode the item does not have",
@@ -176,6 +181,31 @@ async fn unknown_adapter(address: &Address) -> Outcome {
     .await
 }
 
+async fn messages(address: &Address) -> Outcome {
+    const COUNT: u32 = 10;
+    let (client, mut session_events) = open(address, "DEMO").await?;
+    for number in 1..=COUNT {
+        let progressive = NonZeroU32::new(number).ok_or("messages are numbered from 1")?;
+        let message = Message::new(format!("a&b=c {number} \u{1f600}"), progressive);
+        let sequence = SequenceName::try_new("ordered")?;
+        client.send_message(message.in_sequence(sequence)).await?;
+    }
+    for number in 1..=u64::from(COUNT) {
+        let outcome = loop {
+            match session_events.next().await {
+                Some(SessionEvent::Message(outcome)) => break outcome,
+                Some(_) => {}
+                None => return Err("the session ended".into()),
+            }
+        };
+        expect(
+            outcome.is_delivered() && outcome.progressive == Some(number),
+            || format!("{outcome:?} instead of the delivery of {number}"),
+        )?;
+    }
+    Ok(client.disconnect().await?)
+}
+
 async fn refused(address: &Address, wanted: Subscription, code: &str) -> Outcome {
     let client = connect(address, "DEMO").await?;
     let mut updates = client.subscribe(wanted).await?;
@@ -191,13 +221,17 @@ async fn refused(address: &Address, wanted: Subscription, code: &str) -> Outcome
 }
 
 async fn connect(address: &Address, adapter_set: &str) -> Result<Client, Failure> {
+    let (client, mut session_events) = open(address, adapter_set).await?;
+    tokio::spawn(async move { while session_events.next().await.is_some() {} });
+    Ok(client)
+}
+
+async fn open(address: &Address, adapter_set: &str) -> Result<(Client, SessionEvents), Failure> {
     let config = ClientConfig::builder(ServerAddress::try_new(&*address.url)?)
         .with_transport(address.transport)
         .with_adapter_set(AdapterSet::try_new(adapter_set)?)
         .build()?;
-    let (client, mut session_events) = Client::connect(config).await?;
-    tokio::spawn(async move { while session_events.next().await.is_some() {} });
-    Ok(client)
+    Ok(Client::connect(config).await?)
 }
 
 fn quotes(items: &[&str]) -> Result<Subscription, Failure> {
