@@ -240,10 +240,12 @@ fn walk(directory: &Path, paths: &mut Vec<PathBuf>) {
         let entry = entry.expect("the repository can be read");
         let name = entry.file_name();
         let kind = entry.file_type().expect("the repository can be read");
+        // In a second work tree `.git` is a file.
+        if SKIPPED.iter().any(|skipped| name == *skipped) {
+            continue;
+        }
         if kind.is_dir() {
-            if !SKIPPED.iter().any(|skipped| name == *skipped) {
-                walk(&entry.path(), paths);
-            }
+            walk(&entry.path(), paths);
         } else if kind.is_file() && name != "Cargo.lock" {
             paths.push(entry.path());
         }
