@@ -157,12 +157,8 @@ fn request(out: &mut Vec<u8>, id: &str, method: &str, mut tokens: Tokens<'_>, di
             let principal = (method == "NUA").then(|| next(&mut tokens));
             let headers = strings(&mut tokens, encoding);
             let headers: Vec<_> = headers
-                .into_iter()
-                .map(|text| text.unwrap().into())
-                .collect();
-            let headers: Vec<(Box<str>, Box<str>)> = headers
                 .chunks(2)
-                .map(|pair: &[Box<str>]| (pair[0].clone(), pair[1].clone()))
+                .map(|pair| (pair[0].as_deref().unwrap(), pair[1].as_deref().unwrap()))
                 .collect();
             return Request::User {
                 user,

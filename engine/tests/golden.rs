@@ -432,6 +432,7 @@ impl Stage {
                 Event::Subscribe(adapter, name) => {
                     writeln!(self.played, "A< subscribe {}", item(adapter, &name)).unwrap();
                 }
+                Event::Notice(_) => {}
                 Event::UserMessage { session, message } => {
                     let session = self.without_ids(&session);
                     let message = message.replace("\r\n", "⏎");

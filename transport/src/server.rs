@@ -351,12 +351,18 @@ struct ShardSetup {
 /// What the connections of each listener have in common.
 fn settings(plan: &Plan) -> Result<Vec<Settings>, String> {
     let site = Arc::new(site(plan)?);
+    let keeps_headers = plan
+        .adapter_sets
+        .iter()
+        .any(|set| set.metadata != MetadataPlan::Literal);
     let settings = |listener: &ListenerPlan| Settings {
         request_bytes_max: plan.sessions.request_limit,
         origins: listener.origins.clone(),
         added_headers: listener.added_headers.clone(),
         echoed_headers: listener.echoed_headers.clone(),
         server_name: plan.http.server.clone(),
+        name: Some(listener.name.as_str().into()),
+        keeps_headers,
         servname: listener.server_name.as_deref().map(Into::into),
         role: listener.role,
         prefixes: listener.prefixes.clone(),

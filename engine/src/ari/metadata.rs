@@ -17,7 +17,7 @@ pub enum Request<'a> {
         /// The name in the client's certificate, on ports that ask for one: `Some(None)` if there is none.
         principal: Option<Option<&'a str>>,
         /// Headers of the client's request in lower case, and `REQUEST_ID`.
-        headers: &'a [(Box<str>, Box<str>)],
+        headers: &'a [(&'a str, &'a str)],
     },
     /// `NNS`: this session opens.
     NewSession {

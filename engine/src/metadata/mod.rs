@@ -4,11 +4,14 @@
 //! [`Ask`] and parks; the [`Answer`] resumes it. A question bundles all that one request needs to know, so that it
 //! crosses between cores once, however many calls to an adapter it takes on the other side.
 
+pub mod client;
 pub mod literal;
 
 use crate::ids::{DataAdapterId, ShardId};
+use crate::time::Duration;
 use crate::tlcp::cause::{Cause, Refusal};
 use crate::tlcp::request::Mode;
+pub use client::Client;
 use literal::Literal;
 
 /// An adapter set, by its place in the configuration.
@@ -29,7 +32,7 @@ pub struct Ask {
 }
 
 /// What a request needs to know.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// May this user open a session in this adapter set?
     OpenSession {
@@ -41,10 +44,8 @@ pub enum Question {
         user: Option<Box<str>>,
         /// Absent is not the same as empty.
         password: Option<Box<str>>,
-        /// The client's address.
-        client_ip: Box<str>,
-        /// What the client says that it is: `LS_cid`.
-        client_type: Option<Box<str>>,
+        /// Who wants it.
+        client: Box<Client>,
     },
     /// May this user subscribe to this, and what is it?
     Subscribe {
@@ -60,6 +61,8 @@ pub enum Question {
         data_adapter: Option<Box<str>>,
         /// Stands for a list of items.
         group: Box<str>,
+        /// Which of these items are wanted, the first and the last, from 1; `None`: all. See [`select`].
+        range: Option<(u32, u32)>,
         /// Stands for a list of fields.
         schema: Box<str>,
         /// A filter known to the adapter.
@@ -91,7 +94,20 @@ pub enum Question {
         session: Box<str>,
         /// The subscription's number within it.
         sub_id: u32,
+        /// What became of the updates of each item, if that was wanted ([`Granted::Subscription`]).
+        statistics: Box<[Statistics]>,
     },
+}
+
+/// What became of the updates of one item in one subscription. Snapshots do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Updates that were sent.
+    pub sent: u64,
+    /// Updates that should have been sent and were not.
+    pub lost: u64,
+    /// Updates that were merged into others, or replaced by them, as the subscription allows.
+    pub filtered: u64,
 }
 
 /// What an adapter says to a shard.
@@ -138,8 +154,13 @@ pub enum Granted {
     Session {
         /// The set's number, for later questions.
         adapter_set: AdapterSetId,
+        /// The id that the adapter has agreed to, if that is not the one in the question. It was made of that one
+        /// ([`session_id::another`](crate::shard::session_id::another)).
+        session: Option<Box<str>>,
         /// Kilobits per second at most; `None` is no limit.
         bandwidth_kbps_max: Option<f64>,
+        /// The age at which the session ends, and its client has to open another; `None`: as the server is configured.
+        time_to_live: Option<Duration>,
         /// The adapter is to be told of the session's end, and of its subscriptions' ends.
         notices: bool,
     },
@@ -147,10 +168,12 @@ pub enum Granted {
     Subscription {
         /// Who supplies the items.
         data_adapter: DataAdapterId,
-        /// The items of the group, in order.
+        /// The items of the group that are wanted, in order.
         items: Vec<GrantedItem>,
         /// The fields of the schema, in order.
         fields: Vec<Box<str>>,
+        /// The adapter wants to know what becomes of the updates.
+        statistics: bool,
     },
     /// To [`Question::Message`]. An adapter that does not want a message refuses it with a code of its own
     /// ([`Refusal::by_adapter`]); one that could not deal with it says [`Refusal::message_failed`], and for one that
@@ -275,7 +298,9 @@ impl AdapterSets {
                     .open_session(user.as_deref(), password.as_deref())?;
                 Ok(Granted::Session {
                     adapter_set: set_id(index),
+                    session: None,
                     bandwidth_kbps_max: None,
+                    time_to_live: None,
                     notices: false,
                 })
             }
@@ -283,6 +308,7 @@ impl AdapterSets {
                 adapter_set,
                 data_adapter,
                 group,
+                range,
                 schema,
                 selector,
                 mode,
@@ -298,8 +324,9 @@ impl AdapterSets {
                 }
                 Ok(Granted::Subscription {
                     data_adapter: *data_adapter,
-                    items: metadata.items(group, *mode)?,
+                    items: select(metadata.items(group, *mode)?, *range)?,
                     fields: metadata.fields(schema)?,
+                    statistics: false,
                 })
             }
             // This adapter has no use for messages, and nothing against them.
@@ -317,6 +344,45 @@ impl AdapterSets {
     }
 }
 
+/// The items of a group that a subscription takes. A range that begins behind the group's end is an error; one that ends
+/// there is cut off.
+pub fn select<T>(mut items: Vec<T>, range: Option<(u32, u32)>) -> Result<Vec<T>, Refusal> {
+    let Some((first, last)) = range else {
+        return Ok(items);
+    };
+    let before = (first as usize).saturating_sub(1);
+    if before >= items.len() {
+        return Err(Refusal::bad_group().with_text("The item group has no such range"));
+    }
+    items.truncate(last as usize);
+    items.drain(..before.min(items.len()));
+    Ok(items)
+}
+
 fn set_id(index: usize) -> AdapterSetId {
     AdapterSetId(u16::try_from(index).expect("a configuration has few sets"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_cut_to_the_group() {
+        let selected = |range| {
+            let names = select(vec!["a", "b", "c"], range);
+            names
+                .map(|names| names.concat())
+                .map_err(|refusal| refusal.code)
+        };
+        assert_eq!(selected(None), Ok("abc".into()));
+        assert_eq!(selected(Some((2, 3))), Ok("bc".into()));
+        assert_eq!(selected(Some((2, 2))), Ok("b".into()));
+        assert_eq!(selected(Some((1, u32::MAX))), Ok("abc".into()));
+        assert_eq!(selected(Some((4, 4))), Err(21));
+        assert_eq!(
+            select(Vec::<&str>::new(), Some((1, 1))).unwrap_err().code,
+            21
+        );
+    }
 }

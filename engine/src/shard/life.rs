@@ -41,11 +41,11 @@ impl Shard {
 
     /// What a new session brings about, and what will end it.
     pub(super) fn begin_life(&mut self, key: SessionKey, now: Instant) {
-        if let Some(duration) = self.config.session_duration_max {
+        let session = &self.sessions[key];
+        if let Some(duration) = session.time_to_live {
             self.timers
                 .insert(now + duration, Timer::SessionDuration(key));
         }
-        let session = &self.sessions[key];
         if self.config.one_session_per_user
             && let Some(user) = session.user.clone()
         {
@@ -259,6 +259,17 @@ impl Shard {
         self.recovery_bytes -= session.log.kept();
         self.counters.count(Counter::SessionsClosed);
         if session.notices {
+            for &(sub_id, sub) in &session.subscriptions {
+                let statistics = self.statistics(sub);
+                if !statistics.is_empty() {
+                    let session = session.id.clone();
+                    self.note(Question::Unsubscribed {
+                        session,
+                        sub_id,
+                        statistics,
+                    });
+                }
+            }
             let session = session.id.clone();
             self.note(Question::SessionClosed { session });
         }

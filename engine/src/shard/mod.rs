@@ -39,6 +39,7 @@ use crate::counters::{Counter, Counters};
 use crate::ids::{ConnId, ShardId};
 use crate::ingest::demand::Demand;
 use crate::limits::Limits;
+use crate::metadata::client::{Certificate, Headers};
 use crate::metadata::{Answer, Ask};
 use crate::time::{Duration, Instant};
 use crate::tlcp::Version;
@@ -186,6 +187,14 @@ impl Default for Config {
 pub struct Peer {
     /// The client's address, as `CLIENTIP` shall tell it.
     pub ip: Box<str>,
+    /// Its port; 0 if only the address is known.
+    pub port: u16,
+    /// The name of the listener that it has come to.
+    pub listener: Option<Arc<str>>,
+    /// The headers of its request, or of the one that became its WebSocket, if a metadata adapter may want them.
+    pub headers: Headers,
+    /// What its TLS certificate says.
+    pub certificate: Certificate,
     /// The version that the client offered.
     pub version: Version,
     /// What `SERVNAME` tells on this connection, if not [`Config::server_name`].
@@ -202,6 +211,10 @@ impl Peer {
     pub fn new(ip: impl Into<Box<str>>, version: Version) -> Self {
         Self {
             ip: ip.into(),
+            port: 0,
+            listener: None,
+            headers: Headers::default(),
+            certificate: Certificate::NotAsked,
             version,
             server_name: None,
             may_create: true,

@@ -393,12 +393,16 @@ impl Shard {
                 return Rest::More;
             }
             let before = buffer.len();
+            let first = sub_item.counted.is_some() && sub_item.is_loading(&next);
             let written = write_line(sub_item, session.formats, local, &next, dialect, buffer);
             let alone = room.fresh && before == start;
             if buffer.len() > limit && !alone {
                 buffer.truncate(before);
                 session.owed.push_front(item);
                 return Rest::Full;
+            }
+            if let (Some(counted), Some(_)) = (&mut sub_item.counted, &written) {
+                counted.sent(first);
             }
             sub_item.sent(next, written.map(|(_, parsed)| parsed), now);
             if sub_item.owed {

@@ -8,8 +8,8 @@ use super::message::InAdapter;
 use super::session::Opening;
 use super::subscription::Subscribing;
 use super::timer::Timer;
-use super::{Effect, QuestionKey, SessionKey, Shard};
-use crate::metadata::{Ask, Granted, Order, Question, Token};
+use super::{Effect, QuestionKey, SessionKey, Shard, SubKey};
+use crate::metadata::{Ask, Granted, Order, Question, Statistics, Token};
 use crate::time::Instant;
 use crate::tlcp::cause::Refusal;
 use slotmap::{Key, KeyData};
@@ -77,7 +77,7 @@ impl Shard {
                 Waiting::Subscribing(subscribing) => {
                     let sub = self.subscriptions.get(subscribing.subscription());
                     if let Some((session, sub_id)) = sub.map(|sub| (sub.session, sub.sub_id)) {
-                        self.note_unsubscribed(session, sub_id);
+                        self.note_unsubscribed(session, sub_id, Box::default());
                     }
                 }
                 Waiting::Message(_) => {}
@@ -109,11 +109,30 @@ impl Shard {
     }
 
     /// Tells the metadata adapter that a subscription is over, if it wants to know.
-    pub(super) fn note_unsubscribed(&mut self, session: SessionKey, sub_id: u32) {
+    pub(super) fn note_unsubscribed(
+        &mut self,
+        session: SessionKey,
+        sub_id: u32,
+        statistics: Box<[Statistics]>,
+    ) {
         if let Some(session) = self.sessions.get(session).filter(|session| session.notices) {
             let session = session.id.clone();
-            self.note(Question::Unsubscribed { session, sub_id });
+            self.note(Question::Unsubscribed {
+                session,
+                sub_id,
+                statistics,
+            });
         }
+    }
+
+    /// What became of a subscription's updates; nothing if nobody wanted to know.
+    pub(super) fn statistics(&self, sub: SubKey) -> Box<[Statistics]> {
+        let items = self.subscriptions.get(sub).map(|sub| sub.items());
+        let counted = items.unwrap_or_default().iter().map(|item| {
+            let counted = self.sub_items.get(*item)?.counted.as_deref()?;
+            Some(counted.statistics)
+        });
+        counted.collect::<Option<_>>().unwrap_or_default()
     }
 
     /// The metadata adapter wants something.

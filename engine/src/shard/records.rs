@@ -33,6 +33,9 @@ impl Shard {
                     self.counters
                         .add(Counter::UpdatesConflated, conflated.into());
                     self.counters.add(Counter::UpdatesLost, lost.into());
+                    if let Some(counted) = &mut sub_item.counted {
+                        counted.dropped(conflated, lost);
+                    }
                 }
                 if sub_item.owed && !(sub_item.waits_for_due && taken.urgent) {
                     continue; // it is queued, or will be when it is due

@@ -11,7 +11,7 @@ use super::session_id::{self, Owner};
 use super::{Origin, SessionKey, Shard, ShardMessage, SubItem, SubItemKey, SubKey};
 use crate::counters::Counter;
 use crate::ids::ConnId;
-use crate::metadata::{AdapterSetId, DEFAULT_NAME, Granted, Question};
+use crate::metadata::{AdapterSetId, Client, DEFAULT_NAME, Granted, Question};
 use crate::time::{Duration, Instant};
 use crate::tlcp::cause::Refusal;
 use crate::tlcp::cid;
@@ -70,6 +70,8 @@ pub(super) struct Session {
     /// What the client has sent to the metadata adapter; none for the many that never do.
     pub messages: Option<Box<Messages>>,
     pub opened_at: Instant,
+    /// The age at which it ends.
+    pub time_to_live: Option<Duration>,
     /// The client's last sign of life, and the silence after which it is asked to bind again.
     pub last_heard: Instant,
     pub inactivity: Option<Duration>,
@@ -175,7 +177,15 @@ impl Shard {
         let Some(entry) = self.conns.get(conn) else {
             return;
         };
-        let client_ip = entry.peer.ip.clone();
+        let peer = &entry.peer;
+        let client = Box::new(Client {
+            ip: peer.ip.clone(),
+            port: peer.port,
+            listener: peer.listener.clone(),
+            headers: peer.headers.clone(),
+            certificate: peer.certificate.clone(),
+            cid: create.cid.as_deref().map(Into::into),
+        });
         let refusal = if !entry.peer.may_create {
             Some(Refusal::creation_not_allowed())
         } else if entry.stream.is_some() || entry.opening {
@@ -206,8 +216,7 @@ impl Shard {
             adapter_set: create.adapter_set.as_deref().unwrap_or(DEFAULT_NAME).into(),
             user: user.clone(),
             password: create.password.map(Into::into),
-            client_ip,
-            client_type: create.cid.as_deref().map(Into::into),
+            client,
         };
         let deadline = match create.ttl {
             Ttl::Millis(millis) => Some(now + Duration::from_millis(millis.min(TTL_MILLIS_MAX))),
@@ -246,10 +255,14 @@ impl Shard {
         let conn = origin.conn;
         let Some(entry) = self.conns.get_mut(conn) else {
             // The client is gone, and with it the session that the adapter believes in.
-            if matches!(result, Ok(Granted::Session { notices: true, .. })) {
-                self.note(Question::SessionClosed {
-                    session: opening.id,
-                });
+            if let Ok(Granted::Session {
+                notices: true,
+                session,
+                ..
+            }) = result
+            {
+                let session = session.unwrap_or(opening.id);
+                self.note(Question::SessionClosed { session });
             }
             return;
         };
@@ -257,9 +270,14 @@ impl Shard {
         match result {
             Ok(Granted::Session {
                 adapter_set,
+                session,
                 bandwidth_kbps_max,
+                time_to_live,
                 notices,
             }) => {
+                if let Some(other) = session {
+                    opening.id = other;
+                }
                 let mut session = Session {
                     id: opening.id.clone(),
                     version: entry.peer.version,
@@ -290,6 +308,7 @@ impl Shard {
                     head_waits: false,
                     messages: None,
                     opened_at: now,
+                    time_to_live: least(time_to_live, self.config.session_duration_max),
                     last_heard: now,
                     inactivity: None,
                     last_poll: None,
@@ -369,9 +388,9 @@ impl Shard {
 }
 
 /// The lower of two limits, either of which may be missing.
-fn least(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+fn least<T: PartialOrd>(a: Option<T>, b: Option<T>) -> Option<T> {
     match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
+        (Some(a), Some(b)) if b < a => Some(b),
         (a, b) => a.or(b),
     }
 }

@@ -43,6 +43,13 @@ pub fn make(owner: Owner, random: [u8; RANDOM_BYTES], serial: u32) -> Box<str> {
     .into()
 }
 
+/// Another id for the same session-to-be, for an adapter that wants to be asked anew: the same owner and serial number.
+/// `None` if `id` is none of ours.
+pub fn another(id: &str, random: [u8; RANDOM_BYTES]) -> Option<Box<str>> {
+    let serial = id.rsplit_once('T')?.1.parse().ok()?;
+    Some(make(owner(id)?, random, serial))
+}
+
 /// Reads an id's address; `None` if it is none of ours.
 pub fn owner(id: &str) -> Option<Owner> {
     let digits = id
@@ -73,6 +80,8 @@ mod tests {
         assert_eq!(&*id, "Sbeef011a5a5a5a5a5a5a5a5a5a5a5a5T0000123");
         assert!(id.len() <= 40);
         assert_eq!(owner(&id), Some(here));
+        let other = another(&id, [0x3c; RANDOM_BYTES]).unwrap();
+        assert_eq!(&*other, "Sbeef0113c3c3c3c3c3c3c3c3c3c3c3cT0000123");
     }
 
     #[test]
@@ -86,6 +95,7 @@ mod tests {
             "Szzzzzzza5a5a5a5a5a5a5a5a5a5a5a5T1",
         ] {
             assert_eq!(owner(text), None, "{text}");
+            assert_eq!(another(text, [0; RANDOM_BYTES]), None, "{text}");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::item::ItemNameRef;
 use crate::item::command::{COMMAND, KEY};
 use crate::item::row::Row;
 use crate::limits::Limits;
-use crate::metadata::{Granted, GrantedItem, Question};
+use crate::metadata::{Granted, GrantedItem, Question, Statistics};
 use crate::time::{Duration, Instant};
 use crate::tlcp::cause::Refusal;
 use crate::tlcp::notify;
@@ -92,6 +92,16 @@ pub(super) struct SubItem {
     pub interval: Duration,
     frequency_max: Option<f64>,
     due_version: u32,
+    /// What becomes of its updates, if the metadata adapter wants to know.
+    pub counted: Option<Box<Counted>>,
+}
+
+/// What becomes of the updates of one item of a subscription.
+#[derive(Debug)]
+pub(super) struct Counted {
+    pub statistics: Statistics,
+    /// The client gets a snapshot, which is no update: in MERGE the first that it is sent.
+    snapshot_first: bool,
 }
 
 /// An `add` that waits for the metadata adapter.
@@ -114,6 +124,11 @@ impl Subscription {
     /// Whether the metadata adapter has granted it.
     pub fn is_granted(&self) -> bool {
         self.active || self.held.is_some()
+    }
+
+    /// Its items, by position.
+    pub fn items(&self) -> &[SubItemKey] {
+        &self.items
     }
 
     pub fn is_unfiltered(&self) -> bool {
@@ -252,6 +267,7 @@ impl Shard {
             user: session.user.clone(),
             data_adapter: asked.data_adapter.clone(),
             group: asked.group.clone(),
+            range: table.range,
             schema: asked.schema.clone(),
             selector: asked.selector.clone(),
             mode: asked.mode,
@@ -314,14 +330,16 @@ impl Shard {
                 data_adapter,
                 items,
                 fields,
-            }) => subscription.table.select(items).and_then(|items| {
-                self.check_granted(sub, data_adapter, &items, &fields)?;
-                Ok(Held {
+                statistics,
+            }) => {
+                let checked = self.check_granted(sub, data_adapter, &items, &fields);
+                checked.map(|()| Held {
                     data_adapter,
                     items,
                     fields,
+                    statistics,
                 })
-            }),
+            }
             Ok(_) => Err(Refusal::request_failed()),
             Err(refusal) => Err(refusal),
         };
@@ -330,7 +348,11 @@ impl Shard {
             Err(refusal) => {
                 let subscription = self.subscriptions.remove(sub).expect("checked above");
                 if adapter_agreed {
-                    self.note_unsubscribed(subscription.session, subscription.sub_id);
+                    self.note_unsubscribed(
+                        subscription.session,
+                        subscription.sub_id,
+                        Box::default(),
+                    );
                 }
                 self.forget(subscription.session, subscription.sub_id);
                 self.combined(subscription.session, Err(refusal.clone()), now);
@@ -356,6 +378,7 @@ impl Shard {
             data_adapter,
             items,
             fields,
+            statistics,
         } = granted;
         self.counters.count(Counter::SubscriptionsOpened);
         let subscription = &mut self.subscriptions[sub];
@@ -413,6 +436,12 @@ impl Shard {
                 interval,
                 frequency_max,
                 due_version: 0,
+                counted: statistics.then(|| {
+                    Box::new(Counted {
+                        statistics: Statistics::default(),
+                        snapshot_first: subscription.snapshot != Snapshot::No,
+                    })
+                }),
             };
             if sub_item.awaits_snapshot && (local.row.is_some() || local.complete) {
                 sub_item.owe_snapshot(local);
@@ -500,7 +529,8 @@ impl Shard {
     }
 
     pub(super) fn unsubscribe(&mut self, key: SessionKey, sub_id: u32, sub: SubKey) {
-        self.note_unsubscribed(key, sub_id);
+        let statistics = self.statistics(sub);
+        self.note_unsubscribed(key, sub_id, statistics);
         self.forget(key, sub_id);
         self.remove_subscription(sub);
         let session = &mut self.sessions[key];
@@ -622,6 +652,21 @@ impl Shard {
         }
         self.schemas.insert(fields.clone());
         fields
+    }
+}
+
+impl Counted {
+    /// A row is sent; `loads` says that the client had nothing of the item yet, or that the row is of a longer snapshot.
+    pub fn sent(&mut self, loads: bool) {
+        if !(loads && self.snapshot_first) {
+            self.statistics.sent += 1;
+        }
+    }
+
+    /// Updates will not be sent.
+    pub fn dropped(&mut self, filtered: u32, lost: u32) {
+        self.statistics.filtered += u64::from(filtered);
+        self.statistics.lost += u64::from(lost);
     }
 }
 

@@ -300,6 +300,7 @@ impl<'a> Run<'a> {
                     self.trace
                         .note(self.world.now(), "feed", format_args!("{name} wanted"));
                 }
+                Event::Notice(_) => {}
                 Event::UserMessage { session, message } => {
                     self.trace.note(
                         self.world.now(),

@@ -121,6 +121,8 @@ pub enum Event {
         /// The message.
         message: Box<str>,
     },
+    /// A metadata adapter is told that something is over.
+    Notice(Question),
 }
 
 /// What happens to an item, as a data adapter tells it.
@@ -593,7 +595,10 @@ impl World {
                 .as_ref()
                 .and_then(|user| self.options.user_answers.get(user)),
             Question::Subscribe { group, .. } => self.options.group_answers.get(group),
-            Question::SessionClosed { .. } | Question::Unsubscribed { .. } => None,
+            notice @ (Question::SessionClosed { .. } | Question::Unsubscribed { .. }) => {
+                self.events.push_back(Event::Notice(notice.clone()));
+                None
+            }
         };
         if let Some(scripted) = scripted {
             answer.result = scripted.clone()?;

@@ -27,6 +27,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use engine::metadata::client::Headers;
 use engine::shard::HttpRequest;
 use engine::tlcp::Version;
 
@@ -67,12 +68,14 @@ pub struct TlcpRequest<'a> {
 }
 
 /// What a request's head says of who sent it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
     /// The client, according to a proxy that is believed.
     pub forwarded_for: Option<IpAddr>,
     /// It is one of Apple's network stack, to whose clients HTTP bodies must be ASCII.
     pub ascii: bool,
+    /// The headers, if the request may open a session and a metadata adapter may want them.
+    pub headers: Headers,
 }
 
 /// What a connection needs from the shard that it lives in.

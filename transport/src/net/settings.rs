@@ -26,6 +26,10 @@ pub struct Settings {
     pub echoed_headers: Vec<String>,
     /// The `Server` header; empty leaves it out.
     pub server_name: String,
+    /// The listener's name, for metadata adapters.
+    pub name: Option<Arc<str>>,
+    /// A metadata adapter may want to know the headers of those who want sessions.
+    pub keeps_headers: bool,
     /// What `SERVNAME` tells, if not what all listeners tell.
     pub servname: Option<Arc<str>>,
     /// What the listener is for.
@@ -86,6 +90,8 @@ impl Default for Settings {
             added_headers: Vec::new(),
             echoed_headers: Vec::new(),
             server_name: "Brightwire".into(),
+            name: None,
+            keeps_headers: false,
             servname: None,
             role: Role::General,
             prefixes: Vec::new(),

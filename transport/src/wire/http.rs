@@ -233,6 +233,14 @@ impl<'a> Request<'a> {
             .map(str::trim)
     }
 
+    /// All header lines which are text, in order.
+    pub fn texts(&self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
+        self.headers.iter().filter_map(|header| {
+            let value = std::str::from_utf8(header.value).ok()?;
+            Some((header.name, value.trim()))
+        })
+    }
+
     /// A comma-separated header contains this word, in any case.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.all(name)

@@ -17,8 +17,10 @@ use engine::ari::exception::{Exception, ForClient, Kind};
 use engine::ari::metadata::{ItemData, Reply, Request, Table};
 use engine::ari::{Mode, Modes};
 use engine::ids::ShardId;
-use engine::metadata::{DEFAULT_NAME, Granted, GrantedItem, Order, Question, Word};
+use engine::metadata::client::Certificate;
+use engine::metadata::{Client, DEFAULT_NAME, Granted, GrantedItem, Order, Question, Word, select};
 use engine::tlcp::cause::{Reason, Refusal};
+use engine::tlcp::cid;
 use engine::tlcp::request::Mode as TlcpMode;
 use smol::channel::bounded;
 use std::rc::Rc;
@@ -41,8 +43,7 @@ pub(super) async fn answer(
             session,
             user,
             password,
-            client_ip,
-            client_type,
+            client,
             ..
         } => {
             desk.state.borrow_mut().sessions.open(session, shard);
@@ -50,8 +51,7 @@ pub(super) async fn answer(
                 session,
                 user: user.as_deref(),
                 password: password.as_deref(),
-                client_ip,
-                client_type: client_type.as_deref(),
+                client,
             };
             let opened = opening.run(desk).await;
             opened.map_err(|failure| refuse_session(desk, failure))
@@ -62,6 +62,7 @@ pub(super) async fn answer(
             user,
             data_adapter,
             group,
+            range,
             schema,
             selector,
             mode,
@@ -77,6 +78,7 @@ pub(super) async fn answer(
                 user: user.as_deref(),
                 data_adapter: data_adapter.as_deref().unwrap_or(DEFAULT_NAME),
                 group,
+                range: *range,
                 schema,
                 selector: selector.as_deref(),
                 mode: mode_of(*mode),
@@ -147,7 +149,9 @@ pub(super) fn note(desk: &Rc<Desk>, question: Question) {
                 tell_end(desk, session, over);
             }
         }
-        Question::Unsubscribed { session, sub_id } => {
+        Question::Unsubscribed {
+            session, sub_id, ..
+        } => {
             let table = {
                 let mut state = desk.state.borrow_mut();
                 let Some(known) = state.sessions.get(&session) else {
@@ -239,8 +243,7 @@ struct Opening<'q> {
     session: &'q str,
     user: Option<&'q str>,
     password: Option<&'q str>,
-    client_ip: &'q str,
-    client_type: Option<&'q str>,
+    client: &'q Client,
 }
 
 impl Opening<'_> {
@@ -254,11 +257,17 @@ impl Opening<'_> {
 
     async fn ask(&self, desk: &Rc<Desk>) -> Result<Granted, Failure> {
         // One request makes one session, so that the session's id can name both.
-        let headers = [("REQUEST_ID".into(), self.session.into())];
+        let mut headers: Vec<_> = self.client.headers.iter().collect();
+        headers.push(("REQUEST_ID", self.session));
+        let principal = match &self.client.certificate {
+            Certificate::NotAsked => None,
+            Certificate::Missing => Some(None),
+            Certificate::Principal(name) => Some(Some(&**name)),
+        };
         let user = desk.call(Request::User {
             user: self.user,
             password: self.password,
-            principal: None,
+            principal,
             headers: &headers,
         });
         let user = user.await?;
@@ -294,25 +303,31 @@ impl Opening<'_> {
             known.wants_tables = wants_tables;
             known.known = true;
         }
-        if let Some(seconds) = time_to_live_s {
-            let (desk, session): (_, Box<str>) = (Rc::clone(desk), self.session.into());
-            desk.host.clone().spawn(async move {
-                desk.host.sleep(Duration::from_secs(seconds)).await;
-                let cause = Reason::DURATION_REACHED.into();
-                super::metadata::order(&desk, Order::EndSession { session, cause });
-            });
-        }
         Ok(Granted::Session {
             adapter_set: desk.set.id,
+            session: None,
             bandwidth_kbps_max,
+            time_to_live: time_to_live_s.map(Duration::from_secs),
             notices: true,
         })
     }
 
     async fn open(&self, desk: &Desk) -> Result<Option<u64>, Failure> {
+        let client = self.client;
+        let port = (client.port > 0).then(|| client.port.to_string());
+        let cid = client.cid.as_deref();
+        let (library, version) = match cid.and_then(cid::library) {
+            Some((library, version)) => (Some(library), version),
+            None => (cid, None),
+        };
         let context = [
-            ("REMOTE_IP", Some(self.client_ip)),
-            ("CLIENT_TYPE", self.client_type),
+            ("REMOTE_IP", Some(&*client.ip)),
+            ("REMOTE_PORT", port.as_deref()),
+            ("USER_AGENT", client.headers.get("user-agent")),
+            ("FORWARDING_INFO", client.headers.get("x-forwarded-for")),
+            ("LOCAL_SERVER", client.listener.as_deref()),
+            ("CLIENT_TYPE", library),
+            ("CLIENT_VERSION", version),
             ("REQUEST_ID", Some(self.session)),
         ];
         let request = Request::NewSession {
@@ -356,6 +371,7 @@ struct Subscribing<'q> {
     user: Option<&'q str>,
     data_adapter: &'q str,
     group: &'q str,
+    range: Option<(u32, u32)>,
     schema: &'q str,
     selector: Option<&'q str>,
     mode: Mode,
@@ -371,6 +387,7 @@ impl Subscribing<'_> {
         let (_, data_adapter) = *known.ok_or_else(Refusal::data_adapter_unknown)?;
         let refuse = |failure| refuse_subscription(desk, failure);
         let (items, fields) = self.names(desk).await.map_err(refuse)?;
+        let items = select(items, self.range)?;
         if fields.is_empty() {
             return Err(Refusal::bad_schema());
         }
@@ -393,6 +410,7 @@ impl Subscribing<'_> {
             data_adapter,
             items: granted.into_iter().map(|(item, _)| item).collect(),
             fields,
+            statistics: false,
         })
     }
 
@@ -504,7 +522,15 @@ impl Subscribing<'_> {
         };
         if unwanted {
             let (session, sub_id) = (self.session.into(), self.sub_id);
-            note(desk, Question::Unsubscribed { session, sub_id });
+            let statistics = Box::default();
+            note(
+                desk,
+                Question::Unsubscribed {
+                    session,
+                    sub_id,
+                    statistics,
+                },
+            );
         }
         Ok(())
     }

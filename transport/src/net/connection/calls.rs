@@ -29,7 +29,7 @@ pub(super) struct Call {
 }
 
 /// What is known of a TLCP request before it is read.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Judged {
     pub(super) caller: Caller,
     /// See [`Call::forbidden`].

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use engine::metadata::client::Headers;
 use engine::tlcp::request::Verb;
 use httparse::EMPTY_HEADER;
 
@@ -88,8 +89,8 @@ impl Connection {
             echoed: echoed(&request, &settings.echoed_headers),
             gzip: settings.gzip && gzip::is_accepted(&request),
         };
-        let caller = caller(&request, &settings, host);
         let path = below_prefix(&request.path, &settings.prefixes);
+        let caller = caller(&request, &settings, path, host);
         let context = settings.context(&terms, host.now());
         if is_websocket_path(path) && request.method == "GET" {
             let step = match Upgrade::read(&request, &settings.origins.policy) {
@@ -265,7 +266,8 @@ fn below_prefix<'a>(path: &'a str, prefixes: &[String]) -> &'a str {
         .unwrap_or(path)
 }
 
-fn caller(request: &Request<'_>, settings: &Settings, host: &impl Host) -> Caller {
+fn caller(request: &Request<'_>, settings: &Settings, path: &str, host: &impl Host) -> Caller {
+    let opens = is_websocket_path(path) || tlcp::verb(path) == Some(Verb::CreateSession);
     let believed = settings.forwarded_hops > 0 && settings.trusts(host.peer());
     Caller {
         forwarded_for: believed
@@ -275,6 +277,10 @@ fn caller(request: &Request<'_>, settings: &Settings, host: &impl Host) -> Calle
         ascii: request
             .header("user-agent")
             .is_some_and(|agent| agent.contains("CFNetwork")),
+        headers: match opens && settings.keeps_headers {
+            true => Headers::collect(request.texts(), HEADERS_BYTES_KEPT),
+            false => Headers::default(),
+        },
     }
 }
 
@@ -294,6 +300,9 @@ fn echoed(request: &Request<'_>, names: &[String]) -> Option<Box<str>> {
 
 /// Most of the request that goes back with the response. (guess)
 const ECHOED_BYTES_MAX: usize = 4096;
+/// Most that is kept of the headers of those who want sessions: as long as a WebSocket lives. What is above is left out.
+/// (guess: what proxies let pass)
+const HEADERS_BYTES_KEPT: usize = 16 << 10;
 /// What a health check reads. (the reference product's text)
 const HEALTHY: &[u8] = b"OK\r\n";
 

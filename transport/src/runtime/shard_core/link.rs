@@ -185,6 +185,12 @@ impl Line {
     pub(super) fn peer(&self, version: Version, settings: &Settings) -> Peer {
         let ip = self.caller.forwarded_for.unwrap_or(self.peer.ip());
         Peer {
+            port: match self.caller.forwarded_for {
+                Some(_) => 0,
+                None => self.peer.port(),
+            },
+            listener: settings.name.clone(),
+            headers: self.caller.headers.clone(),
             server_name: settings.servname.clone(),
             may_create: settings.role.creates(),
             ascii: self.caller.ascii,
