@@ -10,6 +10,8 @@
 //! | [`scenario`] | the loads, by name |
 //! | [`server`] | how each server is started, and what a comparison with it does not show |
 //! | [`floor`] | the least that any server must do |
+//! | [`hot`] | the pieces of the hot path, for criterion and for counting |
+//! | [`icount`] | their instruction counts, which CI compares |
 //! | [`fuzz`] | everything that the network feeds, as fuzz targets |
 //! | [`publish`] | the publishing side, open loop or windowed |
 //! | [`measure`] | one cell of the table |
@@ -20,6 +22,8 @@ pub mod crowd;
 pub mod dialect;
 pub mod floor;
 pub mod fuzz;
+pub mod hot;
+pub mod icount;
 pub mod machine;
 pub mod measure;
 pub mod publish;

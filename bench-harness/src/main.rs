@@ -9,6 +9,8 @@ use brightwire::reactor::epoll::EpollReactor;
 use brightwire::reactor::probe;
 use brightwire::reactor::uring::UringReactor;
 use brightwire_bench::floor;
+use brightwire_bench::hot;
+use brightwire_bench::icount::{self, Record, Verdict};
 use brightwire_bench::machine;
 use brightwire_bench::measure::{self, Figures};
 use brightwire_bench::scenario::{Effort, QUICK, Scenario};
@@ -27,6 +29,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 enum Cli {
     /// Brightwire on both back ends, the floor, and every installed peer: about three minutes
     Quick(Quick),
+    /// Counts the instructions of the hot path under valgrind
+    #[command(subcommand)]
+    Icount(Icount),
     /// The floor as a server of its own, as `quick` starts it
     Floor {
         /// How it sends
@@ -66,8 +71,34 @@ struct Quick {
     json: Option<PathBuf>,
 }
 
+#[derive(clap::Subcommand)]
+enum Icount {
+    /// Compares with the committed file; more than 3 % worse is a failure
+    Check {
+        /// The file
+        #[arg(long, default_value_os_t = icount::default_file())]
+        file: PathBuf,
+    },
+    /// Writes the committed file
+    Record {
+        /// The file
+        #[arg(long, default_value_os_t = icount::default_file())]
+        file: PathBuf,
+        /// Why something is more than 3 % worse
+        #[arg(long)]
+        why: Option<String>,
+    },
+    /// What runs under valgrind
+    #[command(hide = true)]
+    Piece {
+        /// The piece
+        name: String,
+    },
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse() {
+        Cli::Icount(command) => count(&command),
         Cli::Quick(quick) => run(&quick),
         Cli::Floor { io } => floor::run(io).map_err(Into::into),
     };
@@ -76,6 +107,36 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("brightwire-bench: {error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn count(command: &Icount) -> Result<(), Box<dyn Error>> {
+    match command {
+        Icount::Check { file } => {
+            let record = Record::read(file)?;
+            let (text, verdict) = record.compare(&icount::count_all()?, &icount::built_by());
+            println!("{text}");
+            match verdict {
+                Verdict::Worse => Err("the hot path takes more instructions than it did".into()),
+                Verdict::Good | Verdict::NotComparable => Ok(()),
+            }
+        }
+        Icount::Record { file, why } => {
+            let record = match file.exists() {
+                true => Record::read(file)?,
+                false => Record::default(),
+            };
+            let (counts, built_by) = (icount::count_all()?, icount::built_by());
+            print!("{}", record.compare(&counts, &built_by).0);
+            record
+                .renew(&counts, &built_by, why.as_deref())?
+                .write(file)
+        }
+        Icount::Piece { name } => {
+            let piece = hot::find(name).ok_or("there is no such piece")?;
+            icount::run_piece(piece);
+            Ok(())
         }
     }
 }

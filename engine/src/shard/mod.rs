@@ -32,6 +32,8 @@ mod session;
 pub mod session_id;
 mod subscription;
 mod table;
+#[cfg(feature = "sim")]
+pub mod tail_probe;
 mod tails;
 mod timer;
 

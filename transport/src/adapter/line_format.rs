@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said<'a> {
+pub enum Said<'a> {
     /// New values of some fields, at least one.
     Update {
         /// The item's name.
@@ -30,7 +30,7 @@ pub(super) enum Said<'a> {
 }
 
 /// Reads a line without its LF. The error is for the log of the server.
-pub(super) fn read(line: &[u8]) -> Result<Said<'_>, &'static str> {
+pub fn read(line: &[u8]) -> Result<Said<'_>, &'static str> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.is_empty() {
         return Ok(Said::Nothing);

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`feed`], [`inbox`], `record` | the two ends of the rings, and how an event lies in them |
 //! | [`demo`], `market`, `desk` | the stock list: 30 invented companies on a random walk; their trades in other modes |
-//! | [`lines`], `line_format` | lines of text from a TCP or Unix socket as a feed |
+//! | [`lines`], [`line_format`] | lines of text from a TCP or Unix socket as a feed |
 //! | [`replay`], `replay_file`, `pace` | a CSV file as a feed |
 //! | [`remote`] | adapters in other processes, over the adapter protocol |
 
@@ -16,7 +16,7 @@ pub mod demo;
 mod desk;
 pub mod feed;
 pub mod inbox;
-mod line_format;
+pub mod line_format;
 pub mod lines;
 mod market;
 mod pace;
