@@ -13,11 +13,13 @@
 //! | [`reactor`] | how a shard talks to its sockets: io_uring or epoll, behind one set of promises |
 //! | [`net`] | listening sockets, a client's connection as a state machine, the buffer in which messages are framed |
 //! | [`wire`] | HTTP and WebSocket as bytes in and bytes out, without sockets |
-//! | [`adapter`] | the data adapters that run in this process: the stock list and the replay of files |
+//! | [`adapter`] | data and metadata adapters, in this process and others |
+//! | [`builder`] | a server with adapters of one's own |
 //!
 //! `reactor` is the only module with `unsafe` code, and `runtime::host` the only one that knows glommio.
 
 pub mod adapter;
+pub mod builder;
 pub mod config;
 pub mod lifecycle;
 pub mod net;
@@ -26,3 +28,9 @@ pub mod reactor;
 pub mod runtime;
 pub mod server;
 pub mod wire;
+
+pub use adapter::AdapterError;
+pub use adapter::data::{DataAdapter, Place, SubscriptionError};
+pub use adapter::publisher::{Gathering, Item, PublishError, Published, Publisher};
+pub use builder::{RunningServer, Server, ServerBuilder, ServerError};
+pub use lifecycle::log_to_stderr;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
+use tracing_subscriber::EnvFilter;
 
 use crate::runtime::host::{self, Host, WakeSource};
 
@@ -100,6 +101,18 @@ pub fn write_ports_file(path: &Path, listeners: &[(String, SocketAddr)]) -> io::
         let _ = std::fs::remove_file(&temporary);
     }
     written.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+/// Logs to the standard error stream. The environment variable `BRIGHTWIRE_LOG` chooses how much: `error`, `warn`, `info`
+/// (if it is not set), `debug` or `trace`. Does nothing if the program logs already.
+pub fn log_to_stderr() {
+    let filter =
+        EnvFilter::try_from_env("BRIGHTWIRE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .try_init();
 }
 
 const SIGNALS: [(i32, Signal); 2] = [(SIGINT, Signal::Interrupt), (SIGTERM, Signal::Terminate)];

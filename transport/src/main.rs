@@ -1,7 +1,7 @@
 //! The server binary: reads the command line, makes a plan of it, and runs that.
 
 use std::error::Error;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +10,6 @@ use brightwire::config::plan::{IoChoice, Threading};
 use brightwire::config::{self, Demo, Plan};
 use brightwire::{preflight, server};
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -149,13 +148,7 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn serve(plan: Plan, ports: PortsFile) -> Result<ExitCode, Box<dyn Error>> {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_env_filter(
-            EnvFilter::try_from_env("BRIGHTWIRE_LOG").unwrap_or_else(|_| EnvFilter::new("info")),
-        )
-        .init();
+    brightwire::log_to_stderr();
     server::run(plan, ports.ports_file, |addresses| {
         for (name, address) in addresses {
             let printed = print(&format!("{name}: http://{address}/\n"));

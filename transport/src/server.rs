@@ -1,11 +1,12 @@
 //! The server: everything that a plan asks for, running together.
 
+use crate::adapter::data::{self, DataAdapter};
 use crate::adapter::demo::Demo;
 use crate::adapter::feed::FeedCapacity;
 use crate::adapter::lines::Lines;
 use crate::adapter::remote::{MetadataInbox, RemoteSet, Remotes};
 use crate::adapter::replay::{Replay, ReplayConfig};
-use crate::adapter::{self, DataAdapter, RunningAdapter};
+use crate::adapter::{self, RunningAdapter, Source};
 use crate::config::plan::{
     AdapterSetPlan, DataAdapterPlan, DataKind, IoChoice, ListenerPlan, MetadataPlan, Pace, Plan,
     RemotePlan, Threading,
@@ -19,7 +20,7 @@ use crate::reactor::epoll::EpollReactor;
 use crate::reactor::probe::{self, Features};
 use crate::reactor::uring::UringReactor;
 use crate::runtime::clock::Clock;
-use crate::runtime::host::{self, HostKind, HostWaker};
+use crate::runtime::host::{self, Host, HostKind, HostWaker, WakeSource};
 use crate::runtime::ingest_core::IngestCore;
 use crate::runtime::park::Park;
 use crate::runtime::rings::{self, Capacities, Command, ShardRings};
@@ -33,6 +34,7 @@ use engine::limits::Limits;
 use engine::metadata::literal::Literal;
 use engine::metadata::{AdapterSetId, AdapterSets};
 use engine::shard::{Config, Shard};
+use std::collections::HashMap;
 use std::error::Error;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -54,6 +56,34 @@ enum BackEnd {
 
 type Outcome = Result<Vec<Counters>, String>;
 
+/// The adapters that a program brings along, by the names that its plan has for them.
+#[derive(Default)]
+pub(crate) struct OwnAdapters {
+    /// By adapter set and name.
+    pub data: HashMap<(String, String), Box<dyn DataAdapter>>,
+}
+
+/// What ends a server, besides a failure.
+pub(crate) enum Stop {
+    /// SIGINT or SIGTERM.
+    Signal(StopSignal),
+    /// The other end of a wake pair.
+    Wake(WakeSource),
+}
+
+impl Stop {
+    /// Returns why the server shall stop.
+    async fn wait(self, host: &Host) -> io::Result<String> {
+        match self {
+            Self::Signal(signal) => Ok(format!("{:?}", signal.wait(host).await?)),
+            Self::Wake(source) => {
+                host.waiter(source)?.wait(None).await?;
+                Ok("the program wants it".to_owned())
+            }
+        }
+    }
+}
+
 /// Runs the server until it is told to stop by a signal. `started` is called with the addresses on which it listens,
 /// once it does.
 pub fn run(
@@ -61,7 +91,18 @@ pub fn run(
     ports_file: Option<PathBuf>,
     started: impl FnOnce(&[(String, SocketAddr)]),
 ) -> Result<(), Box<dyn Error>> {
-    let stop = StopSignal::install()?;
+    let stop = Stop::Signal(StopSignal::install()?);
+    run_with(plan, OwnAdapters::default(), stop, ports_file, started)
+}
+
+/// The same with adapters of the program, and until `stop`.
+pub(crate) fn run_with(
+    plan: Plan,
+    own: OwnAdapters,
+    stop: Stop,
+    ports_file: Option<PathBuf>,
+    started: impl FnOnce(&[(String, SocketAddr)]),
+) -> Result<(), Box<dyn Error>> {
     let (back_end, host_kind) = choose_io(plan.io)?;
     let clock = Clock::start();
     let capacities = Capacities {
@@ -76,7 +117,7 @@ pub fn run(
         running: adapters,
         metadata,
         remotes,
-    } = start_adapters(&plan.adapter_sets, &ingest_rings.park)?;
+    } = start_adapters(&plan.adapter_sets, own, &ingest_rings.park)?;
     let mut ports = addresses.clone();
     ports.extend_from_slice(remotes.addresses());
     let ingest = Ingest::new(
@@ -135,14 +176,14 @@ pub fn run(
         plan.placement.control,
         |host| async move {
             let mut ended = host.waiter(source)?;
-            let signal = async { stop.wait(&host).await.map(|signal| format!("{signal:?}")) };
+            let told = stop.wait(&host);
             let core_ended = async {
                 ended
                     .wait(None)
                     .await
                     .map(|_| "a core has ended".to_owned())
             };
-            smol::future::or(signal, core_ended).await
+            smol::future::or(told, core_ended).await
         },
     )??;
     tracing::info!("stopping: {reason}");
@@ -245,6 +286,7 @@ struct Adapters {
 
 fn start_adapters(
     plans: &[AdapterSetPlan],
+    mut own: OwnAdapters,
     ingest: &Arc<Park>,
 ) -> Result<Adapters, Box<dyn Error>> {
     let mut sets = AdapterSets::default();
@@ -254,6 +296,7 @@ fn start_adapters(
     for (index, set) in plans.iter().enumerate() {
         let names: Vec<&str> = set.data.iter().map(|data| data.name.as_str()).collect();
         match &set.metadata {
+            MetadataPlan::Own => {}
             MetadataPlan::Literal => {
                 sets.add(&set.name, Literal::default(), &names);
             }
@@ -278,6 +321,16 @@ fn start_adapters(
                 commands: FEED_COMMANDS,
             };
             let wake = move || ingest.wake_if_parked();
+            if matches!(data.kind, DataKind::Own) {
+                let adapter = own.data.remove(&(set.name.clone(), data.name.clone()));
+                let adapter = adapter.expect("the plan names what is there");
+                let place = data::Place {
+                    adapter_set: set.name.clone(),
+                    data_adapter: Some(data.name.clone()),
+                };
+                running.push(data::start(adapter, place, capacity, wake)?);
+                continue;
+            }
             running.push(match data_adapter(data)? {
                 InProcess(adapter) => adapter::spawn(&data.name, adapter, capacity, wake)?,
                 Remote(plan) => remotes.add_data(&set.name, &data.name, plan, capacity, wake)?,
@@ -294,13 +347,16 @@ fn start_adapters(
 
 /// Where a data adapter runs.
 enum Place<'p> {
-    InProcess(Arc<dyn DataAdapter>),
+    InProcess(Arc<dyn Source>),
     Remote(&'p RemotePlan),
 }
 
 fn data_adapter(plan: &DataAdapterPlan) -> Result<Place<'_>, Box<dyn Error>> {
     Ok(InProcess(match &plan.kind {
         DataKind::Remote(plan) => return Ok(Remote(plan)),
+        DataKind::Own => {
+            return Err(format!("{} is for a program to bring along", plan.name).into());
+        }
         DataKind::Demo { rate } => Arc::new(Demo::new(*rate, fastrand::u64(..))?),
         DataKind::Lines { address } => {
             let lines = Lines::bind(address.clone())

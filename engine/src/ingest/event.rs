@@ -24,4 +24,12 @@ pub enum AdapterEvent<'a> {
         /// The item.
         item: ItemId,
     },
+    /// The adapter has taken the subscription, and says whether a snapshot will come. For adapters that are not asked
+    /// beforehand: see [`Ingest::on_subscribed`](super::Ingest::on_subscribed).
+    Subscribed {
+        /// The item.
+        item: ItemId,
+        /// Whether the item's events begin with a snapshot, which is ended by an end of snapshot.
+        snapshot_available: bool,
+    },
 }

@@ -20,7 +20,8 @@ impl Ingest {
     pub fn on_adapter(&mut self, event: AdapterEvent<'_>, now: Instant, rings: &mut impl Rings) {
         let (AdapterEvent::Update { item: id, .. }
         | AdapterEvent::EndOfSnapshot { item: id }
-        | AdapterEvent::ClearSnapshot { item: id }) = event;
+        | AdapterEvent::ClearSnapshot { item: id }
+        | AdapterEvent::Subscribed { item: id, .. }) = event;
         self.counters.count(Counter::AdapterEvents);
         let Some(item) = item_mut(&mut self.items, id) else {
             self.counters.count(Counter::AdapterEventsStale);
@@ -62,6 +63,9 @@ impl Ingest {
             }
             AdapterEvent::EndOfSnapshot { .. } => {} // unexpected: ignored
             AdapterEvent::ClearSnapshot { .. } => self.clear(id, starts, now, rings),
+            AdapterEvent::Subscribed {
+                snapshot_available, ..
+            } => self.on_subscribed(id, snapshot_available),
         }
     }
 

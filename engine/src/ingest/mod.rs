@@ -33,7 +33,8 @@ use std::collections::VecDeque;
 /// What ingest wants of its driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IngestEffect {
-    /// Ask the data adapter for the item. The driver tells by [`Ingest::on_subscribed`] whether a snapshot will come.
+    /// Ask the data adapter for the item. The driver tells by [`Ingest::on_subscribed`] whether a snapshot will come, or
+    /// the adapter does by [`event::AdapterEvent::Subscribed`].
     Subscribe {
         /// The adapter.
         adapter: DataAdapterId,
@@ -48,6 +49,16 @@ pub enum IngestEffect {
         adapter: DataAdapterId,
         /// The item.
         item: ItemId,
+    },
+    /// From now on everybody looks at the item in MERGE mode, so that an adapter which is faster than ingest may merge
+    /// the item's events itself; or no longer. Until this is said it may not.
+    Merging {
+        /// The adapter.
+        adapter: DataAdapterId,
+        /// The item.
+        item: ItemId,
+        /// Whether events may be merged.
+        allowed: bool,
     },
 }
 
@@ -84,6 +95,8 @@ struct Item {
     subject: Subject,
     snapshot: SnapshotPhase,
     prefilter: Option<Box<Prefilter>>,
+    /// What the adapter was last told by [`IngestEffect::Merging`].
+    merging: bool,
     lingers_until: Option<Instant>,
 }
 
@@ -164,6 +177,7 @@ impl Ingest {
                 if item.subject.listeners.add(shard, local, epoch, raw) && !raw {
                     self.send_snapshot(id, Some(shard), rings);
                 }
+                self.tell_merging(id);
             }
             Demand::Drop { local, .. } => self.on_drop(shard, local, now),
         }
@@ -218,6 +232,21 @@ impl Ingest {
         item.subject.listeners.remove(shard);
         if item.subject.listeners.is_empty() {
             item.lingers_until = Some(self.linger.start(id, now));
+        }
+        self.tell_merging(id);
+    }
+
+    /// Tells the adapter whether it may merge the item's events, if that has changed.
+    fn tell_merging(&mut self, id: ItemId) {
+        let item = item_mut(&mut self.items, id).expect("the caller has it");
+        let allowed = item.mode == Some(Mode::Merge) && !item.subject.listeners.any_raw();
+        if allowed != item.merging {
+            item.merging = allowed;
+            self.effects.push_back(IngestEffect::Merging {
+                adapter: item.name.adapter,
+                item: id,
+                allowed,
+            });
         }
     }
 
@@ -317,6 +346,7 @@ impl Ingest {
                 listeners: Listeners::default(),
             },
             snapshot: SnapshotPhase::Unknown,
+            merging: false,
             lingers_until: None,
         });
         self.by_name.insert(name.to_owned(), id);
@@ -404,4 +434,95 @@ fn item_mut(items: &mut [Slot], id: ItemId) -> Option<&mut Item> {
         .filter(|entry| entry.generation == generation)?
         .item
         .as_mut()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::event::AdapterEvent;
+    use super::*;
+
+    /// The data rings of two shards, which are read at once.
+    struct Wide;
+
+    impl Rings for Wide {
+        fn room(&self, _: ShardId) -> usize {
+            usize::MAX
+        }
+        fn write(&mut self, _: ShardId, _: &[u8]) {}
+    }
+
+    fn want(mode: Mode) -> Demand {
+        Demand::Want {
+            local: 0,
+            epoch: 0,
+            adapter: DataAdapterId(0),
+            name: "item".into(),
+            mode,
+            snapshot_length: 0,
+            source_frequency_max: None,
+        }
+    }
+
+    /// What the adapter is told about merging.
+    fn merging(ingest: &mut Ingest) -> Vec<bool> {
+        let mut told = Vec::new();
+        while let Some(effect) = ingest.poll_effect() {
+            if let IngestEffect::Merging { allowed, .. } = effect {
+                told.push(allowed);
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn an_adapter_may_merge_while_all_look_in_merge_mode() {
+        let now = Instant::ZERO;
+        let mut ingest = Ingest::new(2, Duration::from_secs(5), Limits::DEFAULT);
+        ingest.on_demand(ShardId(0), want(Mode::Raw), now, &mut Wide);
+        assert_eq!(
+            merging(&mut ingest),
+            [] as [bool; 0],
+            "not before it is told"
+        );
+        ingest.on_demand(ShardId(1), want(Mode::Merge), now, &mut Wide);
+        assert_eq!(
+            merging(&mut ingest),
+            [] as [bool; 0],
+            "one looks in RAW mode"
+        );
+        let drop = Demand::Drop { local: 0, epoch: 0 };
+        ingest.on_demand(ShardId(0), drop, now, &mut Wide);
+        assert_eq!(merging(&mut ingest), [true]);
+        ingest.on_demand(ShardId(0), want(Mode::Raw), now, &mut Wide);
+        assert_eq!(merging(&mut ingest), [false]);
+    }
+
+    #[test]
+    fn events_in_the_other_modes_may_not_be_merged() {
+        for mode in [Mode::Raw, Mode::Distinct, Mode::Command] {
+            let mut ingest = Ingest::new(1, Duration::from_secs(5), Limits::DEFAULT);
+            ingest.on_demand(ShardId(0), want(mode), Instant::ZERO, &mut Wide);
+            assert_eq!(merging(&mut ingest), [] as [bool; 0]);
+        }
+    }
+
+    #[test]
+    fn an_adapter_may_say_itself_whether_a_snapshot_comes() {
+        for (snapshot_available, phase) in
+            [(true, SnapshotPhase::Awaited), (false, SnapshotPhase::None)]
+        {
+            let mut ingest = Ingest::new(1, Duration::from_secs(5), Limits::DEFAULT);
+            ingest.on_demand(ShardId(0), want(Mode::Merge), Instant::ZERO, &mut Wide);
+            let Some(IngestEffect::Subscribe { item, .. }) = ingest.poll_effect() else {
+                panic!("nobody is asked");
+            };
+            let event = AdapterEvent::Subscribed {
+                item,
+                snapshot_available,
+            };
+            ingest.on_adapter(event, Instant::ZERO, &mut Wide);
+            let item = item_mut(&mut ingest.items, item).unwrap();
+            assert_eq!(item.snapshot, phase);
+        }
+    }
 }

@@ -10,7 +10,7 @@
 //! update carries only the fields that differ from what was sent last: when the ring was full, the next update
 //! carries what was left out, so skipping is conflation and never a hole.
 
-use super::DataAdapter;
+use super::Source;
 use super::desk::Desk;
 use super::feed::{Feed, FeedCommand, FeedError};
 use super::market::{FIELDS, Row, STOCKS, Stock};
@@ -74,7 +74,7 @@ impl Demo {
     }
 }
 
-impl DataAdapter for Demo {
+impl Source for Demo {
     /// True for every name: an item that is not there has an empty snapshot, which is ended at once.
     fn is_snapshot_available(&self, _item: &str) -> bool {
         true
@@ -89,7 +89,7 @@ impl DataAdapter for Demo {
                 start + Duration::from_nanos(due_ns.max(turn_ns + BATCH_INTERVAL_NS_MIN))
             });
             match feed.next_command(until) {
-                Some(FeedCommand::Subscribe { item, name }) => {
+                Some(FeedCommand::Subscribe { item, name, .. }) => {
                     if exchange.subscribe(&mut feed, item, &name).is_err() {
                         break;
                     }
@@ -312,7 +312,7 @@ fn unix_ns() -> u64 {
 mod tests {
     use super::super::feed::{FeedCapacity, RING_BYTES_MIN, feed};
     use super::super::inbox::FeedInbox;
-    use super::super::testkit::{Heard, hear};
+    use super::super::testkit::{Heard, hear, subscribe};
     use super::super::{RunningAdapter, spawn};
     use super::*;
     use std::collections::BTreeMap;
@@ -491,11 +491,7 @@ mod tests {
         let demo = Arc::new(Demo::new(1_000.0, 1).unwrap());
         let mut running: RunningAdapter =
             spawn(QUOTE_ADAPTER, demo, FeedCapacity::default(), || ()).unwrap();
-        let subscribe = FeedCommand::Subscribe {
-            item: ItemId(1),
-            name: "item1".into(),
-        };
-        running.inbox.command(subscribe).unwrap();
+        running.inbox.command(subscribe(1, "item1")).unwrap();
         let mut row = BTreeMap::new();
         let mut events = 0;
         while events < 10 {

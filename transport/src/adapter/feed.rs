@@ -12,21 +12,25 @@
 //!
 //! | Ring | When full |
 //! |---|---|
-//! | events (bytes) | [`FeedError::Full`]: the adapter skips the event or waits with [`Feed::wait_for_room`] |
+//! | events (bytes) | [`FeedError::Full`]: the adapter skips the event, waits with [`Feed::wait_for_room`], or merges it with what it has not got rid of yet (`overflow`) |
 //! | commands | the command is handed back; ingest offers it again next turn |
+//!
+//! An adapter that publishes from several threads has a feed for each of them ([`Feed::another`]): a ring has one writer.
 //!
 //! Neither side ever waits for the other unless the adapter asks to. Two wake-ups cross the threads, and both
 //! follow the same rule: write, sequentially consistent fence, look whether the other one sleeps; the sleeper says
 //! that it sleeps, fence, looks once more, sleeps. So at least one of the two sees the other.
 
 use super::inbox::FeedInbox;
+use super::overflow::Overflow;
 use super::record::{self, Field, HEADER_BYTES};
+use crossbeam::atomic::AtomicCell;
 use crossbeam::sync::Parker;
 use engine::ids::ItemId;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -95,6 +99,32 @@ impl fmt::Display for FeedError {
 
 impl std::error::Error for FeedError {}
 
+/// Whether an adapter may merge the events of an item that it has not got rid of: everybody looks at it in MERGE mode.
+/// Ingest keeps it up to date, and the adapter looks.
+#[derive(Clone, Debug, Default)]
+pub struct Merging(Arc<AtomicBool>);
+
+impl Merging {
+    /// Whether it may.
+    #[inline]
+    pub fn is_allowed(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// For ingest.
+    pub fn allow(&self, allowed: bool) {
+        self.0.store(allowed, Ordering::Release);
+    }
+}
+
+impl PartialEq for Merging {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Merging {}
+
 /// What ingest asks of an adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FeedCommand {
@@ -104,6 +134,8 @@ pub enum FeedCommand {
         item: ItemId,
         /// The item's name.
         name: String,
+        /// For adapters that care for it ([`Source::merges`](super::Source::merges)).
+        merging: Option<Merging>,
     },
     /// No more events of this subscription are wanted.
     Unsubscribe {
@@ -131,7 +163,22 @@ pub enum FeedState {
 /// ingest's "parked" flag and wake the core if that is set. The feed has put a sequentially consistent fence before
 /// the call, so a relaxed load of the flag will do, provided that ingest puts such a fence between setting its flag
 /// and its last look at [`FeedInbox::is_empty`] and [`FeedInbox::state`]. It must not panic.
-pub fn feed(capacity: FeedCapacity, wake_ingest: impl Fn() + Send + 'static) -> (Feed, FeedInbox) {
+pub fn feed(
+    capacity: FeedCapacity,
+    wake_ingest: impl Fn() + Send + Sync + 'static,
+) -> (Feed, FeedInbox) {
+    let others = Arc::<Others>::default();
+    let known = Some(Arc::clone(&others));
+    connect(capacity, Arc::new(wake_ingest), others, known)
+}
+
+/// `known`: the other feeds, if this is the first, whose inbox looks after them.
+fn connect(
+    capacity: FeedCapacity,
+    wake_ingest: Arc<dyn Fn() + Send + Sync>,
+    others: Arc<Others>,
+    known: Option<Arc<Others>>,
+) -> (Feed, FeedInbox) {
     let ring_bytes = capacity.ring_bytes.clamp(RING_BYTES_MIN, RING_BYTES_MAX);
     let (event_writer, event_reader) = RingBuffer::new(ring_bytes);
     let (command_writer, command_reader) = RingBuffer::new(capacity.commands.max(1));
@@ -144,11 +191,41 @@ pub fn feed(capacity: FeedCapacity, wake_ingest: impl Fn() + Send + 'static) -> 
         record_bytes_max: ring_bytes / 4,
         commands: command_reader,
         parker,
+        written: 0,
         shared: Arc::clone(&shared),
-        wake_ingest: Box::new(wake_ingest),
+        wake_ingest,
+        others,
     };
-    let inbox = FeedInbox::new(event_reader, command_writer, unparker, shared);
+    let inbox = FeedInbox::new(event_reader, command_writer, unparker, shared, known);
     (feed, inbox)
+}
+
+/// The feeds of an adapter besides its first.
+#[derive(Default)]
+pub(super) struct Others {
+    /// Those that ingest has not seen yet. Locked when there is one only, which is rare.
+    new: Mutex<Vec<FeedInbox>>,
+    /// There is one.
+    any_new: AtomicBool,
+}
+
+impl Others {
+    pub(super) fn any_new(&self) -> bool {
+        self.any_new.load(Ordering::Acquire)
+    }
+
+    /// Those that are new. Whoever puts one in holds the lock for an instant only; if it is held now, ingest looks
+    /// again next turn.
+    pub(super) fn take_new(&self) -> Vec<FeedInbox> {
+        if !self.any_new() {
+            return Vec::new();
+        }
+        let Ok(mut new) = self.new.try_lock() else {
+            return Vec::new();
+        };
+        self.any_new.store(false, Ordering::Release);
+        std::mem::take(&mut new)
+    }
 }
 
 /// What both ends look at beside the rings.
@@ -162,7 +239,14 @@ pub(super) struct Shared {
     pub(super) state: AtomicU8,
     /// Wakes an adapter that does not wait in `next_command`.
     pub(super) wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// What the ring had no room for.
+    pub(super) overflow: AtomicCell<Option<Box<Overflow>>>,
+    /// There is an overflow that ingest has not seen. Set after it is put in, taken back before it is taken out.
+    pub(super) has_overflow: AtomicBool,
 }
+
+// Neither side may wait for the other.
+const _: () = assert!(AtomicCell::<Option<Box<Overflow>>>::is_lock_free());
 
 /// The adapter's end.
 ///
@@ -174,8 +258,11 @@ pub struct Feed {
     record_bytes_max: usize,
     commands: Consumer<FeedCommand>,
     parker: Parker,
-    shared: Arc<Shared>,
-    wake_ingest: Box<dyn Fn() + Send>,
+    /// Records ever added.
+    written: u64,
+    pub(super) shared: Arc<Shared>,
+    wake_ingest: Arc<dyn Fn() + Send + Sync>,
+    others: Arc<Others>,
 }
 
 impl Feed {
@@ -206,6 +293,7 @@ impl Feed {
             });
         }
         self.make_room(bytes)?;
+        self.written += 1;
         record::put_update(&mut self.batch, item, snapshot, (bytes, count), fields);
         Ok(())
     }
@@ -213,6 +301,7 @@ impl Feed {
     /// Adds "the snapshot is complete" to the batch.
     pub fn end_of_snapshot(&mut self, item: ItemId) -> Result<(), FeedError> {
         self.make_room(HEADER_BYTES)?;
+        self.written += 1;
         record::put_end_of_snapshot(&mut self.batch, item);
         Ok(())
     }
@@ -220,7 +309,17 @@ impl Feed {
     /// Adds "everything known of the item is void" to the batch.
     pub fn clear_snapshot(&mut self, item: ItemId) -> Result<(), FeedError> {
         self.make_room(HEADER_BYTES)?;
+        self.written += 1;
         record::put_clear_snapshot(&mut self.batch, item);
+        Ok(())
+    }
+
+    /// Adds "I have the subscription, and a snapshot will come (or not)" to the batch: for adapters that
+    /// [are asked this way](super::Source::tells_of_snapshots).
+    pub fn subscribed(&mut self, item: ItemId, snapshot_available: bool) -> Result<(), FeedError> {
+        self.make_room(HEADER_BYTES)?;
+        self.written += 1;
+        record::put_subscribed(&mut self.batch, item, snapshot_available);
         Ok(())
     }
 
@@ -232,6 +331,45 @@ impl Feed {
         let pushed = self.events.push_entire_slice(&self.batch);
         debug_assert!(pushed.is_ok(), "room was made when the records were added");
         self.batch.clear();
+        self.wake_ingest();
+    }
+
+    /// A feed of the same adapter for another thread, with a ring of its own; `None` if ingest is gone. What is said on
+    /// both is in no order. It hears no commands but that the adapter shall stop.
+    pub fn another(&self, ring_bytes: usize) -> Option<Self> {
+        if self.is_stopped() {
+            return None;
+        }
+        let capacity = FeedCapacity {
+            ring_bytes,
+            commands: 1,
+        };
+        let (feed, inbox) = connect(
+            capacity,
+            Arc::clone(&self.wake_ingest),
+            Arc::clone(&self.others),
+            None,
+        );
+        // A thread that panics here leaves the list as it was or with one more.
+        let mut new = self
+            .others
+            .new
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        new.push(inbox);
+        self.others.any_new.store(true, Ordering::Release);
+        drop(new);
+        self.wake_ingest();
+        Some(feed)
+    }
+
+    /// How many records were ever added.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Something was published: wakes ingest if it is parked.
+    pub(super) fn wake_ingest(&self) {
         fence(Ordering::SeqCst);
         (self.wake_ingest)();
     }
@@ -347,8 +485,7 @@ impl Drop for Feed {
             FeedState::Finished
         };
         self.shared.state.store(state as u8, Ordering::Release);
-        fence(Ordering::SeqCst);
-        (self.wake_ingest)();
+        self.wake_ingest();
     }
 }
 
@@ -454,6 +591,7 @@ mod tests {
         let subscribe = FeedCommand::Subscribe {
             item: ITEM,
             name: "item1".into(),
+            merging: None,
         };
         let unsubscribe = FeedCommand::Unsubscribe { item: ITEM };
         assert_eq!(inbox.command(subscribe.clone()), Ok(()));

@@ -1,7 +1,8 @@
 //! The ingest core's end of an in-process adapter's feed: events out, commands in. The whole picture is in
 //! [`super::feed`].
 
-use super::feed::{FeedCommand, FeedState, Shared};
+use super::feed::{FeedCommand, FeedState, Others, Shared};
+use super::overflow::Overflow;
 use super::record;
 use crossbeam::sync::Unparker;
 use engine::ingest::event::AdapterEvent;
@@ -15,9 +16,16 @@ pub struct FeedInbox {
     /// Where the one record is put together that lies across the ring's end.
     straddling: Vec<u8>,
     records_corrupt: u64,
+    /// Records ever taken from the ring.
+    taken: u64,
+    /// What the ring had no room for. Its turn comes when what was in the ring before it is taken.
+    overflow: Option<Box<Overflow>>,
     commands: Producer<FeedCommand>,
     unparker: Unparker,
     shared: Arc<Shared>,
+    /// The adapter's other feeds, if this is its first.
+    others: Option<Arc<Others>>,
+    more: Vec<FeedInbox>,
 }
 
 impl FeedInbox {
@@ -26,20 +34,76 @@ impl FeedInbox {
         commands: Producer<FeedCommand>,
         unparker: Unparker,
         shared: Arc<Shared>,
+        others: Option<Arc<Others>>,
     ) -> Self {
         Self {
             events,
             straddling: Vec::new(),
             records_corrupt: 0,
+            taken: 0,
+            overflow: None,
             commands,
             unparker,
             shared,
+            others,
+            more: Vec::new(),
         }
     }
 
-    /// Hands at most `max_events` events to `f`, in the adapter's order, and returns how many it were. The events lie
-    /// in the ring while `f` looks at them; their room is given back in one step at the end.
+    /// Hands about `max_events` events to `f`, in the order of each of the adapter's feeds, and returns how many it
+    /// were. The events lie in the ring while `f` looks at them; their room is given back in one step at the end.
     pub fn drain(&mut self, max_events: usize, mut f: impl FnMut(AdapterEvent<'_>)) -> usize {
+        let mut events = self.drain_own(max_events, &mut f);
+        if let Some(others) = &self.others {
+            self.more.append(&mut others.take_new());
+            for other in &mut self.more {
+                events += other.drain_own(max_events, &mut f);
+            }
+            self.more
+                .retain(|other| !other.is_dead() || !other.is_own_empty());
+        }
+        events
+    }
+
+    /// The same for this feed alone.
+    fn drain_own(&mut self, max_events: usize, f: &mut impl FnMut(AdapterEvent<'_>)) -> usize {
+        // The flag first: whoever sets it has put the overflow in before. Swapped rather than stored, so that what was
+        // put in before the flag is seen.
+        let flag = &self.shared.has_overflow;
+        if self.overflow.is_none()
+            && flag.load(Ordering::Relaxed)
+            && flag.swap(false, Ordering::AcqRel)
+        {
+            self.overflow = self.shared.overflow.take();
+        }
+        let mut left = max_events;
+        while left > 0 {
+            let before = self
+                .overflow
+                .as_ref()
+                .map(|overflow| overflow.after.saturating_sub(self.taken));
+            match before {
+                None => {
+                    left -= self.drain_ring(left, f);
+                    break;
+                }
+                Some(before) if before > 0 && !self.events.is_empty() => {
+                    let limit = usize::try_from(before).unwrap_or(usize::MAX);
+                    left -= self.drain_ring(left.min(limit), f);
+                }
+                Some(_) => {
+                    let row = self.overflow.as_mut().and_then(|overflow| overflow.take(f));
+                    match row {
+                        Some(events) => left = left.saturating_sub(events),
+                        None => self.overflow = None,
+                    }
+                }
+            }
+        }
+        max_events - left
+    }
+
+    fn drain_ring(&mut self, max_events: usize, f: &mut impl FnMut(AdapterEvent<'_>)) -> usize {
         let Ok(chunk) = self.events.read_chunk(self.events.slots()) else {
             return 0;
         };
@@ -51,7 +115,7 @@ impl FeedInbox {
             events_left: max_events,
             corrupt: 0,
         };
-        let mut used = walk.whole_records(first, &mut f);
+        let mut used = walk.whole_records(first, f);
         if used < first.len() && walk.events_left > 0 {
             // The next record begins in the first slice and ends in the second: the length first, then the rest.
             let head = &first[used..];
@@ -65,14 +129,14 @@ impl FeedInbox {
                 Some(tail) => {
                     self.straddling.truncate(head.len());
                     self.straddling.extend_from_slice(tail);
-                    walk.whole_records(&self.straddling, &mut f);
+                    walk.whole_records(&self.straddling, f);
                     used = first.len() + tail.len();
-                    used += walk.whole_records(&second[tail.len()..], &mut f);
+                    used += walk.whole_records(&second[tail.len()..], f);
                 }
                 None => used = walk.give_up(chunk.len()),
             }
         } else if used == first.len() {
-            used += walk.whole_records(second, &mut f);
+            used += walk.whole_records(second, f);
         }
         if walk.events_left > 0 && used < chunk.len() {
             // Commits are of whole records, so a remainder means a length that is wrong.
@@ -80,6 +144,7 @@ impl FeedInbox {
         }
         chunk.commit(used);
         self.records_corrupt += walk.corrupt;
+        self.taken += (max_events - walk.events_left) as u64 + walk.corrupt;
         fence(Ordering::SeqCst);
         if self.shared.wants_room.load(Ordering::Relaxed) {
             self.shared.wants_room.store(false, Ordering::Relaxed);
@@ -90,7 +155,17 @@ impl FeedInbox {
 
     /// Whether there is nothing to drain.
     pub fn is_empty(&self) -> bool {
+        let others_are = || {
+            let any_new = self.others.as_ref().is_some_and(|others| others.any_new());
+            !any_new && self.more.iter().all(Self::is_own_empty)
+        };
+        self.is_own_empty() && others_are()
+    }
+
+    fn is_own_empty(&self) -> bool {
         self.events.is_empty()
+            && self.overflow.is_none()
+            && !self.shared.has_overflow.load(Ordering::Acquire)
     }
 
     /// Tells the adapter something and wakes it. Handed back if the adapter's ring is full: offer it again later.
@@ -101,6 +176,7 @@ impl FeedInbox {
         }
         if command == FeedCommand::Stop {
             self.shared.stop.store(true, Ordering::Release);
+            self.more.clear(); // which stops them
         } else {
             self.commands
                 .push(command)
@@ -254,7 +330,7 @@ mod tests {
             let (mut writer, reader) = RingBuffer::new(64);
             let (command_writer, _commands) = RingBuffer::new(1);
             let unparker = crossbeam::sync::Parker::new().unparker().clone();
-            let mut inbox = FeedInbox::new(reader, command_writer, unparker, Arc::default());
+            let mut inbox = FeedInbox::new(reader, command_writer, unparker, Arc::default(), None);
             writer.push_entire_slice(&vec![0; offset]).unwrap();
             inbox.drain(usize::MAX, |_| ());
             let mut noise = noise;

@@ -18,7 +18,6 @@
 //! | the engine's bounds of an item: its fields, their names, its bytes | the line is skipped, as one that cannot be read |
 //! | a line that cannot be read | it is skipped; the first of each publisher is told in the log |
 
-use super::DataAdapter;
 use super::feed::{Feed, FeedCommand, FeedError};
 use super::line_format::{self, Said};
 use engine::ids::ItemId;
@@ -124,7 +123,7 @@ impl Drop for Lines {
     }
 }
 
-impl DataAdapter for Lines {
+impl super::Source for Lines {
     /// True for every name; see the module's text for what the snapshots are.
     fn is_snapshot_available(&self, _item: &str) -> bool {
         true
@@ -308,7 +307,7 @@ impl Board {
         while let Some(command) = self.feed.next_command(Some(Instant::now())) {
             match command {
                 FeedCommand::Stop => return true,
-                FeedCommand::Subscribe { item, name } => {
+                FeedCommand::Subscribe { item, name, .. } => {
                     if let Err(FeedError::Stopped) = self.subscribe(item, name) {
                         return true;
                     }
@@ -505,7 +504,7 @@ fn borrowed(
 #[cfg(test)]
 mod tests {
     use super::super::feed::FeedCapacity;
-    use super::super::testkit::{Heard, hear};
+    use super::super::testkit::{Heard, hear, subscribe};
     use super::super::{RunningAdapter, spawn};
     use super::*;
     use std::io::{Read, Write};
@@ -546,9 +545,7 @@ mod tests {
         }
 
         fn subscribe(&mut self, item: u32, name: &str) {
-            let (item, name) = (ItemId(item), name.to_owned());
-            let command = FeedCommand::Subscribe { item, name };
-            self.running.inbox.command(command).unwrap();
+            self.running.inbox.command(subscribe(item, name)).unwrap();
         }
 
         /// Waits for so many events.

@@ -1,17 +1,21 @@
 //! Data adapters, as far as they touch this machine.
 //!
-//! An adapter brings the events of items into the server. Those that live in this process implement
-//! [`DataAdapter`] and run on a thread of their own; [`feed`] is the pair of rings between that thread and the
-//! ingest core.
+//! An adapter brings the events of items into the server. Those that live in this process run on a thread of their own;
+//! [`feed`] is the pair of rings between that thread and the ingest core. The ones that ship with the server are
+//! [`Source`]s, which have the thread to themselves; those that others write are [`data::DataAdapter`]s, which are
+//! called on it.
 //!
 //! | Module | What it is |
 //! |---|---|
+//! | [`data`], [`publisher`] | the interface for data adapters that others write |
 //! | [`feed`], [`inbox`], `record` | the two ends of the rings, and how an event lies in them |
+//! | `overflow` | what a full ring has no room for, merged |
 //! | [`demo`], `market`, `desk` | the stock list: 30 invented companies on a random walk; their trades in other modes |
 //! | [`lines`], [`line_format`] | lines of text from a TCP or Unix socket as a feed |
 //! | [`replay`], `replay_file`, `pace` | a CSV file as a feed |
 //! | [`remote`] | adapters in other processes, over the adapter protocol |
 
+pub mod data;
 pub mod demo;
 mod desk;
 pub mod feed;
@@ -19,7 +23,9 @@ pub mod inbox;
 pub mod line_format;
 pub mod lines;
 mod market;
+mod overflow;
 mod pace;
+pub mod publisher;
 mod record;
 pub mod remote;
 pub mod replay;
@@ -36,7 +42,10 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-/// A source of events that runs in this process.
+/// Why an adapter cannot begin, or go on.
+pub type AdapterError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A source of events that has a thread of this process to itself.
 ///
 /// The contract is the field's: for an item with a snapshot the adapter answers
 /// [`FeedCommand::Subscribe`] with the snapshot's events, then the end of snapshot, then updates; for an item without
@@ -45,10 +54,20 @@ use std::thread::{self, JoinHandle};
 /// sends nothing more.
 ///
 /// It is shared, not owned, by the thread that runs it, because ingest asks
-/// [`DataAdapter::is_snapshot_available`] while `run` is under way; what changes belongs into the locals of `run`.
-pub trait DataAdapter: Send + Sync {
+/// [`Source::is_snapshot_available`] while `run` is under way; what changes belongs into the locals of `run`.
+pub trait Source: Send + Sync {
     /// Whether subscriptions of this item begin with a snapshot that is ended by an end of snapshot.
     fn is_snapshot_available(&self, item: &str) -> bool;
+
+    /// It says for itself whether there are snapshots, by [`Feed::subscribed`], and is not asked.
+    fn tells_of_snapshots(&self) -> bool {
+        false
+    }
+
+    /// It looks whether it may merge events ([`feed::Merging`]).
+    fn merges(&self) -> bool {
+        false
+    }
 
     /// Serves the feed until [`FeedCommand::Stop`].
     fn run(self: Arc<Self>, feed: Feed);
@@ -57,9 +76,9 @@ pub trait DataAdapter: Send + Sync {
 /// Starts an adapter on a thread of its own. `wake_ingest` is explained at [`feed::feed`].
 pub fn spawn(
     name: &str,
-    adapter: Arc<dyn DataAdapter>,
+    adapter: Arc<dyn Source>,
     capacity: FeedCapacity,
-    wake_ingest: impl Fn() + Send + 'static,
+    wake_ingest: impl Fn() + Send + Sync + 'static,
 ) -> io::Result<RunningAdapter> {
     let (feed, inbox) = feed::feed(capacity, wake_ingest);
     let shared = Arc::clone(&adapter);
@@ -87,7 +106,7 @@ pub fn spawn(
 enum Runs {
     /// A thread of this process.
     Here {
-        adapter: Arc<dyn DataAdapter>,
+        adapter: Arc<dyn Source>,
         thread: JoinHandle<Result<(), AdapterPanic>>,
     },
     /// Another process; its proxy is a task of the thread of all remote adapters.
@@ -117,12 +136,21 @@ impl RunningAdapter {
         &self.name
     }
 
-    /// See [`DataAdapter::is_snapshot_available`]. The protocol has no such question for remote adapters: the SDKs end
-    /// an empty snapshot where there is none.
-    pub fn is_snapshot_available(&self, item: &str) -> bool {
+    /// See [`Source::is_snapshot_available`]; `None` if the adapter says so for itself. The protocol has no such question
+    /// for remote adapters: the SDKs end an empty snapshot where there is none.
+    pub fn is_snapshot_available(&self, item: &str) -> Option<bool> {
         match &self.runs {
-            Runs::Here { adapter, .. } => adapter.is_snapshot_available(item),
-            Runs::Remotely => true,
+            Runs::Here { adapter, .. } if adapter.tells_of_snapshots() => None,
+            Runs::Here { adapter, .. } => Some(adapter.is_snapshot_available(item)),
+            Runs::Remotely => Some(true),
+        }
+    }
+
+    /// See [`Source::merges`].
+    pub fn merges(&self) -> bool {
+        match &self.runs {
+            Runs::Here { adapter, .. } => adapter.merges(),
+            Runs::Remotely => false,
         }
     }
 
@@ -177,14 +205,13 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::feed::FeedState;
-    use super::testkit::{Heard, hear};
+    use super::testkit::{self, Heard, hear};
     use super::*;
-    use engine::ids::ItemId;
 
     /// Greets each item, and panics at one of the name "bad".
     struct Greeter;
 
-    impl DataAdapter for Greeter {
+    impl Source for Greeter {
         fn is_snapshot_available(&self, item: &str) -> bool {
             item != "bad"
         }
@@ -192,7 +219,7 @@ mod tests {
         fn run(self: Arc<Self>, mut feed: Feed) {
             loop {
                 match feed.next_command(None) {
-                    Some(FeedCommand::Subscribe { item, name }) => {
+                    Some(FeedCommand::Subscribe { item, name, .. }) => {
                         assert!(self.is_snapshot_available(&name), "no such item: {name}");
                         feed.update(item, true, &[("hello", Some(&name))]).unwrap();
                     }
@@ -204,12 +231,7 @@ mod tests {
     }
 
     fn subscribe(running: &mut RunningAdapter, name: &str) {
-        let name = name.to_owned();
-        let item = ItemId(3);
-        running
-            .inbox
-            .command(FeedCommand::Subscribe { item, name })
-            .unwrap();
+        running.inbox.command(testkit::subscribe(3, name)).unwrap();
     }
 
     fn greeter() -> RunningAdapter {
@@ -219,7 +241,7 @@ mod tests {
     #[test]
     fn an_adapter_answers_and_stops() {
         let mut running = greeter();
-        assert!(running.is_snapshot_available("good"));
+        assert_eq!(running.is_snapshot_available("good"), Some(true));
         subscribe(&mut running, "good");
         while running.inbox.is_empty() {
             thread::yield_now();

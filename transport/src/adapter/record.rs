@@ -27,6 +27,8 @@ const UPDATE: u8 = 1;
 const SNAPSHOT_UPDATE: u8 = 2;
 const END_OF_SNAPSHOT: u8 = 3;
 const CLEAR_SNAPSHOT: u8 = 4;
+const SUBSCRIBED: u8 = 5;
+const SUBSCRIBED_WITHOUT_SNAPSHOT: u8 = 6;
 
 /// How many bytes an update with these fields takes, and how many fields there are.
 pub(super) fn measure<'f>(fields: impl Iterator<Item = Field<'f>>) -> (usize, usize) {
@@ -72,6 +74,16 @@ pub(super) fn put_clear_snapshot(out: &mut Vec<u8>, item: ItemId) {
     put_header(out, HEADER_BYTES, item, CLEAR_SNAPSHOT, 0);
 }
 
+/// Appends what the adapter says of a new subscription.
+pub(super) fn put_subscribed(out: &mut Vec<u8>, item: ItemId, snapshot_available: bool) {
+    let kind = if snapshot_available {
+        SUBSCRIBED
+    } else {
+        SUBSCRIBED_WITHOUT_SNAPSHOT
+    };
+    put_header(out, HEADER_BYTES, item, kind, 0);
+}
+
 /// The length that a record claims, from its first bytes. `None` if they are too few, or the claim is absurd.
 pub(super) fn claimed_bytes(record: &[u8]) -> Option<usize> {
     let bytes = u32::from_le_bytes(*record.first_chunk()?) as usize;
@@ -97,6 +109,12 @@ where
         SNAPSHOT_UPDATE => true,
         END_OF_SNAPSHOT => return Some(AdapterEvent::EndOfSnapshot { item }),
         CLEAR_SNAPSHOT => return Some(AdapterEvent::ClearSnapshot { item }),
+        kind @ (SUBSCRIBED | SUBSCRIBED_WITHOUT_SNAPSHOT) => {
+            return Some(AdapterEvent::Subscribed {
+                item,
+                snapshot_available: kind == SUBSCRIBED,
+            });
+        }
         _ => return None,
     };
     let (table, text) = body.split_at_checked(field_count * TABLE_ENTRY_BYTES)?;

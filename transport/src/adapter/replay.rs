@@ -13,7 +13,7 @@
 //!
 //! **Memory**: one row for each item, and at most [`ITEMS_MAX`] items.
 
-use super::DataAdapter;
+use super::Source;
 use super::feed::{Feed, FeedCommand, FeedError};
 pub use super::pace::Pace;
 use super::pace::Timetable;
@@ -118,7 +118,7 @@ impl Replay {
     }
 }
 
-impl DataAdapter for Replay {
+impl Source for Replay {
     /// True for every name; see the module's text for what the snapshots are.
     fn is_snapshot_available(&self, _item: &str) -> bool {
         true
@@ -140,7 +140,7 @@ impl DataAdapter for Replay {
                 *start.get_or_insert_with(Instant::now) + Duration::from_nanos(due_ns)
             });
             let outcome = match feed.next_command(until) {
-                Some(FeedCommand::Subscribe { item, name }) => {
+                Some(FeedCommand::Subscribe { item, name, .. }) => {
                     player.subscribe(&mut feed, item, &name)
                 }
                 Some(FeedCommand::Unsubscribe { item }) => {
@@ -355,7 +355,7 @@ mod tests {
     use super::super::feed::{FeedCapacity, RING_BYTES_MIN, feed};
     use super::super::inbox::FeedInbox;
     use super::super::spawn;
-    use super::super::testkit::{Heard, hear};
+    use super::super::testkit::{Heard, hear, subscribe};
     use super::*;
     use std::{env, fs, thread};
     use tempfile::TempDir;
@@ -595,11 +595,7 @@ mod tests {
             commands: 1,
         };
         let mut running = spawn("replay", Arc::new(replay), capacity, || ()).unwrap();
-        let subscribe = FeedCommand::Subscribe {
-            item: ItemId(1),
-            name: name.to_owned(),
-        };
-        running.inbox.command(subscribe).unwrap();
+        running.inbox.command(subscribe(1, name)).unwrap();
         let mut updates = Vec::new();
         while updates.len() < rows {
             let heard = hear(&mut running.inbox);

@@ -1,5 +1,6 @@
 //! What the tests of the in-process adapters share: events that outlive the ring, and a client's view of items.
 
+use super::feed::FeedCommand;
 use super::inbox::FeedInbox;
 use engine::ids::ItemId;
 use engine::ingest::event::AdapterEvent;
@@ -13,6 +14,8 @@ pub(super) enum Heard {
     EndOfSnapshot(u32),
     /// Item.
     ClearSnapshot(u32),
+    /// Item, and whether a snapshot comes.
+    Subscribed(u32, bool),
 }
 
 impl Heard {
@@ -35,7 +38,20 @@ impl From<AdapterEvent<'_>> for Heard {
             } => Self::update(item, snapshot, fields),
             AdapterEvent::EndOfSnapshot { item } => Self::EndOfSnapshot(item.0),
             AdapterEvent::ClearSnapshot { item } => Self::ClearSnapshot(item.0),
+            AdapterEvent::Subscribed {
+                item,
+                snapshot_available,
+            } => Self::Subscribed(item.0, snapshot_available),
         }
+    }
+}
+
+/// The command to subscribe to an item.
+pub(super) fn subscribe(item: u32, name: &str) -> FeedCommand {
+    FeedCommand::Subscribe {
+        item: ItemId(item),
+        name: name.to_owned(),
+        merging: None,
     }
 }
 

@@ -19,10 +19,8 @@ pub(super) fn adapter_sets(
     problems: &mut Problems,
 ) -> Vec<AdapterSetPlan> {
     let defaults = [raw::AdapterSet::default()];
-    let given = raw.adapter_sets.as_deref().unwrap_or(&defaults);
-    if given.is_empty() {
-        problems.add("adapter_sets", "there must be at least one");
-    }
+    let defaults: &[_] = if raw.own.is_some() { &[] } else { &defaults };
+    let given = raw.adapter_sets.as_deref().unwrap_or(defaults);
     let mut plans: Vec<AdapterSetPlan> = Vec::new();
     for (index, set) in given.iter().enumerate() {
         let key = format!("adapter_sets[{index}]");
@@ -33,7 +31,7 @@ pub(super) fn adapter_sets(
             plans.iter().map(|plan| plan.name.as_str()),
             problems,
         );
-        let data = data_adapters(set, &key, directory, problems);
+        let data = data_adapters(set, raw.own.is_some(), &key, directory, problems);
         let metadata = match set.metadata() {
             MetadataKindName::Literal => {
                 if set.remote.is_some() {
@@ -51,20 +49,73 @@ pub(super) fn adapter_sets(
             data,
         });
     }
+    if let Some(own) = &raw.own {
+        add_own(own, &mut plans, problems);
+    }
+    if plans.is_empty() {
+        problems.add("adapter_sets", "there must be at least one");
+    }
+    for (index, plan) in plans.iter().enumerate() {
+        if plan.data.is_empty() {
+            let key = match index < given.len() {
+                true => format!("adapter_sets[{index}].data"),
+                false => plan.name.clone(),
+            };
+            problems.add(key, "there must be at least one data adapter");
+        }
+    }
     plans
+}
+
+/// Adds the adapters that the program brings along to the sets of the file, or in sets of their own.
+fn add_own(own: &raw::OwnAdapters, plans: &mut Vec<AdapterSetPlan>, problems: &mut Problems) {
+    for name in &own.metadata {
+        let plan = set_plan(plans, name, problems);
+        if plan.metadata != MetadataPlan::Literal {
+            let reason = "the set has another metadata adapter already, besides the program's";
+            problems.add(name.as_str(), reason);
+        }
+        plan.metadata = MetadataPlan::Own;
+    }
+    for (set, name) in &own.data {
+        let plan = set_plan(plans, set, problems);
+        let others = plan.data.iter().map(|plan| plan.name.as_str());
+        check_name(&format!("{set}.{name}"), name, others, problems);
+        plan.data.push(DataAdapterPlan {
+            name: name.clone(),
+            kind: DataKind::Own,
+        });
+    }
+}
+
+fn set_plan<'p>(
+    plans: &'p mut Vec<AdapterSetPlan>,
+    name: &str,
+    problems: &mut Problems,
+) -> &'p mut AdapterSetPlan {
+    let known = plans.iter().position(|plan| plan.name == name);
+    let index = known.unwrap_or_else(|| {
+        check_name(name, name, std::iter::empty(), problems);
+        plans.push(AdapterSetPlan {
+            name: name.to_owned(),
+            metadata: MetadataPlan::Literal,
+            data: Vec::new(),
+        });
+        plans.len() - 1
+    });
+    &mut plans[index]
 }
 
 fn data_adapters(
     set: &raw::AdapterSet,
+    own: bool,
     set_key: &str,
     directory: &Path,
     problems: &mut Problems,
 ) -> Vec<DataAdapterPlan> {
     let defaults = [raw::DataAdapter::default()];
-    let given = set.data.as_deref().unwrap_or(&defaults);
-    if given.is_empty() {
-        problems.add(format!("{set_key}.data"), "there must be at least one");
-    }
+    let defaults: &[_] = if own { &[] } else { &defaults };
+    let given = set.data.as_deref().unwrap_or(defaults);
     let mut plans: Vec<DataAdapterPlan> = Vec::new();
     for (index, adapter) in given.iter().enumerate() {
         let key = format!("{set_key}.data[{index}]");

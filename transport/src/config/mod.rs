@@ -102,6 +102,26 @@ impl Plan {
         )
     }
 
+    /// Resolves what a program that brings adapters along wants: `text` and `directory` are those of its configuration
+    /// file, which may be empty, and `source` its name in messages. `listen` replaces the listeners of the file.
+    pub fn with_own_adapters(
+        text: &str,
+        directory: &Path,
+        source: &str,
+        listen: Option<&str>,
+        own: raw::OwnAdapters,
+    ) -> Result<Self, ConfigError> {
+        let mut raw = parse(text, source)?;
+        raw.own = Some(own);
+        if let Some(address) = listen {
+            raw.listeners = Some(vec![raw::Listener {
+                address: Some(address.to_owned()),
+                ..raw::Listener::default()
+            }]);
+        }
+        Self::resolve(&raw, &this_machine()?, directory, source, text)
+    }
+
     /// The demo: adapter set `DEMO` with the generated list as `QUOTE_ADAPTER` and, if there is a file, its replay
     /// as `REPLAY`. `profile` is a configuration file for everything that the demo does not decide itself.
     pub fn demo(demo: &Demo, profile: Option<&Path>) -> Result<Self, ConfigError> {

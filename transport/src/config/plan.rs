@@ -275,6 +275,8 @@ pub enum MetadataPlan {
     Literal,
     /// One in another process.
     Remote(Box<RemotePlan>),
+    /// One that the program brings along.
+    Own,
 }
 
 /// How an adapter in another process is met.
@@ -404,6 +406,8 @@ pub enum DataKind {
     },
     /// Whatever an adapter in another process publishes.
     Remote(Box<RemotePlan>),
+    /// Whatever an adapter publishes that the program brings along.
+    Own,
 }
 
 /// How fast a file is replayed. Both numbers are finite and above zero.
@@ -484,6 +488,7 @@ impl fmt::Display for Plan {
                 match &set.metadata {
                     MetadataPlan::Literal => String::new(),
                     MetadataPlan::Remote(remote) => format!(" (remote metadata, {remote})"),
+                    MetadataPlan::Own => " (metadata of this program)".to_owned(),
                 },
                 data.join(", ")
             )?;
@@ -498,6 +503,7 @@ impl fmt::Display for DataAdapterPlan {
             DataKind::Demo { rate } => write!(formatter, "{} (demo, {rate}/s)", self.name),
             DataKind::Lines { address } => write!(formatter, "{} (lines at {address})", self.name),
             DataKind::Remote(remote) => write!(formatter, "{} (remote, {remote})", self.name),
+            DataKind::Own => write!(formatter, "{} (of this program)", self.name),
             DataKind::Replay { file, pace, looped } => {
                 let pace = match pace {
                     Pace::Speed(speed) => format!("{speed}x"),

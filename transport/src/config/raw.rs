@@ -122,6 +122,18 @@ pub struct Raw {
     pub pages: Pages,
     /// `[[adapter_sets]]`; one with default values if there is none.
     pub adapter_sets: Option<Vec<AdapterSet>>,
+    /// Adapters that a program brings along. With them nothing is there by default.
+    #[serde(skip)]
+    pub own: Option<OwnAdapters>,
+}
+
+/// The names of the adapters that a program brings along.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnAdapters {
+    /// Adapter sets of metadata adapters.
+    pub metadata: Vec<String>,
+    /// Adapter sets and names of data adapters.
+    pub data: Vec<(String, String)>,
 }
 
 impl Raw {

@@ -5,14 +5,14 @@ use super::host::{Host, Waiter};
 use super::park::Park;
 use super::rings::{Command, IngestRings};
 use crate::adapter::RunningAdapter;
-use crate::adapter::feed::FeedCommand;
+use crate::adapter::feed::{FeedCommand, Merging};
 use crate::adapter::remote::MetadataInbox;
 use engine::counters::Counters;
-use engine::ids::ShardId;
+use engine::ids::{ItemId, ShardId};
 use engine::ingest::{Ingest, IngestEffect};
 use engine::metadata::{AdapterSetId, AdapterSets, Word};
 use engine::time::{Duration, Instant};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -41,6 +41,8 @@ struct Adapter {
     running: RunningAdapter,
     /// Commands that did not fit the ring: at most two per item.
     commands: VecDeque<FeedCommand>,
+    /// Its items, if it wants to know which of them it may merge.
+    merging: HashMap<ItemId, Merging>,
     reported_dead: bool,
 }
 
@@ -57,6 +59,7 @@ impl IngestCore {
         let adapter = |running| Adapter {
             running,
             commands: VecDeque::new(),
+            merging: HashMap::new(),
             reported_dead: false,
         };
         let answers = rings.answer.iter().map(|_| VecDeque::new()).collect();
@@ -235,17 +238,35 @@ impl IngestCore {
                     name,
                 } => {
                     let adapter = &mut self.adapters[usize::from(adapter.0)];
-                    self.ingest
-                        .on_subscribed(item, adapter.running.is_snapshot_available(&name));
+                    if let Some(available) = adapter.running.is_snapshot_available(&name) {
+                        self.ingest.on_subscribed(item, available);
+                    }
+                    let merging = adapter.running.merges().then(Merging::default);
+                    adapter
+                        .merging
+                        .extend(merging.clone().map(|merging| (item, merging)));
                     adapter.commands.push_back(FeedCommand::Subscribe {
                         item,
                         name: name.into(),
+                        merging,
                     });
                 }
                 IngestEffect::Unsubscribe { adapter, item } => {
-                    self.adapters[usize::from(adapter.0)]
+                    let adapter = &mut self.adapters[usize::from(adapter.0)];
+                    adapter.merging.remove(&item);
+                    adapter
                         .commands
                         .push_back(FeedCommand::Unsubscribe { item });
+                }
+                IngestEffect::Merging {
+                    adapter,
+                    item,
+                    allowed,
+                } => {
+                    let adapter = &self.adapters[usize::from(adapter.0)];
+                    if let Some(merging) = adapter.merging.get(&item) {
+                        merging.allow(allowed);
+                    }
                 }
             }
         }

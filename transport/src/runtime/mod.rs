@@ -23,7 +23,8 @@
 //! | answer | the same | ingest → shard | their answers | kept by ingest; bounded likewise |
 //! | shard to shard | the same | shard → shard | moved connections, forwarded requests, answers | connection closed and the client retries; request refused; answer kept by the shard, up to 16,384 for each other |
 //! | command | 16 | control → any core | stop | never: read every turn |
-//! | events | bytes, 4 MiB | data adapter → ingest | updates | the adapter decides: wait, or skip |
+//! | events | bytes, 4 MiB | data adapter → ingest; one for each publisher | updates | the adapter decides: wait, skip, or merge in the overflow |
+//! | overflow | one box, 64 MiB | publisher ⇄ ingest | last states of MERGE items that the ring had no room for | the adapter is told that there is no room |
 //! | subscriptions | 4,096 | ingest → data adapter | subscribe, unsubscribe | kept by ingest; at most two per item |
 //!
 //! A core that finds nothing to do parks; who writes into a ring wakes its reader if that is parked ([`park`]).

@@ -61,6 +61,7 @@ impl World {
                     self.subscribed.remove(&key);
                     self.events.push_back(Event::Unsubscribe(adapter, key.1));
                 }
+                IngestEffect::Merging { .. } => {} // its adapters say all that happens
             }
         }
         busy

@@ -209,7 +209,7 @@ impl Desk {
                         self.items.remove(&item);
                         self.status.forget(item);
                     }
-                    FeedCommand::Subscribe { item, name } => {
+                    FeedCommand::Subscribe { item, name, .. } => {
                         if self.status.is(&name) {
                             self.status.item = Some(item);
                             if !self.tell_status(true, waiter).await {
@@ -331,13 +331,13 @@ impl Desk {
                 None => break,
                 Some(FeedCommand::Stop) => return false,
                 Some(FeedCommand::Unsubscribe { item }) => self.unsubscribe(item, link),
-                Some(FeedCommand::Subscribe { item, name }) if self.status.is(&name) => {
+                Some(FeedCommand::Subscribe { item, name, .. }) if self.status.is(&name) => {
                     self.status.item = Some(item);
                     if !self.tell_status(true, waiter).await {
                         return false;
                     }
                 }
-                Some(FeedCommand::Subscribe { item, name }) => {
+                Some(FeedCommand::Subscribe { item, name, .. }) => {
                     self.items.insert(item, Wanted::new(name));
                     self.subscribe(item, link);
                 }

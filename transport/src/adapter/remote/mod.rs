@@ -82,7 +82,7 @@ impl Remotes {
         name: &str,
         plan: &RemotePlan,
         capacity: FeedCapacity,
-        wake_ingest: impl Fn() + Send + 'static,
+        wake_ingest: impl Fn() + Send + Sync + 'static,
     ) -> io::Result<RunningAdapter> {
         let (waker, source) = host::wake_pair()?;
         let (mut feed, inbox) = feed::feed(capacity, wake_ingest);
