@@ -84,6 +84,9 @@ counters! {
     UpdatesSent = "updates_sent", "updates";
     /// Updates that were merged into a later one before a client got them.
     UpdatesConflated = "updates_conflated", "updates";
+    /// Updates that were dropped before a client got them, as its subscription allows: they did not fit the buffer of a
+    /// DISTINCT item, or were void.
+    UpdatesFiltered = "updates_filtered", "updates";
     /// Updates that clients were told to have lost, because more waited for them than may wait.
     UpdatesLost = "updates_lost", "updates";
     /// Updates whose bytes were found ready in a tail cache.

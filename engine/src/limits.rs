@@ -70,6 +70,10 @@ pub struct Limits {
     /// Bytes of all rows kept of one DISTINCT or COMMAND item. Beyond: DISTINCT drops the oldest, COMMAND the event, and
     /// it is counted. (guess)
     pub rows_bytes_max: usize,
+    /// Bytes of trade-safe events of one item, and of what goes before them, that are kept for one shard while its ring is
+    /// full; and no more of them than `event_buffer_len_max`. Beyond: the oldest go, and clients are told. (guess: some
+    /// thousand trades)
+    pub held_bytes_max: usize,
     /// Items that ingest keeps. Beyond: the subscription gets no data, and that is counted. (item numbers are 24 bit)
     pub items_max: usize,
 }
@@ -100,6 +104,7 @@ impl Limits {
         snapshot_len_max: 1_000,
         keys_per_item_max: 100_000,
         rows_bytes_max: 64 << 20,
+        held_bytes_max: 1 << 20,
         items_max: 4_000_000,
     };
 
@@ -128,6 +133,7 @@ const _: () = {
     assert!(limits.item_bytes_max < 1 << 30);
     assert!(limits.snapshot_len_max <= limits.event_buffer_len_max);
     assert!(limits.rows_bytes_max >= limits.item_bytes_max);
+    assert!(limits.held_bytes_max >= limits.item_bytes_max);
     assert!(limits.items_max < 1 << 24);
     assert!(
         limits.fields_per_item_max * (limits.field_name_bytes_max + 2) <= 2 * limits.item_bytes_max

@@ -31,6 +31,7 @@
 //! read the difference before you believe it.
 
 use engine::ids::{DataAdapterId, ShardId};
+use engine::item::safe::{ItemPattern, SafeRule, SafeRules, TradeSafe};
 use engine::metadata::{AdapterSets, Granted, literal::Literal};
 use engine::shard::{Config, Peer};
 use engine::sim::world::{CLIENT_IP, Event, Options, Say, WireId, World};
@@ -186,6 +187,7 @@ impl Stage {
                 "source_frequency_max" => {
                     literal.source_frequency_max = Some(value.parse().unwrap());
                 }
+                "ring_bytes" => options.ring_bytes = value.parse().unwrap(),
                 "event_buffer_len_max" => {
                     options.config.limits.event_buffer_len_max = value.parse().unwrap();
                 }
@@ -257,6 +259,21 @@ impl Stage {
             "update_delay_ms" => config.update_delay_max = time(),
             "snapshot_rows_per_s_max" => {
                 config.snapshot_rows_per_s_max = Some(value.parse().unwrap())
+            }
+            "trade_safe" => {
+                let mut words = value.split(' ');
+                let items: Box<[_]> = words.next().into_iter().map(ItemPattern::parse).collect();
+                let fields: Box<[_]> = words.map(Into::into).collect();
+                let what = match fields.is_empty() {
+                    true => TradeSafe::Everything,
+                    false => TradeSafe::Fields(fields),
+                };
+                let rule = |adapter| SafeRule {
+                    adapter: DataAdapterId(adapter),
+                    items: Box::clone(&items),
+                    what: what.clone(),
+                };
+                config.trade_safe = SafeRules::new((0..4).map(rule).collect());
             }
             "poll_interval_ms" => config.poll_interval_min = time(),
             "streaming_time_ms" => config.streaming_time_max = Some(time()),

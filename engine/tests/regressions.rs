@@ -1,9 +1,10 @@
 //! Faults that were found once, each as the shortest story that shows it.
 
 use engine::ids::{DataAdapterId, ShardId};
+use engine::item::safe::TradeSafe;
 use engine::limits::Limits;
 use engine::sim::pair::Pair;
-use engine::sim::world::{Event, Options, World};
+use engine::sim::world::{Event, Options, Say, World};
 use engine::time::Duration;
 use engine::tlcp::Version;
 
@@ -154,6 +155,7 @@ fn a_late_shard_gets_the_whole_state_of_an_undecided_item() {
         mode: Mode::Merge,
         snapshot_length: 0,
         source_frequency_max: None,
+        trade_safe: TradeSafe::Nothing,
     };
     ingest.on_demand(ShardId(0), want(), Instant::ZERO, &mut rings);
     let Some(IngestEffect::Subscribe { item, .. }) = ingest.poll_effect() else {
@@ -216,6 +218,7 @@ fn events_skipped_with_a_snapshot_are_events() {
             mode: Mode::Merge,
             snapshot_length: 0,
             source_frequency_max: None,
+            trade_safe: TradeSafe::Nothing,
         };
         ingest.on_demand(ShardId(0), want, Instant::ZERO, &mut ring);
         let Some(IngestEffect::Subscribe { item, .. }) = ingest.poll_effect() else {
@@ -352,4 +355,36 @@ fn requests_of_a_session_that_ends_are_answered_over_http() {
             "REQERR,3,20,Session not found"
         ]
     );
+}
+
+/// A deletion for which the ring to the shard has no room, the first event in a while to meet that, is told when there is.
+#[test]
+fn a_deletion_is_told_that_finds_the_ring_full() {
+    let mut pair = Pair::new(Options {
+        ring_bytes: 200,
+        ..Options::default()
+    });
+    pair.ask("create_session\r\nLS_cid=x");
+    pair.ask(
+        "control\r\nLS_reqId=1&LS_op=add&LS_subId=1&LS_mode=COMMAND&LS_group=live1\
+         &LS_schema=key%20command&LS_snapshot=true",
+    );
+    let change = |pair: &mut Pair, command| {
+        let fields = [("key", Some("A")), ("command", Some(command))];
+        let snapshot = false;
+        let update = Say::Update {
+            snapshot,
+            fields: &fields,
+        };
+        pair.world.say(DataAdapterId(0), "live1", update);
+    };
+    change(&mut pair, "ADD");
+    pair.world.settle();
+    assert_eq!(pair.lines().last().unwrap(), "U,1,1,A|ADD");
+    // Each takes 51 bytes.
+    for command in ["UPDATE", "UPDATE", "UPDATE", "DELETE"] {
+        change(&mut pair, command);
+    }
+    pair.world.settle();
+    assert_eq!(pair.lines().last().unwrap(), "U,1,1,|DELETE");
 }

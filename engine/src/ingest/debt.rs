@@ -6,16 +6,19 @@
 //! | DISTINCT | the history goes on, and forgets its oldest | the part of the history that the shard lacks |
 //! | COMMAND | the log goes on, each key once in it | the part of the log that the shard lacks |
 //! | RAW | events are counted | their number |
+//! | any, trade-safe events | they are kept, with what waits before them (see `held`) | these, before all else |
 //!
 //! Those to whom nothing may be merged or dropped are told how many events are missing, in every mode. A snapshot of
 //! DISTINCT or COMMAND is written in the same way: to a shard that lacks everything.
 
 use super::fanout::{Fanout, Listener, Rings, Subject, encode_state, write};
-use super::record::{self, Kind};
+use super::held::{First, Held};
+use super::record::{self, Kind, Lost};
 use crate::counters::Counters;
-use crate::item::command::{Command, CommandState};
+use crate::item::command::{Command, CommandState, LogEntry};
 use crate::item::fields::FieldNames;
 use crate::item::state::State;
+use crate::limits::Limits;
 use crate::time::Instant;
 
 /// What one shard is owed of one item.
@@ -36,6 +39,8 @@ pub struct Debt {
     snapshot: bool,
     /// First of all, what the shard has is void.
     clear: bool,
+    /// Before all that, what may not be merged.
+    held: Option<Box<Held>>,
 }
 
 impl Debt {
@@ -72,6 +77,9 @@ impl Debt {
 
     /// The whole table, since there is not enough left to tell what changed.
     pub fn owe_everything(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.forget_rows();
+        }
         if self.behind.is_some() {
             self.clear = true;
             self.behind = Some(0);
@@ -83,6 +91,130 @@ impl Debt {
     pub fn owe_raw(&mut self) {
         self.raw_lost += 1;
     }
+
+    /// Whether a snapshot of DISTINCT or COMMAND is owed: whatever happens before it is sent is a part of it.
+    pub(super) fn owes_snapshot(&self) -> bool {
+        self.snapshot
+    }
+
+    /// Keeps the record of a trade-safe event; of COMMAND, with its place.
+    pub(super) fn hold(&mut self, record: &[u8], row: Option<u64>, limits: &Limits) {
+        let held = self.held.get_or_insert_default();
+        match row {
+            Some(seq) => held.push_row(record, seq, limits),
+            None => held.push(record, limits),
+        }
+    }
+
+    /// A trade-safe event is coming: what waits is kept in front of it, in COMMAND what waits of its row. `at` is the place
+    /// and the time of the item's last event.
+    pub(super) fn hold_waiting(
+        &mut self,
+        scratch: &mut Vec<u8>,
+        state: &State,
+        key: Option<&str>,
+        at: (u64, Instant),
+        limits: &Limits,
+    ) {
+        if self.snapshot {
+            return;
+        }
+        let mut lost = 0;
+        match state {
+            State::Merge(_) => lost = self.missed.saturating_sub(1), // the state stands for the last one
+            State::Distinct(state) => {
+                if let Some(after) = self.behind {
+                    let first = state.history.first_after(|event| event.seq > after);
+                    lost = self.lost((state.history.len() - first) as u64);
+                }
+            }
+            State::Command(_) if self.clear => lost = self.void,
+            State::Command(_) => {}
+        }
+        let held = self.held.get_or_insert_default();
+        if lost > 0 {
+            encode_lost(scratch, Kind::Lost, lost, at);
+            held.push(scratch, limits);
+            self.missed -= lost;
+            self.void = 0;
+        }
+        if std::mem::take(&mut self.clear) {
+            record::Writer::start(scratch, Kind::Clear, at.0, at.1).finish();
+            held.push(scratch, limits);
+        }
+        match (state, key) {
+            (State::Merge(state), _) => {
+                if let Some(kind) = self.state.take() {
+                    encode_state(scratch, kind, state, at.0, at.1);
+                    held.push(scratch, limits);
+                    self.missed = 0;
+                }
+            }
+            (State::Distinct(state), _) => {
+                let Some(after) = self.behind.take() else {
+                    return;
+                };
+                let mut next = state.history.first_after(|event| event.seq > after);
+                while let Some(event) = state.history.get(next) {
+                    held.push(&event.record, limits);
+                    next += 1;
+                }
+                self.missed = 0;
+            }
+            (State::Command(table), Some(key)) => {
+                if let (Some(after), Some(entry)) = (self.behind, table.entry(key))
+                    && entry.seq > after
+                    && !held.has_row(entry.seq)
+                {
+                    encode_entry(scratch, Kind::Event, table, &entry, at.1);
+                    held.push_row(scratch, entry.seq, limits);
+                    self.missed = self.missed.saturating_sub(1);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// How many events will not come, if `remaining` still can.
+    fn lost(&self, remaining: u64) -> u64 {
+        let open = self.missed.saturating_sub(self.void);
+        self.void + open.saturating_sub(remaining)
+    }
+}
+
+fn encode_lost(scratch: &mut Vec<u8>, kind: Kind, lost: u64, (seq, stamp): (u64, Instant)) {
+    let mut writer = record::Writer::start(scratch, kind, seq, stamp);
+    writer.lost(Lost {
+        events: u32::try_from(lost).unwrap_or(u32::MAX),
+        safe: 0,
+    });
+    writer.finish();
+}
+
+/// Makes the record of a row as it is, or of its end.
+pub(super) fn encode_entry(
+    scratch: &mut Vec<u8>,
+    kind: Kind,
+    table: &CommandState,
+    entry: &LogEntry<'_>,
+    stamp: Instant,
+) {
+    let mut writer = record::Writer::start(scratch, kind, entry.seq, stamp);
+    let fields = u16::try_from(table.names().len()).expect("fields are bounded");
+    for field in 0..fields {
+        if field == table.command_at() {
+            let command = match entry.is_live() {
+                true => Command::Update,
+                false => Command::Delete,
+            };
+            writer.value(field, Some(command.name().as_bytes()));
+        } else if field == table.key_at() {
+            writer.value(field, Some(entry.key.as_bytes()));
+        } else if entry.is_live() {
+            writer.value(field, entry.value(usize::from(field)));
+        }
+    }
+    writer.finish();
 }
 
 /// Writes as much as there is room for of what the listener at `index` is owed; true if that is all of it.
@@ -137,6 +269,12 @@ impl<R: Rings> Payer<'_, R> {
             self.lost(Kind::RawLost, debt.raw_lost)?;
             debt.raw_lost = 0;
         }
+        while let Some(held) = &mut debt.held
+            && let Some(first) = held.first()
+        {
+            self.write_held(&first)?;
+            held.pop();
+        }
         match state {
             State::Merge(state) => {
                 if debt.missed > 1 {
@@ -169,12 +307,26 @@ impl<R: Rings> Payer<'_, R> {
                 let Some(after) = debt.behind else {
                     return Some(());
                 };
-                self.begin(debt, table.behind(after))?;
+                let held = debt.held.as_deref();
+                let held = held.map_or(0, |held| {
+                    let rows = held.rows_after(after);
+                    rows.filter(|seq| table.is_last(*seq)).count()
+                });
+                self.begin(debt, table.behind(after) - held)?;
                 while let Some(after) = debt.behind
-                    && let Some(seq) = self.encode_entry(table, after, kind(debt))
+                    && let Some(entry) = table.next_after(after)
                 {
+                    if debt
+                        .held
+                        .as_ref()
+                        .is_some_and(|held| held.has_row(entry.seq))
+                    {
+                        debt.behind = Some(entry.seq);
+                        continue;
+                    }
+                    encode_entry(self.scratch, kind(debt), table, &entry, self.stamp);
                     self.write()?;
-                    debt.paid(seq);
+                    debt.paid(entry.seq);
                 }
                 self.end(debt)
             }
@@ -183,8 +335,7 @@ impl<R: Rings> Payer<'_, R> {
 
     /// What goes before the `remaining` events that can still be told.
     fn begin(&mut self, debt: &mut Debt, remaining: usize) -> Option<()> {
-        let open = debt.missed.saturating_sub(debt.void);
-        let lost = debt.void + open.saturating_sub(remaining as u64);
+        let lost = debt.lost(remaining as u64);
         if lost > 0 {
             self.lost(Kind::Lost, lost)?;
             debt.missed -= lost;
@@ -204,31 +355,25 @@ impl<R: Rings> Payer<'_, R> {
         Some(())
     }
 
-    fn encode_entry(&mut self, table: &CommandState, after: u64, kind: Kind) -> Option<u64> {
-        let entry = table.next_after(after)?;
-        let mut writer = record::Writer::start(self.scratch, kind, entry.seq, self.stamp);
-        let fields = u16::try_from(table.names().len()).expect("fields are bounded");
-        for field in 0..fields {
-            if field == table.command_at() {
-                let command = match entry.is_live() {
-                    true => Command::Update,
-                    false => Command::Delete,
-                };
-                writer.value(field, Some(command.name().as_bytes()));
-            } else if field == table.key_at() {
-                writer.value(field, Some(entry.key.as_bytes()));
-            } else if entry.is_live() {
-                writer.value(field, entry.value(usize::from(field)));
-            }
-        }
-        writer.finish();
-        Some(entry.seq)
+    fn lost(&mut self, kind: Kind, lost: u64) -> Option<()> {
+        encode_lost(self.scratch, kind, lost, (self.seq, self.stamp));
+        self.write()
     }
 
-    fn lost(&mut self, kind: Kind, lost: u64) -> Option<()> {
-        let mut writer = record::Writer::start(self.scratch, kind, self.seq, self.stamp);
-        writer.lost(u32::try_from(lost).unwrap_or(u32::MAX));
-        writer.finish();
+    fn write_held(&mut self, first: &First<'_>) -> Option<()> {
+        match first {
+            First::Lost(lost) => {
+                let mut writer =
+                    record::Writer::start(self.scratch, Kind::Lost, self.seq, self.stamp);
+                writer.lost(*lost);
+                writer.finish();
+            }
+            First::Clear => return self.mark(Kind::Clear),
+            First::Record(record) => {
+                self.scratch.clear();
+                self.scratch.extend_from_slice(record);
+            }
+        }
         self.write()
     }
 

@@ -1,6 +1,7 @@
 //! What shards want of ingest, and for how long an item nobody wants is kept.
 
 use crate::ids::{DataAdapterId, ItemId};
+use crate::item::safe::TradeSafe;
 use crate::time::{Duration, Instant};
 use crate::tlcp::request::Mode;
 use std::collections::VecDeque;
@@ -25,6 +26,8 @@ pub enum Demand {
         snapshot_length: u32,
         /// Events per second to which the item is thinned out for everybody (MERGE and DISTINCT).
         source_frequency_max: Option<f64>,
+        /// Which of the item's events may not be merged, whoever looks at it.
+        trade_safe: TradeSafe,
     },
     /// Nobody on this shard looks at the item any more.
     Drop {

@@ -6,7 +6,7 @@ use super::record::Kind;
 use super::{Ingest, SnapshotPhase, item_mut};
 use crate::counters::Counter;
 use crate::ids::ItemId;
-use crate::item::command::{Refused, TableLimits};
+use crate::item::command::{Command, KEY, Refused, TableLimits};
 use crate::item::state::State;
 use crate::time::Instant;
 use crate::tlcp::request::Mode;
@@ -90,7 +90,15 @@ impl Ingest {
         now: Instant,
         rings: &mut impl Rings,
     ) -> bool {
-        let item = item_mut(&mut self.items, id).expect("the caller has it");
+        let mut item = item_mut(&mut self.items, id).expect("the caller has it");
+        let mut safe = false;
+        if let (Some(rule), State::Merge(state)) = (&item.safe, &item.subject.state) {
+            safe = !starts && item.mode.is_some() && rule.marks_change(fields, state);
+            if safe {
+                self.make_way(id, None, rings);
+                item = item_mut(&mut self.items, id).expect("it was there");
+            }
+        }
         let State::Merge(state) = &mut item.subject.state else {
             return true;
         };
@@ -110,7 +118,7 @@ impl Ingest {
             return true;
         }
         if let Some(prefilter) = &mut item.prefilter
-            && !prefilter.passes(now)
+            && !prefilter.passes(now, safe)
         {
             if prefilter.hold(None, id, &mut self.held) {
                 counters.count(Counter::AdapterEventsFiltered);
@@ -118,9 +126,32 @@ impl Ingest {
             return true;
         }
         if item.mode.is_some() {
-            fanout.send_changes(&mut item.subject, rings, counters);
+            fanout.send_changes(&mut item.subject, safe, rings, counters);
+        }
+        if safe {
+            fanout.hold(&mut item.subject, None, &self.limits);
         }
         true
+    }
+
+    /// A trade-safe event comes, in COMMAND one of the row `key`. What waits before it goes before it.
+    fn make_way(&mut self, id: ItemId, key: Option<&str>, rings: &mut impl Rings) {
+        let item = item_mut(&mut self.items, id).expect("the caller has it");
+        let (fanout, counters) = (&mut self.fanout, &mut self.counters);
+        let subject = &mut item.subject;
+        let held = item.prefilter.as_mut();
+        match held.and_then(|prefilter| prefilter.take_held(id, &mut self.held)) {
+            Some(Some(event)) => {
+                fanout.send_stored(subject, &event, rings, counters);
+                if let State::Distinct(state) = &mut subject.state {
+                    let bytes = event.record.len();
+                    state.history.push(event, bytes);
+                }
+            }
+            Some(None) => fanout.send_state(subject, Kind::State, None, rings, counters),
+            None => {}
+        }
+        fanout.make_way(subject, key, &self.limits, rings, counters);
     }
 
     /// DISTINCT.
@@ -132,7 +163,15 @@ impl Ingest {
         now: Instant,
         rings: &mut impl Rings,
     ) -> bool {
-        let item = item_mut(&mut self.items, id).expect("the caller has it");
+        let mut item = item_mut(&mut self.items, id).expect("the caller has it");
+        let mut safe = false;
+        if let Some(rule) = &item.safe {
+            safe = !starts && rule.marks(fields);
+            if safe {
+                self.make_way(id, None, rings);
+                item = item_mut(&mut self.items, id).expect("it was there");
+            }
+        }
         let subject = &mut item.subject;
         let names = subject.state.names_mut();
         let fields_max = self.limits.fields_per_item_max;
@@ -146,11 +185,11 @@ impl Ingest {
         subject.seq += 1;
         subject.stamp = now;
         let fanout = &mut self.fanout;
-        let record = fanout.encode_event(subject, Kind::Event, fields, &self.numbers, None);
+        let record = fanout.encode_event(subject, Kind::Event, fields, &self.numbers, None, safe);
         let event = store(record, subject.seq);
         if !starts
             && let Some(prefilter) = &mut item.prefilter
-            && !prefilter.passes(now)
+            && !prefilter.passes(now, safe)
         {
             if prefilter.hold(Some(event), id, &mut self.held) {
                 self.counters.count(Counter::AdapterEventsFiltered);
@@ -158,7 +197,10 @@ impl Ingest {
             return true;
         }
         if !starts {
-            fanout.send_event(subject, rings, &mut self.counters);
+            fanout.send_event(subject, subject.seq - 1, safe, rings, &mut self.counters);
+        }
+        if safe {
+            fanout.hold(subject, None, &self.limits);
         }
         if let State::Distinct(state) = &mut subject.state {
             let bytes = event.record.len();
@@ -176,9 +218,25 @@ impl Ingest {
         now: Instant,
         rings: &mut impl Rings,
     ) -> bool {
-        let item = item_mut(&mut self.items, id).expect("the caller has it");
+        let mut item = item_mut(&mut self.items, id).expect("the caller has it");
+        let key = fields.iter().rfind(|(name, _)| *name == KEY);
+        let key = key.and_then(|(_, key)| *key);
+        let mut safe = false;
+        if let (Some(rule), State::Command(table), Some(key)) =
+            (&item.safe, &item.subject.state, key)
+        {
+            let row = table.entry(key);
+            let is_new = |name: &str, value: &[u8]| {
+                let known = table.names().find(name);
+                row.and_then(|row| row.value(known?)) != Some(value)
+            };
+            safe = !starts && rule.marks_where(fields, is_new);
+            if safe {
+                self.make_way(id, Some(key), rings);
+                item = item_mut(&mut self.items, id).expect("it was there");
+            }
+        }
         let subject = &mut item.subject;
-        let someone_lags = subject.listeners.any_debt();
         let State::Command(table) = &mut subject.state else {
             return true;
         };
@@ -196,7 +254,7 @@ impl Ingest {
             return false;
         }
         let seq = subject.seq + 1;
-        let command = match table.apply(fields, &self.numbers, seq, someone_lags, &limits) {
+        let command = match table.apply(fields, &self.numbers, seq, &limits) {
             Ok(command) => command,
             Err(Refused::TooLarge) => return false,
             Err(Refused::Malformed | Refused::Unknown) => {
@@ -218,8 +276,18 @@ impl Ingest {
         if !starts {
             let command = Some((table.command_at(), command));
             let fanout = &mut self.fanout;
-            fanout.encode_event(subject, Kind::Event, fields, &self.numbers, command);
-            fanout.send_event(subject, rings, &mut self.counters);
+            fanout.encode_event(subject, Kind::Event, fields, &self.numbers, command, safe);
+            fanout.send_event(subject, seq - 1, safe, rings, &mut self.counters);
+            if safe {
+                fanout.hold(subject, key, &self.limits);
+            }
+        }
+        // Only now is it known who has to be told later.
+        if command == Command::Delete
+            && !subject.listeners.any_debt()
+            && let (State::Command(table), Some(key)) = (&mut subject.state, key)
+        {
+            table.forget(key);
         }
         true
     }
@@ -240,7 +308,7 @@ impl Ingest {
         {
             subject.stamp = now;
             let fanout = &mut self.fanout;
-            fanout.encode_event(subject, Kind::Raw, fields, &self.numbers, None);
+            fanout.encode_event(subject, Kind::Raw, fields, &self.numbers, None, false);
             fanout.send_raw(subject, rings, &mut self.counters);
         }
     }

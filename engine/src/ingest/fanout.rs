@@ -151,10 +151,12 @@ impl Fanout {
         }
     }
 
-    /// MERGE: sends what the last event changed to every shard that listens.
+    /// MERGE: sends what the last event changed to every shard that listens. If it is `safe`, the caller sees to those who
+    /// have no room for it ([`Fanout::hold`]).
     pub fn send_changes(
         &mut self,
         subject: &mut Subject,
+        safe: bool,
         rings: &mut impl Rings,
         counters: &mut Counters,
     ) {
@@ -167,6 +169,10 @@ impl Fanout {
             writer.value(field, state.value(usize::from(field)));
         }
         writer.finish();
+        if safe {
+            record::mark_safe(&mut self.scratch);
+            return self.copy(subject, None, Wants::State, rings, counters, |_| ());
+        }
         let refused = |debt: &mut Debt| debt.owe_state(Kind::State);
         self.copy(subject, None, Wants::State, rings, counters, refused);
     }
@@ -180,6 +186,7 @@ impl Fanout {
         event: &[(&str, Option<&str>)],
         numbers: &[(u16, u16)],
         command: Option<(u16, Command)>,
+        safe: bool,
     ) -> &[u8] {
         let Subject { seq, stamp, .. } = subject;
         let mut writer = record::Writer::start(&mut self.scratch, kind, *seq, *stamp);
@@ -194,19 +201,41 @@ impl Fanout {
             }
         }
         writer.finish();
+        if safe {
+            record::mark_safe(&mut self.scratch);
+        }
         &self.scratch
     }
 
-    /// Sends the record just encoded to all who look at the item in its mode.
+    /// Sends the record just encoded, of the event behind `before`, to all who look at the item in its mode. If it is
+    /// `safe`, the caller sees to those who have no room for it ([`Fanout::hold`]).
     pub fn send_event(
         &mut self,
         subject: &mut Subject,
+        before: u64,
+        safe: bool,
         rings: &mut impl Rings,
         counters: &mut Counters,
     ) {
-        let before = subject.seq - 1;
-        let refused = |debt: &mut Debt| debt.owe_event(before);
+        let refused = |debt: &mut Debt| {
+            if !safe || debt.owes_snapshot() {
+                debt.owe_event(before);
+            }
+        };
         self.copy(subject, None, Wants::State, rings, counters, refused);
+    }
+
+    /// DISTINCT: the same for an event that was encoded before.
+    pub fn send_stored(
+        &mut self,
+        subject: &mut Subject,
+        event: &StoredEvent,
+        rings: &mut impl Rings,
+        counters: &mut Counters,
+    ) {
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&event.record);
+        self.send_event(subject, event.seq - 1, false, rings, counters);
     }
 
     /// Sends the record just encoded to all who look at the item in RAW mode.

@@ -9,6 +9,7 @@ pub mod demand;
 pub mod event;
 mod events;
 pub mod fanout;
+mod held;
 mod prefilter;
 pub mod record;
 
@@ -17,6 +18,7 @@ use crate::ids::{DataAdapterId, ItemId, ShardId};
 use crate::item::command::CommandState;
 use crate::item::distinct::History;
 use crate::item::merge::MergeState;
+use crate::item::safe::TradeSafe;
 use crate::item::state::{DistinctState, State};
 use crate::item::{ItemName, ItemNameRef};
 use crate::limits::Limits;
@@ -50,8 +52,8 @@ pub enum IngestEffect {
         /// The item.
         item: ItemId,
     },
-    /// From now on everybody looks at the item in MERGE mode, so that an adapter which is faster than ingest may merge
-    /// the item's events itself; or no longer. Until this is said it may not.
+    /// From now on everybody looks at the item in MERGE mode, and none of its events is trade-safe, so that an adapter which
+    /// is faster than ingest may merge the item's events itself; or no longer. Until this is said it may not.
     Merging {
         /// The adapter.
         adapter: DataAdapterId,
@@ -97,6 +99,8 @@ struct Item {
     prefilter: Option<Box<Prefilter>>,
     /// What the adapter was last told by [`IngestEffect::Merging`].
     merging: bool,
+    /// Which of its events may not be merged; `None` if all may.
+    safe: Option<Box<TradeSafe>>,
     lingers_until: Option<Instant>,
 }
 
@@ -151,6 +155,7 @@ impl Ingest {
                 mode,
                 snapshot_length,
                 source_frequency_max,
+                trade_safe,
             } => {
                 let name = ItemNameRef {
                     adapter,
@@ -171,6 +176,10 @@ impl Ingest {
                     item.set_mode(mode, snapshot_length, &self.limits);
                     if matches!(mode, Mode::Merge | Mode::Distinct) {
                         Prefilter::set(&mut item.prefilter, source_frequency_max);
+                    }
+                    if !trade_safe.is_nothing() {
+                        let safe = item.safe.get_or_insert_default();
+                        **safe = trade_safe.and(safe);
                     }
                 }
                 let raw = mode == Mode::Raw;
@@ -239,7 +248,9 @@ impl Ingest {
     /// Tells the adapter whether it may merge the item's events, if that has changed.
     fn tell_merging(&mut self, id: ItemId) {
         let item = item_mut(&mut self.items, id).expect("the caller has it");
-        let allowed = item.mode == Some(Mode::Merge) && !item.subject.listeners.any_raw();
+        let allowed = item.mode == Some(Mode::Merge)
+            && item.safe.is_none()
+            && !item.subject.listeners.any_raw();
         if allowed != item.merging {
             item.merging = allowed;
             self.effects.push_back(IngestEffect::Merging {
@@ -338,6 +349,7 @@ impl Ingest {
             name: name.to_owned(),
             mode: None,
             prefilter: None,
+            safe: None,
             subject: Subject {
                 item: id,
                 state: State::default(),
@@ -460,6 +472,7 @@ mod tests {
             mode,
             snapshot_length: 0,
             source_frequency_max: None,
+            trade_safe: TradeSafe::Nothing,
         }
     }
 
@@ -504,6 +517,17 @@ mod tests {
             ingest.on_demand(ShardId(0), want(mode), Instant::ZERO, &mut Wide);
             assert_eq!(merging(&mut ingest), [] as [bool; 0]);
         }
+    }
+
+    #[test]
+    fn trade_safe_events_may_not_be_merged() {
+        let mut ingest = Ingest::new(1, Duration::from_secs(5), Limits::DEFAULT);
+        let mut demand = want(Mode::Merge);
+        if let Demand::Want { trade_safe, .. } = &mut demand {
+            *trade_safe = TradeSafe::Fields(["last".into()].into());
+        }
+        ingest.on_demand(ShardId(0), demand, Instant::ZERO, &mut Wide);
+        assert_eq!(merging(&mut ingest), [] as [bool; 0]);
     }
 
     #[test]

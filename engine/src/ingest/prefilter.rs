@@ -2,7 +2,8 @@
 //! the data path.
 //!
 //! It has no buffer: of the events that come within one interval, MERGE keeps the state that they lead to and DISTINCT
-//! the last one, and that is passed on when the interval is over. So the last event of a burst always arrives.
+//! the last one, and that is passed on when the interval is over. So the last event of a burst always arrives. A
+//! trade-safe event passes at once, behind what is held.
 
 use super::{Ingest, item_mut};
 use crate::counters::Counter;
@@ -69,13 +70,21 @@ impl Prefilter {
         }
     }
 
-    /// Whether an event may pass now; if not, it is to be held ([`Prefilter::hold`]).
-    pub fn passes(&mut self, now: Instant) -> bool {
-        if self.holds || now < self.due {
+    /// Whether an event may pass now, as one that is `safe` always may behind what was held; if not, it is to be held
+    /// ([`Prefilter::hold`]).
+    pub fn passes(&mut self, now: Instant, safe: bool) -> bool {
+        if !safe && (self.holds || now < self.due) {
             return false;
         }
         self.due = now + self.interval;
         true
+    }
+
+    /// Takes out what is held, if something is; in DISTINCT with the event.
+    pub fn take_held(&mut self, item: ItemId, held: &mut Held) -> Option<Option<StoredEvent>> {
+        let event = self.event.take();
+        held.forget(self, item);
+        std::mem::take(&mut self.holds).then_some(event)
     }
 
     /// Keeps an event until it may pass. Returns whether it takes the place of another one.
@@ -91,9 +100,7 @@ impl Prefilter {
 
     /// What is held is void.
     pub fn drop_held(&mut self, item: ItemId, held: &mut Held) {
-        held.forget(self, item);
-        self.holds = false;
-        self.event = None;
+        self.take_held(item, held);
     }
 }
 

@@ -7,13 +7,13 @@
 //! ```text
 //!  0 len: u32      whole record, head included
 //!  4 kind: u8      see Kind
-//!  5 (unused)
+//!  5 flags: u8     1: the event is trade-safe
 //!  6 count: u16    entries of the payload
 //!  8 local: u32
 //! 12 epoch: u32
 //! 16 seq: u64      the event's place in the item's history
 //! 24 stamp: u64    when ingest took the event, ns since the driver's origin
-//! 32 payload       Fields: count × (len: u16, name)      Lost, RawLost: lost: u32
+//! 32 payload       Fields: count × (len: u16, name)      Lost, RawLost: lost: u32, of it trade-safe: u32
 //!                  others: count × (field: u16, len: u32 or NULL, value)
 //! ```
 
@@ -22,6 +22,7 @@ use crate::time::Instant;
 /// Bytes before the payload.
 pub const HEAD_BYTES: usize = 32;
 const NULL: u32 = u32::MAX;
+const SAFE: u8 = 1;
 
 /// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,15 @@ impl Kind {
     }
 }
 
+/// How many events are missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// All of them, for those to whom nothing may be merged.
+    pub events: u32,
+    /// Of them, those that may not be merged for anybody.
+    pub safe: u32,
+}
+
 /// Writes one record into a scratch buffer.
 #[derive(Debug)]
 pub struct Writer<'a> {
@@ -111,9 +121,10 @@ impl<'a> Writer<'a> {
         self.count += 1;
     }
 
-    /// Appends the number of a [`Kind::Lost`] or [`Kind::RawLost`].
-    pub fn lost(&mut self, lost: u32) {
-        self.out.extend_from_slice(&lost.to_le_bytes());
+    /// Appends the numbers of a [`Kind::Lost`] or [`Kind::RawLost`].
+    pub fn lost(&mut self, lost: Lost) {
+        self.out.extend_from_slice(&lost.events.to_le_bytes());
+        self.out.extend_from_slice(&lost.safe.to_le_bytes());
     }
 
     /// Fills in the head.
@@ -128,6 +139,11 @@ impl<'a> Writer<'a> {
 pub fn address(record: &mut [u8], local: u32, epoch: u32) {
     record[8..12].copy_from_slice(&local.to_le_bytes());
     record[12..16].copy_from_slice(&epoch.to_le_bytes());
+}
+
+/// Makes a finished record that of a trade-safe event.
+pub fn mark_safe(record: &mut [u8]) {
+    record[5] |= SAFE;
 }
 
 /// Makes a finished record one of another kind.
@@ -148,6 +164,8 @@ pub struct Record<'a> {
     pub seq: u64,
     /// When ingest took the event.
     pub stamp: Instant,
+    /// The event may neither be merged into another nor dropped without a word.
+    pub safe: bool,
     count: u16,
     payload: &'a [u8],
 }
@@ -162,10 +180,17 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// The number of a [`Kind::Lost`] or [`Kind::RawLost`].
-    pub fn lost(&self) -> u32 {
-        let bytes = self.payload.first_chunk();
-        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    /// The numbers of a [`Kind::Lost`] or [`Kind::RawLost`].
+    pub fn lost(&self) -> Lost {
+        let mut rest = self.payload;
+        let mut number = || {
+            let bytes = take(&mut rest, 4).and_then(|bytes| bytes.try_into().ok());
+            bytes.map_or(0, u32::from_le_bytes)
+        };
+        Lost {
+            events: number(),
+            safe: number(),
+        }
     }
 
     /// Number and value of each field of the other kinds, ascending.
@@ -202,6 +227,7 @@ pub fn read(mut records: &[u8]) -> impl Iterator<Item = Record<'_>> {
             epoch: word(12),
             seq: long(16),
             stamp: Instant::from_nanos(long(24)),
+            safe: record[5] & SAFE != 0,
             payload: &record[HEAD_BYTES..],
         })
     })

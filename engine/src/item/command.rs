@@ -19,11 +19,11 @@ pub const COMMAND: &str = "command";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// The key is new.
-    Add,
+    Add = 0,
     /// Fields of the row change.
-    Update,
+    Update = 1,
     /// The key is gone.
-    Delete,
+    Delete = 2,
 }
 
 impl Command {
@@ -105,14 +105,14 @@ pub struct LogEntry<'a> {
     values: Option<&'a [Option<Value>]>,
 }
 
-impl LogEntry<'_> {
+impl<'a> LogEntry<'a> {
     /// Whether the key has a row.
     pub fn is_live(&self) -> bool {
         self.values.is_some()
     }
 
     /// A field of the row.
-    pub fn value(&self, field: usize) -> Option<&[u8]> {
+    pub fn value(&self, field: usize) -> Option<&'a [u8]> {
         self.values?.get(field)?.as_deref()
     }
 }
@@ -174,8 +174,8 @@ impl CommandState {
 
     /// Takes one event, and tells what it is to those who have seen all before it. `numbers` is what
     /// [`FieldNames::numbers`] says of it. An event that adds a key which is there updates it, one that updates a key
-    /// which is not there adds it; a field that is not named keeps its value. A deleted key stays in the log if
-    /// `keep_deleted`.
+    /// which is not there adds it; a field that is not named keeps its value. A deleted key stays in the log until it is
+    /// forgotten ([`CommandState::forget`]).
     ///
     /// On error nothing has changed.
     pub fn apply(
@@ -183,7 +183,6 @@ impl CommandState {
         event: &[(&str, Option<&str>)],
         numbers: &[(u16, u16)],
         seq: u64,
-        keep_deleted: bool,
         limits: &TableLimits,
     ) -> Result<Command, Refused> {
         let value_of = |number: u16| {
@@ -198,7 +197,7 @@ impl CommandState {
             if known.is_none() {
                 return Err(Refused::Unknown);
             }
-            self.delete(key, seq, keep_deleted);
+            self.delete(key, seq);
             return Ok(Command::Delete);
         }
         let len = self.len();
@@ -238,16 +237,22 @@ impl CommandState {
         Ok(command)
     }
 
-    fn delete(&mut self, key: &str, seq: u64, keep: bool) {
+    fn delete(&mut self, key: &str, seq: u64) {
         let row = self.rows.get_mut(key).expect("known");
         self.bytes -= row.values.take().as_deref().map_or(0, row_bytes);
         let name = self.log.remove(&row.seq).expect("each key is in the log");
-        if keep {
-            row.seq = seq;
-            self.log.insert(seq, name);
-            self.dead += 1;
-        } else {
-            self.rows.remove(key);
+        row.seq = seq;
+        self.log.insert(seq, name);
+        self.dead += 1;
+    }
+
+    /// Forgets a key if it is deleted: all shards have been told.
+    pub fn forget(&mut self, key: &str) {
+        if self.rows.get(key).is_some_and(|row| row.values.is_none())
+            && let Some(row) = self.rows.remove(key)
+        {
+            self.log.remove(&row.seq);
+            self.dead -= 1;
         }
     }
 
@@ -273,6 +278,21 @@ impl CommandState {
             self.rows.retain(|_, row| row.values.is_some());
             self.dead = 0;
         }
+    }
+
+    /// The last event of a key, if there is one.
+    pub fn entry(&self, key: &str) -> Option<LogEntry<'_>> {
+        let (key, row) = self.rows.get_key_value(key)?;
+        Some(LogEntry {
+            seq: row.seq,
+            key,
+            values: row.values.as_deref(),
+        })
+    }
+
+    /// Whether this is the last event of a key.
+    pub fn is_last(&self, seq: u64) -> bool {
+        self.log.contains_key(&seq)
     }
 
     /// How many keys have had their last event after `seq`.
@@ -332,7 +352,11 @@ mod tests {
             let mut numbers = Vec::new();
             self.0.names_mut().numbers(&event, 10, &mut numbers)?;
             self.1 += 1;
-            self.0.apply(&event, &numbers, self.1, keep, &LIMITS)
+            let command = self.0.apply(&event, &numbers, self.1, &LIMITS);
+            if !keep && let Some((_, Some(key))) = event.first() {
+                self.0.forget(key);
+            }
+            command
         }
 
         fn log(&self, after: u64) -> Vec<String> {

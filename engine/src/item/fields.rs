@@ -31,6 +31,11 @@ impl FieldNames {
         &self.names[index]
     }
 
+    /// The number of a field, if it has been named.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|known| **known == *name)
+    }
+
     /// What all names come to, with [`FIELD_BYTES`] for each.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -8,6 +8,7 @@ pub mod distinct;
 pub mod fields;
 pub mod merge;
 pub mod row;
+pub mod safe;
 pub mod state;
 
 use crate::ids::DataAdapterId;

@@ -33,6 +33,15 @@ impl Row {
         seq << 2 | command as u64
     }
 
+    /// COMMAND: the command with which it shows its values.
+    pub fn command(&self) -> Command {
+        match self.seq() & 3 {
+            0 => Command::Add,
+            1 => Command::Update,
+            _ => Command::Delete,
+        }
+    }
+
     /// Number of fields that the item had when the row was made. Fields that came later read as null.
     pub fn len(&self) -> usize {
         self.word(SEQ_BYTES) as usize

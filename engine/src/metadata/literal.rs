@@ -66,6 +66,7 @@ impl Literal {
             buffer_size_max: self.buffer_size_max,
             source_frequency_max: self.source_frequency_max,
             snapshot_length: self.snapshot_length,
+            ..GrantedItem::default()
         };
         Ok(group.split_ascii_whitespace().map(item).collect())
     }

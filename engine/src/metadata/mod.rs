@@ -8,6 +8,7 @@ pub mod client;
 pub mod literal;
 
 use crate::ids::{DataAdapterId, ShardId};
+use crate::item::safe::TradeSafe;
 use crate::time::Duration;
 use crate::tlcp::cause::{Cause, Refusal};
 use crate::tlcp::request::Mode;
@@ -199,6 +200,8 @@ pub struct GrantedItem {
     pub source_frequency_max: Option<f64>,
     /// Events that make up the snapshot in DISTINCT mode, at most.
     pub snapshot_length: u32,
+    /// Which of the item's events may not be merged, for everybody. What the configuration says of the item is added.
+    pub trade_safe: TradeSafe,
 }
 
 /// The adapter sets of a server, as far as questions are concerned.

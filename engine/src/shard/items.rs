@@ -9,7 +9,7 @@ use super::diffs::{Diffs, FieldDiffs, Parsed, Variant};
 use super::rows::{KeyChange, Table};
 use super::tails::{Tail, Tails};
 use crate::ingest::demand::Demand;
-use crate::ingest::record::{Kind, Record};
+use crate::ingest::record::{Kind, Lost, Record};
 use crate::item::distinct::History;
 use crate::item::row::{Row, RowBuilder};
 use crate::item::{ItemName, ItemNameRef};
@@ -100,20 +100,20 @@ pub enum Change {
     None,
     /// MERGE: there is a state now, for those who wait for a snapshot. DISTINCT and COMMAND: what is known is complete.
     Snapshot,
-    /// MERGE: the state has changed, for everybody.
-    Merged,
-    /// DISTINCT: an event.
-    Event(Row),
+    /// MERGE: the state has changed, for everybody; by an event that is trade-safe, or not.
+    Merged(bool),
+    /// DISTINCT: an event, trade-safe or not.
+    Event(Row, bool),
     /// COMMAND: a row.
     Key(KeyChange),
     /// DISTINCT and COMMAND: all that was is void.
     Cleared,
-    /// Events are missing, for those to whom nothing may be merged.
-    Lost(u32),
+    /// Events are missing, for those to whom they may not be merged.
+    Lost(Lost),
     /// RAW: an event.
     Raw(Row),
     /// RAW: events are missing.
-    RawLost(u32),
+    RawLost(Lost),
 }
 
 /// The item is looked at in another mode.
@@ -185,6 +185,7 @@ impl Items {
             mode,
             snapshot_length: granted.snapshot_length,
             source_frequency_max: granted.source_frequency_max,
+            trade_safe: granted.trade_safe.clone(),
         });
         (index, demand)
     }
@@ -254,11 +255,11 @@ impl Items {
             }
             Kind::State => {
                 item.row = Some(build(builder, fields, None, record));
-                Change::Merged
+                Change::Merged(record.safe)
             }
             Kind::Update => {
                 item.row = Some(build(builder, fields, item.row.as_ref(), record));
-                Change::Merged
+                Change::Merged(record.safe)
             }
             Kind::Event | Kind::SnapshotEvent => {
                 let event = record.kind == Kind::Event;
@@ -267,7 +268,7 @@ impl Items {
                         let row = build(builder, fields, None, record);
                         history.push(row.clone(), row.bytes());
                         if event {
-                            Change::Event(row)
+                            Change::Event(row, record.safe)
                         } else {
                             Change::None
                         }

@@ -40,6 +40,7 @@ mod timer;
 use crate::counters::{Counter, Counters};
 use crate::ids::{ConnId, ShardId};
 use crate::ingest::demand::Demand;
+use crate::item::safe::SafeRules;
 use crate::limits::Limits;
 use crate::metadata::client::{Certificate, Headers};
 use crate::metadata::{Answer, Ask};
@@ -141,6 +142,8 @@ pub struct Config {
     pub missing_message_timeout: Duration,
     /// Fields that go out as differences.
     pub diffs: Diffs,
+    /// Events that may not be merged.
+    pub trade_safe: SafeRules,
     /// The bounds.
     pub limits: Limits,
 }
@@ -179,6 +182,7 @@ impl Default for Config {
             question_timeout: Duration::from_secs(30),
             missing_message_timeout: Duration::from_secs(30),
             diffs: Diffs::default(),
+            trade_safe: SafeRules::default(),
             limits: Limits::DEFAULT,
         }
     }

@@ -3,6 +3,7 @@
 
 use super::event_buffer::{EventBuffer, Queue, TableBuffer, Taken};
 use super::items::{Change, LocalItem, Rows};
+use super::subscription::Safe;
 use super::{Shard, SubItem};
 use crate::counters::Counter;
 use crate::ingest::record;
@@ -27,14 +28,12 @@ impl Shard {
                     continue;
                 };
                 if taken != Taken::default() {
-                    let Taken {
-                        conflated, lost, ..
-                    } = taken;
-                    self.counters
-                        .add(Counter::UpdatesConflated, conflated.into());
-                    self.counters.add(Counter::UpdatesLost, lost.into());
+                    let counters = &mut self.counters;
+                    counters.add(Counter::UpdatesConflated, taken.conflated.into());
+                    counters.add(Counter::UpdatesFiltered, taken.filtered.into());
+                    counters.add(Counter::UpdatesLost, taken.lost.into());
                     if let Some(counted) = &mut sub_item.counted {
-                        counted.dropped(conflated, lost);
+                        counted.dropped(taken);
                     }
                 }
                 if sub_item.owed && !(sub_item.waits_for_due && taken.urgent) {
@@ -63,7 +62,7 @@ impl SubItem {
         let taken = match change {
             Change::None => return None,
             Change::Snapshot => return self.take_snapshot(item),
-            Change::Merged => {
+            Change::Merged(safe) => {
                 if self.raw {
                     return None;
                 }
@@ -73,28 +72,45 @@ impl SubItem {
                         conflated: u32::from(self.owed),
                         ..Taken::default()
                     },
-                    Some(EventBuffer::Queue(queue)) => queue.push(item.row.clone()?),
+                    Some(EventBuffer::Queue(queue)) => {
+                        queue.push(item.row.clone()?, *safe && self.safe != Safe::Nothing)
+                    }
                     Some(EventBuffer::Table(_)) => return None,
                 }
             }
-            Change::Event(row) if !self.raw => self.queue()?.push(row.clone()),
+            Change::Event(row, safe) if !self.raw => {
+                let safe = *safe && self.safe != Safe::Nothing;
+                self.queue()?.push(row.clone(), safe)
+            }
             Change::Key(change) if !self.raw => {
+                let safe = change.safe && self.safe != Safe::Nothing;
                 let (buffer, Rows::Table(table)) = (self.table()?, &mut item.rows) else {
                     return None;
                 };
-                buffer.push(change, table, now)
+                buffer.push(change, safe, table, now)
             }
             Change::Cleared if !self.raw => match self.buffer.as_mut()? {
                 EventBuffer::Queue(queue) => queue.clear(),
-                EventBuffer::Table(buffer) => buffer.clear(),
+                EventBuffer::Table(buffer) => match &item.rows {
+                    Rows::Table(table) => buffer.clear(table),
+                    _ => return None,
+                },
             },
-            Change::Lost(lost) if !self.raw => match (self.buffer.as_mut()?, &item.rows) {
-                (EventBuffer::Queue(queue), _) => queue.push_lost(*lost),
-                (EventBuffer::Table(buffer), Rows::Table(table)) => buffer.push_lost(*lost, table),
-                _ => return None,
-            },
-            Change::Raw(row) if self.raw => self.queue()?.push(row.clone()),
-            Change::RawLost(lost) if self.raw => self.queue()?.push_lost(*lost),
+            Change::Lost(lost) if !self.raw => {
+                let safe = match self.safe {
+                    Safe::Nothing => 0,
+                    _ => lost.safe,
+                };
+                match (self.buffer.as_mut()?, &item.rows) {
+                    (EventBuffer::Queue(queue), _) => queue.push_lost(lost.events, safe),
+                    (EventBuffer::Table(buffer), Rows::Table(table)) => {
+                        buffer.push_lost(lost.events, safe, table)
+                    }
+                    _ => return None,
+                }
+            }
+            Change::Raw(row) if self.raw => self.queue()?.push(row.clone(), false),
+            Change::RawLost(lost) if self.raw => self.queue()?.push_lost(lost.events, 0),
             _ => return None,
         };
         (!self.is_settled()).then_some(taken)

@@ -44,6 +44,10 @@ pub struct KeyChange {
     pub before: u64,
     /// The row that tells that the key is gone, if it is.
     pub deleted: Option<Row>,
+    /// The change is trade-safe.
+    pub safe: bool,
+    /// If so, the row before it, with whatever command.
+    pub old: Option<Row>,
 }
 
 impl Table {
@@ -80,7 +84,7 @@ impl Table {
         let value_of = |at| record.values().find(|(field, _)| *field == at)?.1;
         let key = std::str::from_utf8(value_of(key_at)?).ok()?;
         if value_of(command_at).and_then(Command::parse) == Some(Command::Delete) {
-            let (key, entry) = self.entries.remove_entry(key)?;
+            let (key, mut entry) = self.entries.remove_entry(key)?;
             self.keys.remove(&entry.place);
             let stamp = Row::stamp_of(record.seq, Command::Delete);
             let name = Command::Delete.name().as_bytes();
@@ -95,6 +99,8 @@ impl Table {
                 place: entry.place,
                 before: entry.seq,
                 deleted: Some(self.builder.finish()),
+                safe: record.safe,
+                old: entry.updated.take().or(entry.added.take()),
             });
         }
         let known = self.entries.get_key_value(key);
@@ -117,13 +123,15 @@ impl Table {
         let row = self.builder.finish();
         if let Some(entry) = self.entries.get_mut(key) {
             let before = std::mem::replace(&mut entry.seq, record.seq);
-            entry.added = None;
-            entry.updated = Some(row);
+            let added = entry.added.take();
+            let updated = entry.updated.replace(row);
             return Some(KeyChange {
                 key: Rc::clone(&self.keys[&entry.place]),
                 place: entry.place,
                 before,
                 deleted: None,
+                safe: record.safe,
+                old: updated.or(added),
             });
         }
         self.last += 1;
@@ -141,29 +149,46 @@ impl Table {
             place: self.last,
             before: 0,
             deleted: None,
+            safe: record.safe,
+            old: None,
         })
     }
 
     /// The row of a key, as one who is told this command sees it. `None` if the key is not there.
     pub fn row(&mut self, key: &str, command: Command) -> Option<Row> {
-        let entry = self.entries.get_mut(key)?;
         let command_at = self.command_at?;
+        let entry = self.entries.get_mut(key)?;
         let (wanted, other) = match command {
             Command::Add => (&mut entry.added, &entry.updated),
             Command::Update | Command::Delete => (&mut entry.updated, &entry.added),
         };
         if wanted.is_none() {
-            let other = other.as_ref()?;
-            self.builder
-                .start(Row::stamp_of(entry.seq, command), other.len());
-            for field in 0..other.len() {
-                self.builder.push(match field == command_at {
-                    true => Some(command.name().as_bytes()),
-                    false => other.get(field),
-                });
-            }
-            *wanted = Some(self.builder.finish());
+            *wanted = Some(reword(
+                &mut self.builder,
+                other.as_ref()?,
+                command,
+                command_at,
+            ));
         }
         wanted.clone()
     }
+
+    /// The same values as in `row`, which may be older than what is here, as one who is told this command sees them.
+    pub fn worded(&mut self, row: &Row, command: Command) -> Row {
+        match self.command_at {
+            Some(at) if row.command() != command => reword(&mut self.builder, row, command, at),
+            _ => row.clone(),
+        }
+    }
+}
+
+fn reword(builder: &mut RowBuilder, row: &Row, command: Command, command_at: usize) -> Row {
+    builder.start(Row::stamp_of(row.seq() >> 2, command), row.len());
+    for field in 0..row.len() {
+        builder.push(match field == command_at {
+            true => Some(command.name().as_bytes()),
+            false => row.get(field),
+        });
+    }
+    builder.finish()
 }

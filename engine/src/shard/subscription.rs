@@ -2,7 +2,7 @@
 
 use super::deferred::Deferred;
 use super::diffs::Parsed;
-use super::event_buffer::{EventBuffer, Next, Queue, TableBuffer};
+use super::event_buffer::{EventBuffer, Next, Overflow, Queue, TableBuffer, Taken};
 use super::items::{LocalItem, Rows, Schema};
 use super::question::Waiting;
 use super::table::Held;
@@ -13,6 +13,7 @@ use crate::ids::DataAdapterId;
 use crate::item::ItemNameRef;
 use crate::item::command::{COMMAND, KEY};
 use crate::item::row::Row;
+use crate::item::safe::TradeSafe;
 use crate::limits::Limits;
 use crate::metadata::{Granted, GrantedItem, Question, Statistics};
 use crate::time::{Duration, Instant};
@@ -80,6 +81,8 @@ pub(super) struct SubItem {
     pub snapshot_length: u32,
     /// The client looks at the item in RAW mode.
     pub raw: bool,
+    /// Which events may not be merged for it.
+    pub safe: Safe,
     /// Something is to be sent.
     pub owed: bool,
     /// The client wants a snapshot and has had nothing yet.
@@ -102,6 +105,14 @@ pub(super) struct Counted {
     pub statistics: Statistics,
     /// The client gets a snapshot, which is no update: in MERGE the first that it is sent.
     snapshot_first: bool,
+}
+
+/// Which events of an item may not be merged for a client, as far as it sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Safe {
+    Nothing,
+    Something,
+    Everything,
 }
 
 /// An `add` that waits for the metadata adapter.
@@ -139,24 +150,28 @@ impl Subscription {
     fn buffer(
         &self,
         granted: &GrantedItem,
+        safe: Safe,
         interval: Duration,
         limits: &Limits,
         since: u64,
     ) -> Option<EventBuffer> {
         let len_max = limits.event_buffer_len_max;
-        let queue = |len_max, tells| Some(EventBuffer::Queue(Queue::new(len_max, tells)));
+        let queue = |asked, overflow| {
+            let queue = Queue::new(asked, len_max, overflow);
+            Some(EventBuffer::Queue(queue))
+        };
         match self.mode {
             Mode::Command => {
                 let buffer = TableBuffer::new(len_max, self.unfiltered, interval, since);
                 Some(EventBuffer::Table(Box::new(buffer)))
             }
-            Mode::Raw => queue(len_max, true),
-            Mode::Merge | Mode::Distinct if self.unfiltered => queue(len_max, true),
+            Mode::Raw => queue(len_max, Overflow::Tells),
+            Mode::Merge | Mode::Distinct if self.unfiltered => queue(len_max, Overflow::Tells),
             Mode::Merge => match self.buffer_len(granted, limits) {
-                1 => None,
-                len_max => queue(len_max, false),
+                1 if safe == Safe::Nothing => None,
+                asked => queue(asked, Overflow::Merges),
             },
-            Mode::Distinct => queue(self.buffer_len(granted, limits), false),
+            Mode::Distinct => queue(self.buffer_len(granted, limits), Overflow::Drops),
         }
     }
 
@@ -376,10 +391,14 @@ impl Shard {
     pub(super) fn activate(&mut self, sub: SubKey, granted: Held) {
         let Held {
             data_adapter,
-            items,
+            mut items,
             fields,
             statistics,
         } = granted;
+        for item in &mut items {
+            let configured = self.config.trade_safe.of(data_adapter, &item.name);
+            item.trade_safe = configured.and(&item.trade_safe);
+        }
         self.counters.count(Counter::SubscriptionsOpened);
         let subscription = &mut self.subscriptions[sub];
         let first = subscription.table.first();
@@ -415,8 +434,15 @@ impl Shard {
             let local = self.items.get_mut(item);
             let view = local.open_view(&schema, dialect, mode == Mode::Raw);
             let subscription = &self.subscriptions[sub];
-            let frequency_max = granted.frequency_max.filter(|_| mode != Mode::Raw);
-            let interval = interval(lower(subscription.frequency, frequency_max));
+            let safe = match granted.trade_safe {
+                _ if !granted.trade_safe.shows_in(&schema) => Safe::Nothing,
+                TradeSafe::Everything => Safe::Everything,
+                _ => Safe::Something,
+            };
+            let unlimited = mode == Mode::Raw || safe == Safe::Everything;
+            let frequency_max = granted.frequency_max.filter(|_| !unlimited);
+            let wanted = subscription.frequency.filter(|_| !unlimited);
+            let interval = interval(lower(wanted, frequency_max));
             let mut sub_item = SubItem {
                 session,
                 sub_id,
@@ -426,9 +452,10 @@ impl Shard {
                 view,
                 base: None,
                 parsed: Parsed::default(),
-                buffer: subscription.buffer(granted, interval, limits, local.seq),
+                buffer: subscription.buffer(granted, safe, interval, limits, local.seq),
                 snapshot_length: subscription.snapshot_length(granted, limits),
                 raw: mode == Mode::Raw,
+                safe,
                 owed: false,
                 awaits_snapshot: subscription.snapshot != Snapshot::No,
                 waits_for_due: false,
@@ -589,7 +616,7 @@ impl Shard {
                 .due
                 .as_nanos()
                 .saturating_sub(u64::try_from(sub_item.interval.as_nanos()).unwrap_or(u64::MAX));
-            sub_item.interval = interval(lower(hz, sub_item.frequency_max));
+            sub_item.interval = interval(sub_item.frequency(hz));
             if was_sent {
                 sub_item.due = Instant::from_nanos(last) + sub_item.interval;
             }
@@ -606,8 +633,7 @@ impl Shard {
     /// `CONF`: the highest frequency granted to any item of the subscription.
     pub(super) fn say_conf(&mut self, sub: SubKey) {
         let subscription = &self.subscriptions[sub];
-        let limit =
-            |key: &SubItemKey| lower(subscription.frequency, self.sub_items[*key].frequency_max);
+        let limit = |key: &SubItemKey| self.sub_items[*key].frequency(subscription.frequency);
         let granted = subscription
             .items
             .iter()
@@ -664,13 +690,21 @@ impl Counted {
     }
 
     /// Updates will not be sent.
-    pub fn dropped(&mut self, filtered: u32, lost: u32) {
-        self.statistics.filtered += u64::from(filtered);
-        self.statistics.lost += u64::from(lost);
+    pub fn dropped(&mut self, taken: Taken) {
+        self.statistics.filtered += u64::from(taken.conflated) + u64::from(taken.filtered);
+        self.statistics.lost += u64::from(taken.lost);
     }
 }
 
 impl SubItem {
+    /// Updates per second that the client gets of the item at most, if it wants so many.
+    fn frequency(&self, wanted: Option<f64>) -> Option<f64> {
+        match self.safe {
+            Safe::Everything => None,
+            Safe::Nothing | Safe::Something => lower(wanted, self.frequency_max),
+        }
+    }
+
     /// What goes out next. Nothing has changed by the question.
     #[inline]
     pub fn next(&mut self, item: &mut LocalItem, now: Instant) -> Next {

@@ -481,6 +481,7 @@ impl Subscribing<'_> {
                 },
                 source_frequency_max: positive(general.frequency),
                 snapshot_length: u32::try_from(general.length).unwrap_or(u32::MAX),
+                ..GrantedItem::default()
             };
             Ok((item, general.modes.and(personal.modes)))
         });
