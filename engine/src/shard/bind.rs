@@ -222,13 +222,14 @@ impl Shard {
         entry.last_session = Some(key);
         entry.keepalive = keepalive;
         entry.last_write = now;
-        // Nothing to wait for: lines that the client lacks are there already; and where the head has to wait with the
-        // poll, a client that does not know its session yet cannot ask for anything that would end the wait, and one
-        // that changes to polling counts as connected from its first poll's head on.
+        // Nothing to wait for: a new session has nothing but what came with it, and clients that create it by a poll
+        // give it up when they have waited for its end for two seconds; lines that the client lacks are there already;
+        // and where the head has to wait with the poll, a client that changes to polling counts as connected from its
+        // first poll's head on.
         let http = !matches!(entry.wire, Wire::WebSocket);
         let head_waits = http && entry.identity && options.polling.is_some();
         let at_once = match &start {
-            Start::Create => head_waits,
+            Start::Create => true,
             Start::Bind { recovery } => {
                 let lacks_lines = recovery
                     .as_ref()
