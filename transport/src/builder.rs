@@ -1,11 +1,12 @@
 //! A server with adapters of one's own, as a library: [`Server::builder`].
 
 use crate::adapter::data::DataAdapter;
+use crate::adapter::metadata::{MetadataAdapter, MetadataOptions};
 use crate::config::raw::OwnAdapters as Names;
 use crate::config::{ConfigError, Plan};
 use crate::lifecycle::StopSignal;
 use crate::runtime::host::{self, HostWaker};
-use crate::server::{self, OwnAdapters, Stop};
+use crate::server::{self, OwnAdapters, OwnMetadata, Stop};
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -46,6 +47,7 @@ pub struct ServerBuilder {
     listen: Option<String>,
     ports_file: Option<PathBuf>,
     data: Vec<((String, String), Box<dyn DataAdapter>)>,
+    metadata: Vec<(String, OwnMetadata)>,
 }
 
 #[derive(Default)]
@@ -94,6 +96,31 @@ impl ServerBuilder {
         self
     }
 
+    /// Lets an adapter decide about the sessions and subscriptions of an adapter set, which is one of the configuration or
+    /// comes to be by this. A set without one takes everybody in, or does what the configuration says.
+    pub fn metadata_adapter(
+        self,
+        adapter_set: impl Into<String>,
+        adapter: impl MetadataAdapter,
+    ) -> Self {
+        self.metadata_adapter_with(adapter_set, adapter, MetadataOptions::default())
+    }
+
+    /// The same with other numbers of threads and other bounds.
+    pub fn metadata_adapter_with(
+        mut self,
+        adapter_set: impl Into<String>,
+        adapter: impl MetadataAdapter,
+        options: MetadataOptions,
+    ) -> Self {
+        let own = OwnMetadata {
+            adapter: Box::new(adapter),
+            options,
+        };
+        self.metadata.push((adapter_set.into(), own));
+        self
+    }
+
     /// Runs the server until SIGINT or SIGTERM.
     pub fn run(self) -> Result<(), ServerError> {
         let stop = Stop::Signal(StopSignal::install().map_err(ServerError::new)?);
@@ -139,7 +166,7 @@ impl ServerBuilder {
 
     fn plan(self) -> Result<(Plan, OwnAdapters, Option<PathBuf>), ServerError> {
         let names = Names {
-            metadata: Vec::new(),
+            metadata: self.metadata.iter().map(|(set, _)| set.clone()).collect(),
             data: self.data.iter().map(|(key, _)| key.clone()).collect(),
         };
         let listen = self.listen.as_deref();
@@ -158,6 +185,7 @@ impl ServerBuilder {
         };
         let own = OwnAdapters {
             data: self.data.into_iter().collect::<HashMap<_, _>>(),
+            metadata: self.metadata.into_iter().collect(),
         };
         let plan = plan.map_err(|error: ConfigError| ServerError(error.to_string()))?;
         Ok((plan, own, self.ports_file))

@@ -4,6 +4,7 @@ use crate::adapter::data::{self, DataAdapter};
 use crate::adapter::demo::Demo;
 use crate::adapter::feed::FeedCapacity;
 use crate::adapter::lines::Lines;
+use crate::adapter::metadata::{MetadataAdapter, MetadataOptions, desk};
 use crate::adapter::remote::{MetadataInbox, RemoteSet, Remotes};
 use crate::adapter::replay::{Replay, ReplayConfig};
 use crate::adapter::{self, RunningAdapter, Source};
@@ -61,6 +62,14 @@ type Outcome = Result<Vec<Counters>, String>;
 pub(crate) struct OwnAdapters {
     /// By adapter set and name.
     pub data: HashMap<(String, String), Box<dyn DataAdapter>>,
+    /// By adapter set.
+    pub metadata: HashMap<String, OwnMetadata>,
+}
+
+/// A metadata adapter that a program brings along.
+pub(crate) struct OwnMetadata {
+    pub adapter: Box<dyn MetadataAdapter>,
+    pub options: MetadataOptions,
 }
 
 /// What ends a server, besides a failure.
@@ -116,6 +125,7 @@ pub(crate) fn run_with(
         sets,
         running: adapters,
         metadata,
+        desks,
         remotes,
     } = start_adapters(&plan.adapter_sets, own, &ingest_rings.park)?;
     let mut ports = addresses.clone();
@@ -132,6 +142,10 @@ pub(crate) fn run_with(
     if !remotes.is_empty() {
         let run = move || remotes.run().map(|()| Vec::new());
         threads.push(spawn("adapters", ended.clone(), run)?);
+    }
+    for desk in desks {
+        let run = move || desk.run().map(|()| Vec::new());
+        threads.push(spawn("metadata", ended.clone(), run)?);
     }
     let mut setups = shard_rings
         .into_iter()
@@ -278,8 +292,10 @@ struct Adapters {
     sets: AdapterSets,
     /// The data adapters by their numbers.
     running: Vec<RunningAdapter>,
-    /// The metadata adapters in other processes, with the sets that they decide for.
+    /// The metadata adapters that are asked, with the sets that they decide for.
     metadata: Vec<(AdapterSetId, MetadataInbox)>,
+    /// The desks of those in this process, each to be served by a thread.
+    desks: Vec<desk::Start>,
     /// Those in other processes, to be served by a thread.
     remotes: Remotes,
 }
@@ -292,26 +308,42 @@ fn start_adapters(
     let mut sets = AdapterSets::default();
     let mut running = Vec::new();
     let mut metadata = Vec::new();
+    let mut desks = Vec::new();
     let mut remotes = Remotes::default();
     for (index, set) in plans.iter().enumerate() {
         let names: Vec<&str> = set.data.iter().map(|data| data.name.as_str()).collect();
         match &set.metadata {
-            MetadataPlan::Own => {}
+            MetadataPlan::Own => {
+                let ids = sets.add_elsewhere(&set.name, &names);
+                let id = set_id(index);
+                let data = names.iter().map(|name| (*name).into()).zip(ids).collect();
+                let own = own.metadata.remove(&set.name);
+                let own = own.expect("the plan names what is there");
+                let place = data::Place {
+                    adapter_set: set.name.clone(),
+                    data_adapter: None,
+                };
+                let ingest = Arc::clone(ingest);
+                let wake = move || ingest.wake_if_parked();
+                let (inbox, start) = desk::start(own.adapter, place, id, data, own.options, wake)?;
+                metadata.push((id, inbox));
+                desks.push(start);
+            }
             MetadataPlan::Literal => {
                 sets.add(&set.name, Literal::default(), &names);
             }
             MetadataPlan::Remote(plan) => {
                 let ids = sets.add_elsewhere(&set.name, &names);
-                let index = u16::try_from(index).expect("a configuration has few sets");
+                let id = set_id(index);
                 let adapter_set = RemoteSet {
-                    id: AdapterSetId(index),
+                    id,
                     name: set.name.clone(),
                     data: names.iter().map(|name| (*name).into()).zip(ids).collect(),
                 };
                 let ingest = Arc::clone(ingest);
                 let wake = move || ingest.wake_if_parked();
                 let inbox = remotes.add_metadata(adapter_set, plan, wake)?;
-                metadata.push((AdapterSetId(index), inbox));
+                metadata.push((id, inbox));
             }
         }
         for data in &set.data {
@@ -341,8 +373,13 @@ fn start_adapters(
         sets,
         running,
         metadata,
+        desks,
         remotes,
     })
+}
+
+fn set_id(index: usize) -> AdapterSetId {
+    AdapterSetId(u16::try_from(index).expect("a configuration has few sets"))
 }
 
 /// Where a data adapter runs.

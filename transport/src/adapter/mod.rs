@@ -8,6 +8,7 @@
 //! | Module | What it is |
 //! |---|---|
 //! | [`data`], [`publisher`] | the interface for data adapters that others write |
+//! | [`metadata`] | the same for metadata adapters, and the desk at which they are asked |
 //! | [`feed`], [`inbox`], `record` | the two ends of the rings, and how an event lies in them |
 //! | `overflow` | what a full ring has no room for, merged |
 //! | [`demo`], `market`, `desk` | the stock list: 30 invented companies on a random walk; their trades in other modes |
@@ -23,6 +24,7 @@ pub mod inbox;
 pub mod line_format;
 pub mod lines;
 mod market;
+pub mod metadata;
 mod overflow;
 mod pace;
 pub mod publisher;
@@ -192,7 +194,7 @@ impl fmt::Display for AdapterPanic {
 
 impl std::error::Error for AdapterPanic {}
 
-fn panic_message(payload: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = payload.downcast_ref::<String>() {

@@ -8,6 +8,7 @@
 //! | ingest (one, pinned) | an async host: glommio, or smol where io_uring is denied | [`ingest_core`], [`host`] |
 //! | control (the main thread) | the same kind of host | [`crate::server`] |
 //! | one for each data adapter in the process | whatever the adapter does | [`crate::adapter`] |
+//! | some for each metadata adapter in the process, and one for its desk | its calls | [`crate::adapter::metadata`] |
 //!
 //! With `threading = "shared"` ingest takes its turns on the only shard's thread.
 //!

@@ -20,7 +20,7 @@ const QUESTIONS: usize = 8192;
 const WORDS: usize = 8192;
 
 /// What a proxy is told.
-pub(super) enum Told {
+pub(in crate::adapter) enum Told {
     /// Find an answer.
     Ask(ShardId, Ask),
     /// Take note.
@@ -37,7 +37,7 @@ pub struct MetadataInbox {
 }
 
 /// The proxy's end.
-pub(super) struct MetadataOutbox {
+pub(in crate::adapter) struct MetadataOutbox {
     questions: Consumer<Told>,
     words: Producer<(ShardId, Word)>,
     waiting: VecDeque<(ShardId, Word)>,
@@ -46,14 +46,14 @@ pub(super) struct MetadataOutbox {
 }
 
 /// The proxy's end on its way to its thread.
-pub(super) struct OutboxParts {
+pub(in crate::adapter) struct OutboxParts {
     questions: Consumer<Told>,
     words: Producer<(ShardId, Word)>,
     wake_ingest: Box<dyn Fn() + Send>,
     stop: Arc<AtomicBool>,
 }
 
-pub(super) fn asks(
+pub(in crate::adapter) fn asks(
     proxy: HostWaker,
     wake_ingest: impl Fn() + Send + 'static,
 ) -> (MetadataInbox, OutboxParts) {

@@ -18,7 +18,7 @@
 //!
 //! Bounds: a line (`line_limit`), the feed's rings, a second for farewells; requests out are two per item at most.
 
-mod asks;
+pub(in crate::adapter) mod asks;
 mod data;
 mod lines;
 mod meet;
