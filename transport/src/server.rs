@@ -30,7 +30,9 @@ use crate::runtime::topology;
 use crate::wire::pages::Site;
 use Place::{InProcess, Remote};
 use engine::counters::{Counter, Counters};
+use engine::ids::DataAdapterId;
 use engine::ingest::Ingest;
+use engine::item::safe::{SafeRule, SafeRules};
 use engine::limits::Limits;
 use engine::metadata::literal::Literal;
 use engine::metadata::{AdapterSetId, AdapterSets};
@@ -419,6 +421,19 @@ fn data_adapter(plan: &DataAdapterPlan) -> Result<Place<'_>, Box<dyn Error>> {
     }))
 }
 
+/// Events that are never merged away, by the numbers of their data adapters: these are counted as [`AdapterSets`] does.
+fn trade_safe(plan: &Plan) -> SafeRules {
+    let adapters = plan.adapter_sets.iter().flat_map(|set| &set.data);
+    let rules = (0..).zip(adapters).flat_map(|(number, adapter)| {
+        adapter.trade_safe.iter().map(move |rule| SafeRule {
+            adapter: DataAdapterId(number),
+            items: rule.items.clone().into(),
+            what: rule.what.clone(),
+        })
+    });
+    SafeRules::new(rules.collect())
+}
+
 fn limits(plan: &Plan) -> Limits {
     let limits = Limits {
         request_bytes_max: plan.sessions.request_limit,
@@ -519,6 +534,7 @@ fn setup(plan: &Plan, listeners: &[Settings], rings: ShardRings, clock: Clock) -
         idle_timeout: sessions.idle_timeout,
         write_timeout: plan.socket.write_timeout,
         diffs: plan.diffs,
+        trade_safe: trade_safe(plan),
         limits: limits(plan),
         ..Config::default()
     };

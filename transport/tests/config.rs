@@ -5,12 +5,13 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use brightwire::config::plan::{
-    DataKind, IoChoice, MetadataPlan, Pace, Placement, RemoteAddress, Threading,
+    DataKind, IoChoice, MetadataPlan, Pace, Placement, RemoteAddress, Threading, TradeSafePlan,
 };
 use brightwire::config::raw::{Raw, Section};
 use brightwire::config::{self, ConfigError, Demo, Plan};
 use brightwire::runtime::topology::{Core, Topology};
 use brightwire::wire::origin::OriginPolicy;
+use engine::item::safe::{ItemPattern, TradeSafe};
 
 /// A machine of 16 cores, all of them free.
 fn machine() -> Topology {
@@ -596,6 +597,50 @@ fn the_reference_names_every_key_with_a_sentence_and_a_usable_value() {
             let text = format!("{outer}{header}\n{} = {value}\n", key.name);
             config::parse(&text, "key").unwrap_or_else(|error| panic!("{text}{error}"));
         }
+    }
+}
+
+#[test]
+fn trade_safe_events_are_declared_per_adapter() {
+    let text = r#"
+        [[adapter_sets]]
+        [[adapter_sets.data]]
+        [[adapter_sets.data.trade_safe]]
+        items = ["tape", "EUR*"]
+        fields = ["last"]
+        [[adapter_sets.data.trade_safe]]
+        [[adapter_sets.data]]
+        name = "OTHER"
+    "#;
+    let plan = plan(text).unwrap();
+    let data = &plan.adapter_sets[0].data;
+    assert_eq!(
+        data[0].trade_safe,
+        [
+            TradeSafePlan {
+                items: ["tape", "EUR*"].map(ItemPattern::parse).into(),
+                what: TradeSafe::Fields(["last".into()].into()),
+            },
+            TradeSafePlan {
+                items: Vec::new(),
+                what: TradeSafe::Everything,
+            },
+        ]
+    );
+    assert!(data[1].trade_safe.is_empty());
+    let summary = plan.to_string();
+    assert!(
+        summary
+            .contains("QUOTE_ADAPTER (demo, 15/s), with trade-safe events, OTHER (demo, 15/s)\n"),
+        "{summary}"
+    );
+
+    let refusal = refusal(
+        "[[adapter_sets]]\n[[adapter_sets.data]]\n[[adapter_sets.data.trade_safe]]\nitems = []\nfields = []",
+    );
+    for key in ["items", "fields"] {
+        let key = format!("adapter_sets[0].data[0].trade_safe[0].{key}");
+        assert!(refusal.contains(&key), "{refusal}");
     }
 }
 

@@ -2,12 +2,13 @@
 
 use super::plan::{
     AdapterSetPlan, DataAdapterPlan, DataKind, DataKindName, MetadataKindName, MetadataPlan, Pace,
-    RemoteAddress, RemotePlan,
+    RemoteAddress, RemotePlan, TradeSafePlan,
 };
 use super::raw::{self, Raw};
 use super::resolve::{HOUR, Problems, check_name};
 use super::value::{Size, Time};
 use crate::adapter::lines::LinesAddress;
+use engine::item::safe::{ItemPattern, TradeSafe};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -84,6 +85,7 @@ fn add_own(own: &raw::OwnAdapters, plans: &mut Vec<AdapterSetPlan>, problems: &m
         plan.data.push(DataAdapterPlan {
             name: name.clone(),
             kind: DataKind::Own,
+            trade_safe: Vec::new(),
         });
     }
 }
@@ -138,7 +140,39 @@ fn data_adapters(
             DataKindName::Replay => replay(adapter, &key, directory, problems),
             DataKindName::Lines => lines(adapter, &key, directory, problems),
         };
-        plans.push(DataAdapterPlan { name, kind });
+        plans.push(DataAdapterPlan {
+            name,
+            kind,
+            trade_safe: trade_safe(adapter, &key, problems),
+        });
+    }
+    plans
+}
+
+fn trade_safe(
+    adapter: &raw::DataAdapter,
+    key: &str,
+    problems: &mut Problems,
+) -> Vec<TradeSafePlan> {
+    let rules = adapter.trade_safe.as_deref().unwrap_or_default();
+    let mut plans = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let empty = [("items", &rule.items), ("fields", &rule.fields)];
+        for (name, _) in empty
+            .into_iter()
+            .filter(|(_, list)| list.as_ref().is_some_and(Vec::is_empty))
+        {
+            let key = format!("{key}.trade_safe[{index}].{name}");
+            problems.add(key, "names none: leave it out if all are meant");
+        }
+        let items = rule.items.iter().flatten();
+        let fields = rule.fields.as_ref();
+        let fields =
+            fields.map(|fields| fields.iter().map(|field| field.as_str().into()).collect());
+        plans.push(TradeSafePlan {
+            items: items.map(|item| ItemPattern::parse(item)).collect(),
+            what: fields.map_or(TradeSafe::Everything, TradeSafe::Fields),
+        });
     }
     plans
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use engine::item::safe::{ItemPattern, TradeSafe};
 use engine::shard::Diffs;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -366,6 +367,17 @@ pub struct DataAdapterPlan {
     pub name: String,
     /// What it publishes.
     pub kind: DataKind,
+    /// Which of its events are never merged away.
+    pub trade_safe: Vec<TradeSafePlan>,
+}
+
+/// Events of a data adapter that are never merged away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TradeSafePlan {
+    /// Of these items; of all if there is none.
+    pub items: Vec<ItemPattern>,
+    /// All of them, or those with new values in some fields.
+    pub what: TradeSafe,
 }
 
 /// Kinds of data adapters, as written in the file.
@@ -517,6 +529,10 @@ impl fmt::Display for DataAdapterPlan {
                     file.display()
                 )
             }
+        }?;
+        match self.trade_safe.is_empty() {
+            true => Ok(()),
+            false => formatter.write_str(", with trade-safe events"),
         }
     }
 }

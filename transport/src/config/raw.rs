@@ -155,6 +155,10 @@ impl Raw {
             DataAdapter::section(),
             Section {
                 optional: true,
+                ..TradeSafe::section()
+            },
+            Section {
+                optional: true,
                 ..Remote::section()
             },
         ]
@@ -452,10 +456,25 @@ section! {
     repeat: bool = false;
     /// For "lines": where publishers connect, "address:port" or "unix:/path". Whoever can connect can publish.
     address: String, example "127.0.0.1:6661".into();
+    tables {
+        /// `[[adapter_sets.data.trade_safe]]`: events that are never merged away.
+        trade_safe: TradeSafe;
+    }
     inner {
         /// `[adapter_sets.data.remote]`, for an adapter in another process.
         remote: Remote;
     }
+}
+
+section! {
+    /// Events of the adapter above that are never merged into others and never dropped without a word, as trades among
+    /// quotes. Such an event goes out at once, whatever frequency is asked for, and what waits before it goes before it.
+    /// Repeat the table for more. No such table, as in the reference product: all events may be merged.
+    TradeSafe ["[[adapter_sets.data.trade_safe]]"]
+    /// Of these items: names, or beginnings of names with an asterisk behind them. Not set: of all.
+    items: Vec<String>, example vec!["stocks/*".into(), "gold".into()];
+    /// Those that bring a new value in one of these fields: one that differs with each trade. Not set: all events.
+    fields: Vec<String>, example vec!["last".into(), "volume".into()];
 }
 
 section! {

@@ -10,6 +10,7 @@ mod limits;
 mod messages;
 mod pages;
 mod process;
+mod quality;
 mod sessions;
 mod soak;
 mod stalled;

@@ -23,6 +23,8 @@ pub struct Setup<'a> {
     pub replay: Option<&'a str>,
     /// Its rows per second.
     pub rate_hz: f64,
+    /// Tables below its own.
+    pub replay_tables: &'a str,
 }
 
 impl Default for Setup<'_> {
@@ -35,6 +37,7 @@ impl Default for Setup<'_> {
             rings: "",
             replay: None,
             rate_hz: 500.0,
+            replay_tables: "",
         }
     }
 }
@@ -222,6 +225,7 @@ impl Setup<'_> {
             socket,
             rings,
             rate_hz,
+            replay_tables,
             ..
         } = self;
         let mut text = format!(
@@ -232,7 +236,7 @@ impl Setup<'_> {
         );
         if self.replay.is_some() {
             text += &format!(
-                "[[adapter_sets.data]]\nname = \"REPLAY\"\nkind = \"replay\"\nfile = \"replay.csv\"\nrate = {rate_hz:?}\n"
+                "[[adapter_sets.data]]\nname = \"REPLAY\"\nkind = \"replay\"\nfile = \"replay.csv\"\nrate = {rate_hz:?}\n{replay_tables}"
             );
         }
         text
