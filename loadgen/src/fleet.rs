@@ -1,27 +1,30 @@
 //! One thread's share of the sessions, on one reactor: the same loop as a shard of the server, from the other side.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use brightwire::reactor::{ConnId, Event, EventSink, Reactor};
-use socket2::{Domain, Socket, Type};
+use brightwire::reactor::{Event, Reactor};
+use serde::{Deserialize, Serialize};
 
-use crate::control::{Control, Notice, Phase};
+use crate::connect::{self, Doors};
+use crate::control::{Control, Notice, Phase, unix_ns};
+use crate::desk::{Desk, Step};
 use crate::pace::Pace;
-use crate::session::{Books, Progress, Session, Setup};
-use crate::stats::{Reasons, Window};
-use crate::verify::{self, FinalRows, Shape, Verifier};
+use crate::process;
+use crate::session::{Opening, Setup};
+use crate::stats::{Interval, Reasons, Times};
+use crate::verify::{self, FinalRows};
 
-/// Sessions from one source address. The kernel gives a source address about 28,000 ports by default
-/// (`net.ipv4.ip_local_port_range`), less those that wait out an earlier run.
-const SESSIONS_PER_SOURCE: u32 = 20_000;
-/// Sessions that one turn starts, so that those which are live get their turn. (guess)
+/// Connections that one turn starts, so that those which are live get their turn. (guess)
 const STARTS_PER_TURN: usize = 32;
-/// How long sessions may take to be subscribed, counted from the last one's start.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long sessions may take to be subscribed, counted from the last one's start; and to come back after their
+/// connection broke.
+pub const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Length of an interval of the log.
+const INTERVAL_NS: u64 = 1_000_000_000;
 
 /// What one fleet is told.
 pub struct Orders {
@@ -29,104 +32,87 @@ pub struct Orders {
     pub setup: Arc<Setup>,
     /// Where to connect.
     pub server: SocketAddr,
-    /// When to connect.
-    pub pace: Pace,
-    /// This fleet's number, and how many there are.
-    pub thread: u32,
-    /// See `thread`.
-    pub threads: u32,
-    /// Sessions of this fleet.
-    pub sessions: usize,
-    /// Sessions of the run with a number below this stall.
-    pub stalled: u32,
-    /// Sessions and items, if the run is to be verified.
-    pub verify: Option<Shape>,
+    /// This fleet's number among all of the run, and how many there are.
+    pub fleet: u32,
+    /// See `fleet`.
+    pub fleets: u32,
     /// The phase.
     pub control: Arc<Control>,
     /// To the main thread.
     pub notices: Sender<Notice>,
-    /// For each item, the newest time held by any session of any fleet when the window was over.
-    pub floors: Arc<Mutex<Vec<u64>>>,
 }
 
-/// What one fleet has to tell.
+/// What one fleet has to tell of the whole run; what it has measured it has told second by second.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Outcome {
-    /// What was measured.
-    pub window: Window,
     /// Sessions that became live.
     pub live: u64,
     /// Of them, those that stall.
     pub stalled: u64,
-    /// When the last of them became live, after the start.
-    pub ramp: Duration,
+    /// Stalled sessions that the server has ended, which is its right.
+    pub stalled_ended: u64,
+    /// When the last of them became live, after the start, ns.
+    pub ramp_ns: u64,
+    /// From the start of a connection to its subscription, ns.
+    pub connect_ns: Times,
+    /// From the breaking of a connection in a storm to the session's going on, ns.
+    pub reconnect_ns: Times,
+    /// Of those, sessions that were recovered; the others were opened anew.
+    pub recovered: u64,
+    /// Sessions that were ended, and replaced, by intention.
+    pub churned: u64,
+    /// What the fleet's thread has cost in the window, by the fleet's number: CPU time, and time without a core; ns.
+    pub threads: Vec<(u32, u64, u64)>,
     /// Why sessions did not become live.
     pub failed: Reasons,
     /// Why live sessions ended.
     pub ended: Reasons,
-    /// Stalled sessions that the server has ended, which is its right.
-    pub stalled_ended: u64,
     /// What verification found, and the rows at the end.
-    pub verify: Option<(verify::Outcome, FinalRows)>,
+    pub verify: Option<(verify::Outcome, Rows)>,
 }
+
+/// Rows as another process can be told of them.
+pub type Rows = Vec<(usize, u64, Vec<Option<Box<str>>>)>;
 
 /// Runs a fleet until the phase is [`Phase::Stop`].
 pub fn run(mut reactor: impl Reactor, orders: Orders) -> io::Result<Outcome> {
     let Orders {
         setup,
         server,
-        mut pace,
-        thread,
-        threads,
-        sessions,
-        stalled,
-        verify,
+        fleet,
+        fleets,
         control,
         notices,
-        floors,
     } = orders;
-    let mut desk = Desk {
-        books: Books {
-            window: Window::open(),
-            seen: vec![false; sessions * setup.items_per_session],
-            verifier: verify.map(|shape| Verifier::new(shape, sessions)),
-            arrived_ns: 0,
-            clock_ns: unix_ns,
-            frames_written: thread,
-        },
-        setup,
-        links: Vec::new(),
-        start: Instant::now(),
-        events_from: None,
-        speakers: Vec::new(),
-        to_close: Vec::new(),
-        to_pause: Vec::new(),
-        stalled_below: stalled,
-        counts: Counts::default(),
-    };
-    let global = |local: usize| local as u32 * threads + thread;
+    let scenario = &setup.scenario;
+    let mut pace = Pace::new(scenario.sessions(), scenario.ramp, fleet, fleets);
+    let doors = Doors::new(server, &scenario.sources);
+    let mut desk = Desk::new(Arc::clone(&setup), fleet, fleets);
+    let start = Instant::now();
     let mut phase = Phase::Ramp;
-    let mut measured = None;
     let mut ready_told = false;
     let mut setup_deadline = None;
+    let mut used_before = None;
     loop {
         let now = control.phase();
         if now != phase {
             if phase < Phase::Measure && now >= Phase::Measure {
-                desk.books.window = Window::open();
+                desk.begin(control.window_ns());
+                used_before = process::own_thread();
             }
             if phase <= Phase::Measure && now > Phase::Measure {
-                let mut window = std::mem::replace(&mut desk.books.window, Window::open());
-                window.close();
-                measured = Some(window);
-                if let Some(verifier) = &desk.books.verifier {
-                    raise(&floors, &verifier.floors(global));
+                tell_intervals(&mut desk, control.window_ns(), true, &notices);
+                if let (Some(before), Some(after)) = (used_before, process::own_thread()) {
+                    let ns =
+                        |after: Duration, before| after.saturating_sub(before).as_nanos() as u64;
+                    let used = (fleet, ns(after.0, before.0), ns(after.1, before.1));
+                    desk.outcome.threads.push(used);
                 }
-                // A stalled session reads on for the comparison: it should find the newest state behind what its
-                // socket holds.
-                for link in desk.links.iter().flatten() {
-                    if link.session.stalled && desk.books.verifier.is_some() {
-                        reactor.resume(link.id);
-                    }
+                if let Some(verifier) = &desk.books.verifier {
+                    raise(&control, &verifier.floors(setup.items()));
+                    // A stalled session reads on for the comparison: it should find the newest state behind what its
+                    // socket holds.
+                    desk.resume_stalled();
                 }
             }
             phase = now;
@@ -134,301 +120,142 @@ pub fn run(mut reactor: impl Reactor, orders: Orders) -> io::Result<Outcome> {
         if phase == Phase::Stop {
             break;
         }
+        if phase == Phase::Measure {
+            tell_intervals(&mut desk, control.window_ns(), false, &notices);
+            desk.disturb(control.window_ns());
+        }
 
+        let mut room = STARTS_PER_TURN;
+        while room > 0
+            && let Some(number) = pace.take_due(start.elapsed())
+        {
+            room -= 1;
+            desk.wants((number / fleets) as usize, Opening::New);
+        }
         for _ in 0..STARTS_PER_TURN {
-            let Some(number) = pace.take_due(desk.start.elapsed()) else {
+            let Some((seat, opening)) = desk.next_start() else {
                 break;
             };
-            let session = Session::new(&desk.setup, number, (number / threads) as usize);
-            match connect(server, number).and_then(|socket| reactor.adopt(socket)) {
-                Ok(id) => desk.insert(Link { id, session }),
-                Err(error) => desk.counts.failed.count(format!("connect: {error}")),
+            let number = desk.number(seat);
+            match doors
+                .connect(number)
+                .and_then(|socket| reactor.adopt(socket))
+            {
+                Ok(id) => desk.connected(seat, id, opening),
+                Err(error) => desk.lose_seat(seat, format!("connect: {error}")),
             }
         }
         if setup_deadline.is_none() && pace.next_due().is_none() {
-            setup_deadline = Some(desk.start.elapsed() + SETUP_TIMEOUT);
+            setup_deadline = Some(start.elapsed() + SETUP_TIMEOUT);
         }
         if !ready_told && setup_deadline.is_some() {
-            if setup_deadline.is_some_and(|at| desk.start.elapsed() >= at) {
+            if setup_deadline.is_some_and(|at| start.elapsed() >= at) {
                 desk.give_up();
             }
-            if desk.counts.settled() >= sessions as u64 {
+            if desk.settled() {
                 ready_told = true;
                 // The main thread waits for this; if it does not, it has ended.
                 let _ = notices.send(Notice::Ready);
             }
         }
 
-        let wait = match pace.next_due() {
-            Some(due) => Some(due.saturating_sub(desk.start.elapsed())),
-            None if ready_told => None,
-            None => setup_deadline.map(|at| at.saturating_sub(desk.start.elapsed())),
-        };
+        let wait = [
+            pace.next_due()
+                .map(|due| due.saturating_sub(start.elapsed())),
+            setup_deadline
+                .filter(|_| !ready_told)
+                .map(|at| at.saturating_sub(start.elapsed())),
+            (phase == Phase::Measure).then(|| until_next_interval(&desk, control.window_ns())),
+            desk.next_timer()
+                .map(|at| at.saturating_duration_since(Instant::now())),
+            (phase == Phase::Measure)
+                .then(|| desk.next_disturbance(control.window_ns()))
+                .flatten(),
+            desk.has_starts().then_some(Duration::ZERO),
+        ];
         // What follows from the last turn's events happens before the wait.
-        desk.write(&mut reactor);
-        for id in std::mem::take(&mut desk.to_pause) {
-            reactor.pause(id);
-        }
-        for id in std::mem::take(&mut desk.to_close) {
-            reactor.close(id);
-        }
+        desk.run_timers(Instant::now());
+        carry_out(&mut desk, &mut reactor);
         desk.events_from = None;
-        reactor.poll(wait, &mut desk)?;
+        reactor.poll(wait.into_iter().flatten().min(), &mut desk)?;
         if let Some(from) = desk.events_from {
             let turn_ns = from.elapsed().as_nanos() as u64;
-            desk.books.window.turn_ns.saturating_record(turn_ns.max(1));
+            desk.books.interval.turn_ns.record(turn_ns);
         }
     }
 
-    let verify = desk.books.verifier.take().map(|mut verifier| {
-        let mut here = vec![None; sessions];
-        for link in desk.links.iter().flatten() {
-            if link.session.is_live() {
-                here[link.session.local] = Some(link.session.number);
-            }
-        }
-        let floors = floors.lock().expect("no fleet has panicked");
+    let mut outcome = std::mem::take(&mut desk.outcome);
+    outcome.verify = desk.books.verifier.take().map(|mut verifier| {
+        let floors = control.floors.lock().expect("no fleet has panicked");
         let mut rows = FinalRows::new();
-        verifier.finish(&floors, &mut rows, |local| here[local]);
-        (verifier.outcome, rows)
+        verifier.finish(&floors, &mut rows, |session| desk.is_live(session));
+        let rows = rows.into_iter();
+        let rows = rows.map(|((item, stamp_ns), values)| (item, stamp_ns, values));
+        (verifier.outcome, rows.collect())
     });
-    desk.destroy_all(&mut reactor)?;
-    let counts = desk.counts;
-    Ok(Outcome {
-        window: measured.unwrap_or_else(Window::open),
-        live: counts.live,
-        stalled: counts.stalled,
-        ramp: counts.ramp,
-        failed: counts.failed,
-        ended: counts.ended,
-        stalled_ended: counts.stalled_ended,
-        verify,
-    })
+    destroy_all(&mut desk, &mut reactor, server)?;
+    Ok(outcome)
 }
 
-/// Everything but the reactor, so that the reactor can report to it.
-struct Desk {
-    setup: Arc<Setup>,
-    books: Books,
-    /// By the slot of the connection.
-    links: Vec<Option<Link>>,
-    start: Instant,
-    /// When the first event of this poll was reported.
-    events_from: Option<Instant>,
-    /// Connections that have something to say.
-    speakers: Vec<ConnId>,
-    to_close: Vec<ConnId>,
-    to_pause: Vec<ConnId>,
-    stalled_below: u32,
-    counts: Counts,
-}
-
-struct Link {
-    id: ConnId,
-    session: Session,
-}
-
-#[derive(Default)]
-struct Counts {
-    live: u64,
-    stalled: u64,
-    ramp: Duration,
-    failed: Reasons,
-    ended: Reasons,
-    stalled_ended: u64,
-}
-
-impl Counts {
-    /// Sessions that are, or have been, live, and those that never will be.
-    fn settled(&self) -> u64 {
-        self.live + self.failed.total()
+/// Tells the main thread of the seconds that are over; at the end of the one that is not, as well.
+fn tell_intervals(desk: &mut Desk, window_ns: u64, last: bool, notices: &Sender<Notice>) {
+    let elapsed_ns = unix_ns().saturating_sub(window_ns);
+    let index = u32::try_from(elapsed_ns / INTERVAL_NS).unwrap_or(u32::MAX);
+    while desk.books.interval.index < index {
+        desk.close_interval();
+        let next = Interval::new(desk.books.interval.index + 1);
+        let over = std::mem::replace(&mut desk.books.interval, next);
+        let _ = notices.send(Notice::Interval(Box::new(over)));
+    }
+    if last {
+        desk.close_interval();
+        let over = std::mem::replace(&mut desk.books.interval, Interval::new(0));
+        let _ = notices.send(Notice::Interval(Box::new(over)));
     }
 }
 
-impl EventSink for Desk {
-    fn on_event(&mut self, event: Event<'_>) {
-        if self.events_from.is_none() {
-            // One reading for all that this poll reports: what comes later in the list had arrived as well, and what
-            // we take to work on those before it is not the server's.
-            self.events_from = Some(Instant::now());
-            self.books.arrived_ns = unix_ns();
-        }
-        match event {
-            Event::Received { conn, bytes } => self.on_bytes(conn, bytes),
-            Event::Blocked { conn } => {
-                if let Some(link) = link_mut(&mut self.links, conn) {
-                    link.session.blocked = true;
-                }
+fn until_next_interval(desk: &Desk, window_ns: u64) -> Duration {
+    let end_ns = window_ns + (u64::from(desk.books.interval.index) + 1) * INTERVAL_NS;
+    Duration::from_nanos(end_ns.saturating_sub(unix_ns()))
+}
+
+/// Does at the sockets what the desk has decided.
+fn carry_out(desk: &mut Desk, reactor: &mut impl Reactor) {
+    while let Some(step) = desk.next_step() {
+        match step {
+            Step::Send(id, bytes) => {
+                let buffer = reactor.buffer();
+                let start = buffer.len();
+                buffer.extend_from_slice(&bytes);
+                reactor.send(id, start);
             }
-            Event::Writable { conn } => {
-                if let Some(link) = link_mut(&mut self.links, conn) {
-                    link.session.blocked = false;
-                    if !link.session.reply.is_empty() {
-                        self.speakers.push(conn);
-                    }
-                }
-            }
-            Event::Closed { conn, error } => {
-                let reason = match error {
-                    Some(error) => format!("connection: {error}"),
-                    None => "closed by the server without a word".into(),
-                };
-                self.lose(conn, reason);
-            }
-            Event::Accepted { .. } => {} // nobody listens here
+            Step::Pause(id) => reactor.pause(id),
+            Step::Resume(id) => reactor.resume(id),
+            Step::Close(id) => reactor.close(id),
         }
     }
 }
 
-impl Desk {
-    fn insert(&mut self, link: Link) {
-        let slot = link.id.slot as usize;
-        if self.links.len() <= slot {
-            self.links.resize_with(slot + 1, || None);
-        }
-        self.speakers.push(link.id);
-        self.links[slot] = Some(link);
-    }
-
-    fn on_bytes(&mut self, id: ConnId, bytes: &mut [u8]) {
-        let Some(link) = link_mut(&mut self.links, id) else {
-            return;
-        };
-        let window = &mut self.books.window;
-        window.receives += 1;
-        window.bytes += bytes.len() as u64;
-        let session = &mut link.session;
-        match session.on_bytes(bytes, &self.setup, &mut self.books) {
-            Ok(Progress::Same) => {}
-            Ok(Progress::Live) => {
-                self.counts.live += 1;
-                self.counts.ramp = self.start.elapsed();
-                if session.number < self.stalled_below {
-                    session.stalled = true;
-                    self.counts.stalled += 1;
-                    self.to_pause.push(id);
-                }
-            }
-            Err(reason) => {
-                self.to_close.push(id);
-                return self.lose(id, reason);
-            }
-        }
-        if !session.reply.is_empty() {
-            self.speakers.push(id);
-        }
-    }
-
-    /// A session is over before we wanted it to be.
-    fn lose(&mut self, id: ConnId, reason: String) {
-        let Some(link) = self
-            .links
-            .get_mut(id.slot as usize)
-            .and_then(|link| link.take_if(|link| link.id == id))
-        else {
-            return;
-        };
-        if link.session.stalled {
-            self.counts.stalled_ended += 1;
-        } else if link.session.is_live() {
-            self.counts.ended.count(reason);
-        } else {
-            self.counts.failed.count(reason);
-        }
-    }
-
-    /// Sessions that are not live by now will not be waited for.
-    fn give_up(&mut self) {
-        let late: Vec<ConnId> = self
-            .links
-            .iter()
-            .flatten()
-            .filter(|link| !link.session.is_live())
-            .map(|link| link.id)
-            .collect();
-        for id in late {
-            self.to_close.push(id);
-            self.lose(id, "not subscribed in time".into());
-        }
-    }
-
-    fn write(&mut self, reactor: &mut impl Reactor) {
-        for id in std::mem::take(&mut self.speakers) {
-            let Some(link) = link_mut(&mut self.links, id).filter(|link| !link.session.blocked)
-            else {
-                continue;
-            };
-            if link.session.reply.is_empty() {
-                continue;
-            }
-            let buffer = reactor.buffer();
-            let start = buffer.len();
-            // Taken as a whole: a session that has said its part owns no memory for it.
-            buffer.append(&mut std::mem::take(&mut link.session.reply));
-            reactor.send(id, start);
-        }
-    }
-
-    /// Ends the sessions properly, so that the server does not keep them for clients that might come back.
-    fn destroy_all(&mut self, reactor: &mut impl Reactor) -> io::Result<()> {
-        for link in self.links.iter_mut().flatten() {
-            link.session.destroy(&mut self.books);
-            self.speakers.push(link.id);
-        }
-        self.write(reactor);
-        reactor.flush(&mut |_: Event<'_>| ())?;
-        for link in self.links.drain(..).flatten() {
-            reactor.close(link.id);
-        }
-        // Nothing more is asked of the events; the poll brings the closings to the kernel.
-        reactor.poll(Some(Duration::ZERO), &mut |_: Event<'_>| ())?;
-        Ok(())
-    }
+/// Ends the sessions properly, so that the server does not keep them for clients that might come back.
+fn destroy_all(desk: &mut Desk, reactor: &mut impl Reactor, server: SocketAddr) -> io::Result<()> {
+    let over_http = desk.destroy_all();
+    carry_out(desk, reactor);
+    reactor.flush(&mut |_: Event<'_>| ())?;
+    desk.close_all();
+    carry_out(desk, reactor);
+    // Nothing more is asked of the events; the poll brings the closings to the kernel.
+    reactor.poll(Some(Duration::ZERO), &mut |_: Event<'_>| ())?;
+    // Whether the server takes it or is gone, the run is over.
+    let _ = connect::destroy_over_http(server, &desk.setup().scenario.server, &over_http);
+    Ok(())
 }
 
-fn link_mut(links: &mut [Option<Link>], id: ConnId) -> Option<&mut Link> {
-    links
-        .get_mut(id.slot as usize)?
-        .as_mut()
-        .filter(|link| link.id == id)
-}
-
-/// Starts to connect. The reactor treats a socket that is not connected yet as one that takes no bytes at present,
-/// so nobody has to wait for it.
-fn connect(server: SocketAddr, number: u32) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
-    if let Some(source) = source(server, number) {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
-    }
-    match socket.connect(&server.into()) {
-        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-        _ => Ok(socket.into()),
-    }
-}
-
-/// The address to connect from: the kernel's choice as long as its ports suffice; beyond that, others of the loopback
-/// network, if the server is there.
-fn source(server: SocketAddr, number: u32) -> Option<IpAddr> {
-    let IpAddr::V4(address) = server.ip() else {
-        return None;
-    };
-    let index = u8::try_from(number / SESSIONS_PER_SOURCE).unwrap_or(u8::MAX);
-    (address.is_loopback() && index > 0).then(|| Ipv4Addr::new(127, 0, 1, index).into())
-}
-
-fn raise(floors: &Mutex<Vec<u64>>, ours: &[u64]) {
-    let mut floors = floors.lock().expect("no fleet has panicked");
+fn raise(control: &Control, ours: &[u64]) {
+    let mut floors = control.floors.lock().expect("no fleet has panicked");
+    floors.resize(ours.len(), 0);
     for (floor, ours) in floors.iter_mut().zip(ours) {
         *floor = (*floor).max(*ours);
     }
-}
-
-fn unix_ns() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos() as u64)
 }
 
 #[cfg(test)]
@@ -436,24 +263,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_sessions_than_ports_come_from_other_addresses() {
-        let local: SocketAddr = "127.0.0.1:8080".parse().unwrap();
-        assert_eq!(source(local, 0), None);
-        assert_eq!(source(local, SESSIONS_PER_SOURCE - 1), None);
-        assert_eq!(
-            source(local, SESSIONS_PER_SOURCE),
-            Some("127.0.1.1".parse().unwrap())
-        );
-        assert_eq!(source(local, 999_999), Some("127.0.1.49".parse().unwrap()));
-        for elsewhere in ["10.0.0.1:80", "[::1]:80"] {
-            assert_eq!(source(elsewhere.parse().unwrap(), 999_999), None);
-        }
-    }
-
-    #[test]
     fn the_newest_time_of_any_fleet_counts() {
-        let floors = Mutex::new(vec![5, 5]);
-        raise(&floors, &[4, 6]);
-        assert_eq!(*floors.lock().unwrap(), [5, 6]);
+        let control = Control::default();
+        raise(&control, &[5, 5]);
+        raise(&control, &[4, 6]);
+        assert_eq!(*control.floors.lock().unwrap(), [5, 6]);
     }
 }

@@ -101,6 +101,43 @@ impl Sample {
     }
 }
 
+/// What the calling thread has cost so far: CPU time, and time for which it was ready to run and another thread had its
+/// core.
+pub fn own_thread() -> Option<(Duration, Duration)> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let mut numbers = text.split_whitespace();
+    let mut next = || {
+        let ns = numbers.next()?.parse().ok()?;
+        Some(Duration::from_nanos(ns))
+    };
+    Some((next()?, next()?))
+}
+
+/// The kernel's memory for its tables and for the buffers of TCP, bytes, of the whole machine; `None` if it does not say.
+pub fn kernel_bytes() -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let sockstat = fs::read_to_string("/proc/net/sockstat").ok()?;
+    Some(slab_bytes(&meminfo)? + tcp_bytes(&sockstat)?)
+}
+
+fn slab_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("Slab:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1_024)
+}
+
+/// Of `TCP: inuse 5 orphan 0 tw 0 alloc 6 mem 3`; the last number counts pages.
+fn tcp_bytes(sockstat: &str) -> Option<u64> {
+    const PAGE_BYTES: u64 = 4_096;
+    let line = sockstat
+        .lines()
+        .find_map(|line| line.strip_prefix("TCP:"))?;
+    let mut words = line.split_whitespace().skip_while(|word| *word != "mem");
+    Some(words.nth(1)?.parse::<u64>().ok()? * PAGE_BYTES)
+}
+
 /// Raises our limit of open files to `files` if it is lower and the system lets us.
 pub fn allow_open_files(files: u64) -> Result<(), String> {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| error.to_string())?;
@@ -114,6 +151,18 @@ pub fn allow_open_files(files: u64) -> Result<(), String> {
         ));
     }
     setrlimit(Resource::RLIMIT_NOFILE, files, limit.1).map_err(|error| error.to_string())
+}
+
+/// Raises our limit of open files to `files`, or as far as the system lets us.
+pub fn allow_open_files_as_far_as_possible(files: u64) {
+    if let Ok((now, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Whoever needs more than there are is told when they run out.
+        let _ = setrlimit(
+            Resource::RLIMIT_NOFILE,
+            files.clamp(now, most.max(now)),
+            most,
+        );
+    }
 }
 
 /// `utime` and `stime` of a `stat` file: the 14th and 15th field. The second one, the name in parentheses, may contain
@@ -157,6 +206,15 @@ mod tests {
     fn memory_is_in_bytes() {
         assert_eq!(rss_bytes("Name:\tx\nVmRSS:\t   12 kB\n"), Some(12 * 1_024));
         assert_eq!(rss_bytes("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn the_kernels_memory_is_in_bytes() {
+        assert_eq!(slab_bytes("MemFree: 1 kB\nSlab:    20 kB\n"), Some(20_480));
+        let sockstat = "sockets: used 9\nTCP: inuse 5 orphan 0 tw 0 alloc 6 mem 3\n";
+        assert_eq!(tcp_bytes(sockstat), Some(3 * 4_096));
+        assert!(kernel_bytes().is_some());
+        assert!(own_thread().is_some());
     }
 
     #[test]

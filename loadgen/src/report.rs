@@ -1,16 +1,22 @@
-//! The report: one set of figures, printed for people and written as JSON.
+//! The report: one set of figures, printed for people and written as JSON and as a page.
+
+pub mod html;
+mod svg;
+mod text;
+
+pub use text::{short, time};
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
-use engine::tlcp::request::Frequency;
 use serde::Serialize;
 
-use crate::args::RunArguments;
 use crate::fleet;
 use crate::process::Sample;
-use crate::stats::{Reasons, Window};
+use crate::run::Samples;
+use crate::scenario::Scenario;
+use crate::series::{Second, Series};
+use crate::stats::{Interval, Times};
 use crate::verify::{self, FinalRows};
 
 /// A fleet that uses more of a core than this may be what limits the figures. (guess: bursts of an otherwise even load
@@ -18,8 +24,10 @@ use crate::verify::{self, FinalRows};
 const SATURATED_CORES: f64 = 0.8;
 /// A fleet that waits for a core for more of the time than this shares it with somebody. (guess)
 const DISTURBED_SHARE: f64 = 0.05;
+/// Nothing arriving for so long is worth a word. (guess: far above any load's pauses that is worth measuring)
+const SILENCE: Duration = Duration::from_millis(500);
 
-/// What a run has brought, before it is put into words.
+/// What a run has brought, before it is put into words. What was measured second by second is elsewhere.
 pub struct Measured {
     /// The generator's back end.
     pub io: &'static str,
@@ -27,40 +35,39 @@ pub struct Measured {
     pub interrupted: bool,
     /// Length of the window, by the main thread.
     pub elapsed: Duration,
-    /// All fleets' windows.
-    pub window: Window,
-    /// Sessions that became live.
-    pub live: u64,
-    /// Of them, those that stall.
-    pub stalled: u64,
-    /// Stalled sessions that the server has ended.
-    pub stalled_ended: u64,
-    /// Until the last session was live.
-    pub ramp: Duration,
-    /// Why sessions did not become live.
-    pub failed: Reasons,
-    /// Why live sessions ended.
-    pub ended: Reasons,
+    /// Before the first session.
+    pub before_ramp: Samples,
+    /// After the last one had subscribed.
+    pub after_ramp: Samples,
+    /// At the window's beginning.
+    pub before: Samples,
+    /// At its end.
+    pub after: Samples,
+    /// What all fleets tell of the whole run.
+    pub fleets: fleet::Outcome,
     /// What verification found.
     pub verify: Option<verify::Outcome>,
-    /// What we have used in the window.
-    pub generator: Option<Sample>,
-    /// What the server has used in the window.
-    pub server: Option<Sample>,
 }
 
 impl Measured {
     /// Adds what a fleet has to tell.
     pub fn add(&mut self, outcome: fleet::Outcome, rows: &mut FinalRows) {
-        self.window.add(&outcome.window);
-        self.live += outcome.live;
-        self.stalled += outcome.stalled;
-        self.stalled_ended += outcome.stalled_ended;
-        self.ramp = self.ramp.max(outcome.ramp);
-        self.failed.add(outcome.failed);
-        self.ended.add(outcome.ended);
+        let sum = &mut self.fleets;
+        sum.live += outcome.live;
+        sum.stalled += outcome.stalled;
+        sum.stalled_ended += outcome.stalled_ended;
+        sum.ramp_ns = sum.ramp_ns.max(outcome.ramp_ns);
+        sum.connect_ns.add(&outcome.connect_ns);
+        sum.reconnect_ns.add(&outcome.reconnect_ns);
+        sum.recovered += outcome.recovered;
+        sum.churned += outcome.churned;
+        sum.threads.extend(outcome.threads);
+        sum.failed.add(outcome.failed);
+        sum.ended.add(outcome.ended);
         if let (Some(sum), Some((found, others))) = (&mut self.verify, outcome.verify) {
-            sum.add(found, rows, others);
+            let others = others.into_iter();
+            let others = others.map(|(item, stamp_ns, values)| ((item, stamp_ns), values));
+            sum.add(found, rows, others.collect());
         }
     }
 }
@@ -69,7 +76,7 @@ impl Measured {
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     version: &'static str,
-    options: Options,
+    scenario: Scenario,
     interrupted: bool,
     sessions: Sessions,
     window_s: f64,
@@ -80,25 +87,23 @@ pub struct Report {
     updates_per_message: f64,
     receives_per_s: f64,
     bytes_per_s: f64,
+    /// `null` if there was no update.
+    bytes_per_update: Option<f64>,
+    /// Events that the server says it has lost.
     lost: u64,
+    /// Events that the sequence numbers say are missing and the server did not tell of; `null` without the numbers.
+    conflated: Option<u64>,
+    reordered: u64,
+    silence_max_ns: u64,
     latency: Option<Latency>,
+    by_transport: BTreeMap<&'static str, Latency>,
+    /// From the first tenth of an item's clients that is served to the last.
+    by_rank: Vec<Option<Latency>>,
+    seconds: Vec<Second>,
     server: Option<Server>,
+    memory: Memory,
     generator: Generator,
     verify: Option<Verify>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct Options {
-    server: String,
-    sessions: u32,
-    items: usize,
-    items_per_session: usize,
-    fields: Vec<String>,
-    /// `null` is unlimited.
-    frequency_hz: Option<f64>,
-    ramp_per_s: f64,
-    threads: u16,
-    stalled: u32,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -106,24 +111,32 @@ struct Sessions {
     asked: u32,
     live: u64,
     ramp_s: f64,
+    connects_per_s: f64,
+    connect: Option<Latency>,
     stalled: u64,
     stalled_ended: u64,
+    /// Ended and replaced by intention.
+    churned: u64,
+    /// Came back after a storm.
+    returned: Option<Latency>,
+    /// Of those, with the session that they had.
+    recovered: u64,
     failed: BTreeMap<String, u64>,
     ended: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
 struct Latency {
-    timed: u64,
-    untimed: u64,
-    from_future: u64,
-    beyond_range: u64,
+    count: u64,
     p50_ns: u64,
     p90_ns: u64,
     p99_ns: u64,
     p999_ns: u64,
+    p9999_ns: u64,
     max_ns: u64,
     mean_ns: f64,
+    /// Pairs of percentile and nanoseconds, closer and closer to 100.
+    curve: Vec<(f64, u64)>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -138,6 +151,15 @@ struct Server {
     threads: Vec<Thread>,
 }
 
+/// What a session costs while it only exists: from before the first one to after the last one had subscribed.
+#[derive(Clone, Debug, Serialize)]
+struct Memory {
+    /// The server's own, by its resident memory.
+    server_bytes_per_session: Option<f64>,
+    /// The kernel's: of the whole machine, so both ends of each connection if the server is on it.
+    kernel_bytes_per_session: Option<f64>,
+}
+
 #[derive(Clone, Debug, Serialize)]
 struct Thread {
     name: String,
@@ -150,8 +172,13 @@ struct Thread {
 struct Generator {
     io: &'static str,
     threads: Vec<Thread>,
+    /// `null` if there was no update.
+    cpu_ns_per_update: Option<f64>,
     turn_p99_ns: u64,
     turn_max_ns: u64,
+    untimed: u64,
+    from_future: u64,
+    beyond_range: u64,
     /// The figures describe the generator rather than the server.
     saturated: bool,
     notes: Vec<String>,
@@ -166,39 +193,46 @@ struct Verify {
 
 impl Report {
     /// Works out the figures.
-    pub fn new(arguments: &RunArguments, measured: &Measured) -> Self {
-        let window = &measured.window;
+    pub fn new(scenario: &Scenario, measured: &Measured, series: &Series) -> Self {
+        let total = &series.total;
         let seconds = measured.elapsed.as_secs_f64();
         let per_s = |count: u64| ratio(count as f64, seconds).unwrap_or(0.0);
+        let used = |before: &Option<Sample>, after: &Option<Sample>| {
+            Some(after.as_ref()?.since(before.as_ref()?))
+        };
+        let latency = Latency::new(&total.latency());
+        let transports = total.latency_ns.iter();
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            options: Options::new(arguments),
+            scenario: scenario.clone(),
             interrupted: measured.interrupted,
-            sessions: Sessions {
-                asked: arguments.sessions,
-                live: measured.live,
-                ramp_s: measured.ramp.as_secs_f64(),
-                stalled: measured.stalled,
-                stalled_ended: measured.stalled_ended,
-                failed: measured.failed.0.clone(),
-                ended: measured.ended.0.clone(),
-            },
+            sessions: Sessions::new(scenario, &measured.fleets),
             window_s: seconds,
-            updates: window.updates,
-            updates_per_s: per_s(window.updates),
-            snapshots: window.snapshots,
-            messages_per_s: per_s(window.messages),
-            updates_per_message: ratio(window.updates as f64, window.messages as f64)
-                .unwrap_or(0.0),
-            receives_per_s: per_s(window.receives),
-            bytes_per_s: per_s(window.bytes),
-            lost: window.lost,
-            latency: Latency::new(window),
-            server: measured
-                .server
+            updates: total.updates,
+            updates_per_s: per_s(total.updates),
+            snapshots: total.snapshots,
+            messages_per_s: per_s(total.messages),
+            updates_per_message: ratio(total.updates as f64, total.messages as f64).unwrap_or(0.0),
+            receives_per_s: per_s(total.receives),
+            bytes_per_s: per_s(total.bytes),
+            bytes_per_update: ratio(total.bytes as f64, total.updates as f64),
+            lost: total.lost,
+            conflated: scenario
+                .sequence_field
                 .as_ref()
-                .map(|used| Server::new(used, seconds, window.updates)),
-            generator: Generator::new(measured, seconds),
+                .map(|_| total.skipped.saturating_sub(total.lost)),
+            reordered: total.reordered,
+            silence_max_ns: total.silence_ns,
+            by_transport: transports
+                .filter_map(|(transport, times)| Some((transport.name(), Latency::new(times)?)))
+                .collect(),
+            by_rank: total.rank_ns.iter().map(Latency::new).collect(),
+            seconds: series.seconds.clone(),
+            server: used(&measured.before.server, &measured.after.server)
+                .map(|used| Server::new(&used, seconds, total.updates)),
+            memory: Memory::new(measured),
+            generator: Generator::new(measured, total, &latency, seconds),
+            latency,
             verify: measured.verify.clone().map(|found| Verify {
                 ok: found.is_ok(),
                 found,
@@ -215,40 +249,45 @@ impl Report {
     }
 }
 
-impl Options {
-    fn new(arguments: &RunArguments) -> Self {
+impl Sessions {
+    fn new(scenario: &Scenario, fleets: &fleet::Outcome) -> Self {
+        let ramp_s = fleets.ramp_ns as f64 / 1e9;
         Self {
-            server: arguments.server.clone(),
-            sessions: arguments.sessions,
-            items: arguments.items.0.len(),
-            items_per_session: arguments.items_per_session,
-            fields: arguments.fields.clone(),
-            frequency_hz: match arguments.frequency.0 {
-                Frequency::Limited(hz) => Some(hz),
-                Frequency::Unlimited | Frequency::Unfiltered => None,
-            },
-            ramp_per_s: arguments.ramp,
-            threads: arguments.threads,
-            stalled: arguments.stalled,
+            asked: scenario.sessions(),
+            live: fleets.live,
+            ramp_s,
+            connects_per_s: ratio(fleets.live as f64, ramp_s).unwrap_or(0.0),
+            connect: Latency::new(&fleets.connect_ns),
+            stalled: fleets.stalled,
+            stalled_ended: fleets.stalled_ended,
+            churned: fleets.churned,
+            returned: Latency::new(&fleets.reconnect_ns),
+            recovered: fleets.recovered,
+            failed: fleets.failed.0.clone(),
+            ended: fleets.ended.0.clone(),
         }
     }
 }
 
 impl Latency {
     /// `None` if nothing was timed: an empty histogram would show a latency of zero.
-    fn new(window: &Window) -> Option<Self> {
-        let histogram = &window.latency_ns;
-        (!histogram.is_empty()).then(|| Self {
-            timed: histogram.len(),
-            untimed: window.untimed,
-            from_future: window.from_future,
-            beyond_range: window.beyond_range,
-            p50_ns: histogram.value_at_quantile(0.5),
-            p90_ns: histogram.value_at_quantile(0.9),
-            p99_ns: histogram.value_at_quantile(0.99),
-            p999_ns: histogram.value_at_quantile(0.999),
-            max_ns: histogram.max(),
-            mean_ns: histogram.mean(),
+    fn new(times: &Times) -> Option<Self> {
+        let times = &times.0;
+        let steps_to_half = 5;
+        let curve = times.iter_quantiles(steps_to_half).map(|step| {
+            let percentile = step.quantile_iterated_to() * 100.0;
+            (percentile, step.value_iterated_to())
+        });
+        (!times.is_empty()).then(|| Self {
+            count: times.len(),
+            p50_ns: times.value_at_quantile(0.5),
+            p90_ns: times.value_at_quantile(0.9),
+            p99_ns: times.value_at_quantile(0.99),
+            p999_ns: times.value_at_quantile(0.999),
+            p9999_ns: times.value_at_quantile(0.9999),
+            max_ns: times.max(),
+            mean_ns: times.mean(),
+            curve: curve.collect(),
         })
     }
 }
@@ -267,14 +306,36 @@ impl Server {
     }
 }
 
+impl Memory {
+    fn new(measured: &Measured) -> Self {
+        let (before, after) = (&measured.before_ramp, &measured.after_ramp);
+        let live = measured.fleets.live as f64;
+        let per_session = |before: Option<u64>, after: Option<u64>| {
+            ratio(after?.saturating_sub(before?) as f64, live)
+        };
+        let rss = |samples: &Samples| samples.server.as_ref().map(|sample| sample.rss_bytes);
+        Self {
+            server_bytes_per_session: per_session(rss(before), rss(after)),
+            kernel_bytes_per_session: per_session(before.kernel_bytes, after.kernel_bytes),
+        }
+    }
+}
+
 impl Generator {
-    fn new(measured: &Measured, seconds: f64) -> Self {
-        let mut threads = measured
-            .generator
-            .as_ref()
-            .map_or(Vec::new(), |used| threads(used, seconds));
-        threads.retain(|thread| thread.name.starts_with("fleet-"));
-        let turns = &measured.window.turn_ns;
+    fn new(measured: &Measured, total: &Interval, latency: &Option<Latency>, seconds: f64) -> Self {
+        let share = |ns: u64| ratio(ns as f64 / 1e9, seconds).unwrap_or(0.0);
+        let threads: Vec<Thread> = measured
+            .fleets
+            .threads
+            .iter()
+            .map(|(fleet, cpu_ns, waited_ns)| Thread {
+                name: format!("fleet-{fleet}"),
+                cores: share(*cpu_ns),
+                waited: share(*waited_ns),
+            })
+            .collect();
+        let cpu_ns: u64 = measured.fleets.threads.iter().map(|(_, ns, _)| ns).sum();
+        let turns = &total.turn_ns.0;
         let mut notes = Vec::new();
         let saturated = threads.iter().any(|thread| thread.cores > SATURATED_CORES);
         if saturated {
@@ -289,152 +350,37 @@ impl Generator {
                 DISTURBED_SHARE * 100.0
             ));
         }
-        let p50_ns = measured.window.latency_ns.value_at_quantile(0.5);
-        if turns.value_at_quantile(0.99) > p50_ns && p50_ns > 0 {
+        if latency
+            .as_ref()
+            .is_some_and(|latency| turns.value_at_quantile(0.99) > latency.p50_ns)
+        {
             notes.push(
                 "the generator's own turns are as long as the latencies: what arrived during one was noticed late"
                     .into(),
             );
         }
-        if measured.generator.is_none() {
+        if u128::from(total.silence_ns) > SILENCE.as_nanos() {
+            notes.push(format!(
+                "nothing at all arrived for {}: the server, the feed or the generator stood still",
+                time(total.silence_ns)
+            ));
+        }
+        if threads.is_empty() {
             notes.push("the generator's own CPU time is not known".into());
         }
         Self {
             io: measured.io,
             threads,
+            cpu_ns_per_update: ratio(cpu_ns as f64, total.updates as f64),
             turn_p99_ns: turns.value_at_quantile(0.99),
             turn_max_ns: turns.max(),
+            untimed: total.untimed,
+            from_future: total.from_future,
+            beyond_range: total.beyond_range,
             saturated,
             notes,
         }
     }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.interrupted {
-            writeln!(
-                f,
-                "interrupted: figures are of what was measured until then"
-            )?;
-        }
-        let sessions = &self.sessions;
-        writeln!(
-            f,
-            "sessions    {} of {} live after {:.2} s, {} items each, {} fields",
-            sessions.live,
-            sessions.asked,
-            sessions.ramp_s,
-            self.options.items_per_session,
-            self.options.fields.len()
-        )?;
-        for (what, reasons) in [("failed", &sessions.failed), ("ended", &sessions.ended)] {
-            for (reason, times) in reasons {
-                writeln!(f, "            {what} {times}: {reason}")?;
-            }
-        }
-        if sessions.stalled > 0 {
-            writeln!(
-                f,
-                "            {} stalled, of which the server ended {}",
-                sessions.stalled, sessions.stalled_ended
-            )?;
-        }
-        writeln!(
-            f,
-            "delivered   {}/s updates in {}/s messages ({:.2} a message), {}B/s, for {:.2} s",
-            short(self.updates_per_s),
-            short(self.messages_per_s),
-            self.updates_per_message,
-            short(self.bytes_per_s),
-            self.window_s
-        )?;
-        if self.lost > 0 {
-            writeln!(f, "            {} events lost, says the server", self.lost)?;
-        }
-        match &self.latency {
-            None => writeln!(f, "latency     not measured")?,
-            Some(latency) => {
-                writeln!(
-                    f,
-                    "latency     p50 {}  p90 {}  p99 {}  p99.9 {}  max {}",
-                    time(latency.p50_ns),
-                    time(latency.p90_ns),
-                    time(latency.p99_ns),
-                    time(latency.p999_ns),
-                    time(latency.max_ns)
-                )?;
-                writeln!(
-                    f,
-                    "            of {} updates; {} without a new time{}{}",
-                    latency.timed,
-                    latency.untimed,
-                    some(latency.from_future, "from the future"),
-                    some(latency.beyond_range, "above a minute")
-                )?;
-            }
-        }
-        if let Some(server) = &self.server {
-            writeln!(
-                f,
-                "server      {:.2} cores ({:.2} s user, {:.2} s system), {} of CPU an update, {}B of memory",
-                server.cores,
-                server.cpu_user_s,
-                server.cpu_system_s,
-                server
-                    .cpu_ns_per_update
-                    .map_or("-".into(), |ns| time(ns as u64)),
-                short(server.rss_bytes as f64)
-            )?;
-            write_threads(f, &server.threads)?;
-        }
-        writeln!(
-            f,
-            "generator   {}, turns p99 {} max {}",
-            self.generator.io,
-            time(self.generator.turn_p99_ns),
-            time(self.generator.turn_max_ns)
-        )?;
-        write_threads(f, &self.generator.threads)?;
-        for note in &self.generator.notes {
-            writeln!(f, "  NOTE      {note}")?;
-        }
-        if let Some(Verify { ok, found }) = &self.verify {
-            writeln!(
-                f,
-                "verify      {}: {} updates decoded, {} rows compared; {} undecodable, {} back in time, {} missing, {} behind, {} contradicting",
-                if *ok { "ok" } else { "FAILED" },
-                found.updates,
-                found.rows_compared,
-                found.decode_errors,
-                found.times_gone_back,
-                found.rows_missing,
-                found.behind,
-                found.contradictions
-            )?;
-            for example in &found.examples {
-                writeln!(f, "            {example}")?;
-            }
-        }
-        write!(
-            f,
-            "result      {}",
-            if self.is_success() { "ok" } else { "FAILED" }
-        )
-    }
-}
-
-fn write_threads(f: &mut fmt::Formatter<'_>, threads: &[Thread]) -> fmt::Result {
-    for thread in threads {
-        writeln!(
-            f,
-            "            {:<15} {:5.1} % of a core, waited for one {:.1} % of the time",
-            thread.name,
-            thread.cores * 100.0,
-            thread.waited * 100.0
-        )?;
-    }
-    Ok(())
 }
 
 /// Threads that did something, the busiest first.
@@ -459,124 +405,84 @@ fn ratio(part: f64, whole: f64) -> Option<f64> {
     (whole > 0.0).then(|| part / whole)
 }
 
-/// Three digits, with a decimal prefix.
-fn short(value: f64) -> String {
-    let prefixes = ["", "k", "M", "G", "T"];
-    let mut value = value;
-    let mut index = 0;
-    // 999.5 is where three digits become four.
-    while value >= 999.5 && index + 1 < prefixes.len() {
-        value /= 1e3;
-        index += 1;
-    }
-    digits(value, prefixes[index])
-}
-
-/// A time in the unit that suits it.
-fn time(ns: u64) -> String {
-    let units = [" ns", " us", " ms", " s"];
-    let mut value = ns as f64;
-    let mut index = 0;
-    while value >= 999.5 && index + 1 < units.len() {
-        value /= 1e3;
-        index += 1;
-    }
-    digits(value, units[index])
-}
-
-fn digits(value: f64, unit: &str) -> String {
-    let decimals = match value {
-        _ if value.fract() == 0.0 && value < 10.0 => 0,
-        _ if value < 9.995 => 2,
-        _ if value < 99.95 => 1,
-        _ => 0,
-    };
-    format!("{value:.decimals$}{unit}")
-}
-
-/// Something that should not occur is told only if it does.
-fn some(count: u64, what: &str) -> String {
-    if count > 0 {
-        format!(", {count} {what}")
-    } else {
-        String::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::args::{Cli, Command};
+    use crate::scenario::Transport;
     use clap::Parser;
 
-    fn arguments() -> RunArguments {
+    fn scenario(flags: &str) -> Scenario {
         let words = ["loadgen", "run", "--server", "h:1", "--sessions", "2"];
-        let Command::Run(arguments) = Cli::try_parse_from(words).unwrap().command;
-        arguments
+        let words = words.into_iter().chain(flags.split_whitespace());
+        let Command::Run(arguments) = Cli::try_parse_from(words).unwrap().command else {
+            unreachable!("it says run");
+        };
+        arguments.scenario().unwrap()
+    }
+
+    fn series() -> Series {
+        let mut interval = Interval::new(0);
+        interval.updates = 40;
+        interval.messages = 20;
+        interval.bytes = 4_000;
+        interval.skipped = 7;
+        interval.lost = 3;
+        for latency_us in 1..=10 {
+            interval.time(Transport::Websocket, Some(0), latency_us * 1_000);
+        }
+        let mut series = Series::new(1, None).unwrap();
+        series.add(&interval);
+        series
     }
 
     fn measured() -> Measured {
-        let mut window = Window::open();
-        window.updates = 40;
-        window.messages = 20;
-        for latency_us in 1..=10 {
-            window.time(latency_us * 1_000);
-        }
+        let server = |millis, rss_bytes| {
+            Some(Sample {
+                user: Duration::from_millis(millis),
+                system: Duration::from_millis(3 * millis),
+                rss_bytes,
+                ..Sample::default()
+            })
+        };
+        let samples = |millis, rss_bytes| Samples {
+            server: server(millis, rss_bytes),
+            kernel_bytes: Some(10 * rss_bytes),
+        };
         Measured {
             io: "epoll",
             interrupted: false,
             elapsed: Duration::from_secs(2),
-            window,
-            live: 2,
-            stalled: 0,
-            stalled_ended: 0,
-            ramp: Duration::from_millis(3),
-            failed: Reasons::default(),
-            ended: Reasons::default(),
+            before_ramp: samples(0, 1_000),
+            after_ramp: samples(0, 5_000),
+            before: samples(0, 5_000),
+            after: samples(100, 6_000),
+            fleets: fleet::Outcome {
+                live: 2,
+                ramp_ns: 3_000_000,
+                threads: vec![(0, 400_000, 0)],
+                ..fleet::Outcome::default()
+            },
             verify: None,
-            generator: None,
-            server: Some(Sample {
-                user: Duration::from_millis(100),
-                system: Duration::from_millis(300),
-                ..Sample::default()
-            }),
         }
     }
 
-    #[test]
-    fn numbers_have_three_digits() {
-        for (value, text) in [
-            (0.0, "0"),
-            (7.0, "7"),
-            (1.5, "1.50"),
-            (42.0, "42.0"),
-            (999.4, "999"),
-            (999.6, "1.00k"),
-            (12_345.0, "12.3k"),
-            (2.5e15, "2500T"),
-        ] {
-            assert_eq!(short(value), text);
-        }
-        for (ns, text) in [
-            (0, "0 ns"),
-            (999, "999 ns"),
-            (1_234, "1.23 us"),
-            (99_960, "100 us"),
-            (12_000_000, "12.0 ms"),
-            (60_000_000_000, "60.0 s"),
-        ] {
-            assert_eq!(time(ns), text);
-        }
+    fn report(measured: &Measured) -> Report {
+        Report::new(&scenario(""), measured, &series())
     }
 
     #[test]
     fn figures_are_of_the_window() {
-        let report = Report::new(&arguments(), &measured());
+        let report = report(&measured());
         assert_eq!(report.updates_per_s, 20.0);
         assert_eq!(report.updates_per_message, 2.0);
+        assert_eq!(report.bytes_per_update, Some(100.0));
         let server = report.server.as_ref().unwrap();
         assert_eq!(server.cpu_ns_per_update, Some(1e7));
         assert_eq!(server.cores, 0.2);
+        assert_eq!(report.generator.cpu_ns_per_update, Some(1e4));
+        assert_eq!(report.memory.server_bytes_per_session, Some(2_000.0));
+        assert_eq!(report.memory.kernel_bytes_per_session, Some(20_000.0));
         let latency = report.latency.as_ref().unwrap();
         assert!(latency.p50_ns.abs_diff(5_000) < 10, "{latency:?}");
         assert!(report.is_success());
@@ -586,17 +492,27 @@ mod tests {
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["updates_per_s"], 20.0);
         assert_eq!(json["verify"], serde_json::Value::Null);
+        assert_eq!(json["seconds"][0]["updates"], 40);
+    }
+
+    #[test]
+    fn what_is_missing_is_lost_or_conflated_or_not_known() {
+        assert_eq!(report(&measured()).conflated, None);
+        let scenario = scenario("--fields seq,timestamp --sequence-field seq");
+        let report = Report::new(&scenario, &measured(), &series());
+        assert_eq!((report.conflated, report.lost), (Some(4), 3));
     }
 
     #[test]
     fn nothing_measured_is_not_a_latency_of_zero() {
         let mut measured = measured();
-        measured.window = Window::open();
         measured.elapsed = Duration::ZERO;
-        let report = Report::new(&arguments(), &measured);
+        let series = Series::new(1, None).unwrap();
+        let report = Report::new(&scenario(""), &measured, &series);
         assert!(report.latency.is_none());
         assert_eq!(report.updates_per_s, 0.0);
         assert!(report.to_string().contains("not measured"));
+        html::page(&report);
     }
 
     #[test]
@@ -604,29 +520,21 @@ mod tests {
         let fails = |change: fn(&mut Measured)| {
             let mut measured = measured();
             change(&mut measured);
-            !Report::new(&arguments(), &measured).is_success()
+            !report(&measured).is_success()
         };
         assert!(!fails(|_| ()));
-        assert!(fails(|measured| measured.live = 1));
-        assert!(fails(|measured| measured.failed.count("x".into())));
-        assert!(fails(|measured| measured.ended.count("x".into())));
+        assert!(fails(|measured| measured.fleets.live = 1));
+        assert!(fails(|measured| measured.fleets.failed.count("x".into())));
+        assert!(fails(|measured| measured.fleets.ended.count("x".into())));
         assert!(fails(|measured| measured.verify = Some(Default::default())));
-        assert!(!fails(|measured| measured.stalled_ended = 1));
+        assert!(!fails(|measured| measured.fleets.stalled_ended = 1));
     }
 
     #[test]
     fn a_busy_generator_says_so() {
-        let thread = crate::process::Thread {
-            name: "fleet-0".into(),
-            cpu: Duration::from_millis(1_900),
-            waited: Duration::from_millis(400),
-        };
         let mut measured = measured();
-        measured.generator = Some(Sample {
-            threads: BTreeMap::from([(1, thread)]),
-            ..Sample::default()
-        });
-        let report = Report::new(&arguments(), &measured);
+        measured.fleets.threads = vec![(0, 1_900_000_000, 400_000_000)];
+        let report = report(&measured);
         assert!(report.generator.saturated);
         assert_eq!(report.generator.notes.len(), 2);
         assert!(report.to_string().contains("describe the generator"));

@@ -1,295 +1,294 @@
-//! One run from beginning to end: the main thread starts the fleets, leads them through the phases, takes samples of
-//! the processes at both ends of the window, and puts the report together.
+//! One run from beginning to end: the main thread starts the fleets, here or in other processes, leads them through the
+//! phases, puts together what they tell second by second, takes samples of the server, and makes the report.
 
 use std::error::Error;
-use std::io;
+use std::fs;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use brightwire::config::plan::IoChoice;
-use brightwire::reactor::epoll::EpollReactor;
-use brightwire::reactor::probe::{self, Features};
-use brightwire::reactor::uring::UringReactor;
-use brightwire::reactor::{Reactor, Waker};
+use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args::RunArguments;
-use crate::control::{Control, Notice, Phase, TellEnd};
-use crate::fleet::{self, Orders};
-use crate::pace::Pace;
+use crate::control::{Control, Notice, Phase, unix_ns};
+use crate::crew::{self, Crew, Share};
+use crate::fleet;
 use crate::process::{self, Sample};
-use crate::report::{Measured, Report};
-use crate::session::Setup;
-use crate::stats::{Reasons, Window};
-use crate::verify::{self, FinalRows, Shape};
+use crate::report::{Measured, Report, html};
+use crate::scenario::Scenario;
+use crate::series::Series;
+use crate::verify::{self, FinalRows};
 
-/// Open files besides the sessions' sockets: standard streams, rings, wakers, `/proc`. Generous.
-const OTHER_FILES: u64 = 64;
+/// How often the server is looked at while the window is open.
+const LOOK: Duration = Duration::from_secs(1);
 
-type FleetResult = io::Result<fleet::Outcome>;
-
-/// The I/O back end of all fleets.
-#[derive(Clone, Copy, Debug)]
-enum BackEnd {
-    Uring(Features),
-    Epoll,
-}
-
-/// Runs what the arguments ask for, prints the report, and writes it to the file that they name.
+/// Runs what the arguments ask for, prints the report, and writes it to the files that they name.
 pub fn run(arguments: &RunArguments) -> Result<Report, Box<dyn Error>> {
-    arguments.check()?;
-    process::allow_open_files(u64::from(arguments.sessions) + OTHER_FILES)?;
-    let back_end = choose_io(arguments.io)?;
+    let scenario = arguments.scenario()?;
     // Before anything costs time: a wrong number should be told at once.
-    if let Some(pid) = arguments.server_pid {
+    let before_ramp = samples(scenario.server_pid);
+    if let (Some(pid), None) = (scenario.server_pid, &before_ramp.server) {
         Sample::take(pid)?;
     }
     let (sender, notices) = mpsc::channel();
     listen_for_signals(sender.clone())?;
-    let floors = Arc::new(Mutex::new(vec![0; arguments.items.0.len()]));
     let control = Arc::new(Control::default());
-    let mut director = Director {
-        control: Arc::clone(&control),
-        wakers: Vec::new(),
-        notices,
-        ready: 0,
-        ended: 0,
-        interrupted: false,
+    let fleets = usize::from(scenario.threads) * usize::from(scenario.processes);
+    let series = Series::new(fleets, arguments.outputs.hlog.as_deref())?;
+    let crew = if scenario.processes == 1 {
+        let all = Share {
+            scenario: scenario.clone(),
+            first: 0,
+        };
+        Crew::here(all, &control, &sender)?
+    } else {
+        Crew::elsewhere(&scenario, &sender)?
     };
-    let mut fleets = Vec::new();
-    for orders in orders(arguments, &control, &floors, &sender)? {
-        let (fleet, waker) = spawn(orders, back_end, sender.clone())?;
-        fleets.push(fleet);
-        director.wakers.push(waker);
-    }
-
-    director.wait_until_ready();
-    director.enter(Phase::Warmup);
-    director.wait(arguments.warmup);
-    let before = samples(arguments.server_pid);
-    director.enter(Phase::Measure);
-    let started = Instant::now();
-    director.wait(arguments.seconds);
-    let elapsed = started.elapsed();
-    director.enter(Phase::Settle);
-    let after = samples(arguments.server_pid);
-    if arguments.verify {
-        director.wait(arguments.settle_time());
-    }
-    director.enter(Phase::Stop);
-
-    let mut measured = Measured {
-        io: match back_end {
-            BackEnd::Uring(_) => "uring",
-            BackEnd::Epoll => "epoll",
-        },
-        interrupted: director.interrupted,
-        elapsed,
-        window: Window::open(),
-        live: 0,
-        stalled: 0,
-        stalled_ended: 0,
-        ramp: Duration::ZERO,
-        failed: Reasons::default(),
-        ended: Reasons::default(),
-        verify: arguments.verify.then(verify::Outcome::default),
-        generator: difference(&before.0, &after.0),
-        server: difference(&before.1, &after.1),
-    };
-    let mut rows = FinalRows::new();
-    for fleet in fleets {
-        let outcome = fleet
-            .join()
-            .map_err(|_| "a fleet has panicked")?
-            .map_err(|error| format!("a fleet has ended: {error}"))?;
-        measured.add(outcome, &mut rows);
-    }
-    if arguments.server_pid.is_some() && measured.server.is_none() {
-        measured
-            .ended
-            .count("the server's process has ended".into());
-    }
-    let report = Report::new(arguments, &measured);
+    let mut director = Director::new(scenario, crew, control, notices, series);
+    let measured = director.lead(before_ramp)?;
+    let report = Report::new(&director.scenario, &measured, &director.series);
     println!("{report}");
-    if let Some(path) = &arguments.json {
-        let text = serde_json::to_string_pretty(&report)?;
-        std::fs::write(path, text + "\n")
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+    let outputs = &arguments.outputs;
+    let write = |path: &std::path::Path, text: String| {
+        fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    if let Some(path) = &outputs.json {
+        write(path, serde_json::to_string_pretty(&report)? + "\n")?;
+    }
+    if let Some(path) = &outputs.html {
+        write(path, html::page(&report))?;
     }
     Ok(report)
 }
 
 /// Leads the fleets.
 struct Director {
+    scenario: Scenario,
+    crew: Crew,
     control: Arc<Control>,
-    wakers: Vec<Waker>,
     notices: Receiver<Notice>,
+    series: Series,
+    progress: ProgressBar,
     ready: usize,
-    ended: usize,
+    outcomes: Vec<fleet::Outcome>,
+    broken: Option<String>,
     interrupted: bool,
+    window_ns: u64,
+    last_look: Option<(Instant, Sample)>,
+}
+
+/// What processes and the kernel use at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Samples {
+    /// The server.
+    pub server: Option<Sample>,
+    /// The kernel's memory for sockets and its tables, bytes: of the whole machine.
+    pub kernel_bytes: Option<u64>,
 }
 
 impl Director {
-    fn enter(&self, phase: Phase) {
-        self.control.enter(phase);
-        for waker in &self.wakers {
-            waker.wake();
+    fn new(
+        scenario: Scenario,
+        crew: Crew,
+        control: Arc<Control>,
+        notices: Receiver<Notice>,
+        series: Series,
+    ) -> Self {
+        Self {
+            scenario,
+            crew,
+            control,
+            notices,
+            series,
+            progress: ProgressBar::new_spinner(),
+            ready: 0,
+            outcomes: Vec::new(),
+            broken: None,
+            interrupted: false,
+            window_ns: 0,
+            last_look: None,
+        }
+    }
+
+    fn lead(&mut self, before_ramp: Samples) -> Result<Measured, Box<dyn Error>> {
+        let style = ProgressStyle::with_template("{spinner} {elapsed:>4} {msg}")?;
+        self.progress.set_style(style);
+        self.progress.enable_steady_tick(Duration::from_millis(200));
+        let sessions = self.scenario.sessions();
+        self.say(format!("connecting {sessions} sessions"));
+        self.wait_until_ready();
+        let after_ramp = samples(self.scenario.server_pid);
+        self.say("warming up".into());
+        self.enter(Phase::Warmup);
+        self.wait(self.scenario.warmup.duration());
+
+        let before = samples(self.scenario.server_pid);
+        self.window_ns = unix_ns();
+        self.series.begin(self.window_ns);
+        let started = Instant::now();
+        self.enter(Phase::Measure);
+        self.say(format!("measuring for {} s", self.scenario.seconds));
+        self.measure(started);
+        let elapsed = started.elapsed();
+        self.enter(Phase::Settle);
+        let after = samples(self.scenario.server_pid);
+        if self.scenario.verify {
+            self.say("waiting for the last updates".into());
+            self.wait(self.scenario.settle_time());
+        }
+        self.enter(Phase::Stop);
+        self.wait_until_ended();
+        self.crew.join();
+        self.series.finish()?;
+        self.progress.finish_and_clear();
+        if let Some(reason) = self.broken.take() {
+            return Err(reason.into());
+        }
+
+        let mut measured = Measured {
+            io: self.crew.io(),
+            interrupted: self.interrupted,
+            elapsed,
+            before_ramp,
+            after_ramp,
+            before,
+            after,
+            fleets: fleet::Outcome::default(),
+            verify: self.scenario.verify.then(verify::Outcome::default),
+        };
+        let mut rows = FinalRows::new();
+        for outcome in std::mem::take(&mut self.outcomes) {
+            measured.add(outcome, &mut rows);
+        }
+        if self.scenario.server_pid.is_some() && measured.after.server.is_none() {
+            let reason = "the server's process has ended".into();
+            measured.fleets.ended.count(reason);
+        }
+        Ok(measured)
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.control.enter(phase, self.window_ns);
+        self.crew.enter(phase, self.window_ns);
+    }
+
+    /// Where the run is: on a terminal it moves, elsewhere it is a line, for whoever waits for it.
+    fn say(&self, text: String) {
+        if self.progress.is_hidden() {
+            eprintln!("loadgen: {text}");
+        } else {
+            self.progress.set_message(text);
         }
     }
 
     /// Waits until every fleet has settled. Fleets give up on sessions that take too long, so this ends.
     fn wait_until_ready(&mut self) {
-        while self.ready < self.wakers.len() && !self.is_over() {
+        while self.ready < self.crew.fleets() && !self.is_over() {
             match self.notices.recv() {
-                Ok(notice) => self.note(&notice),
+                Ok(notice) => self.note(notice),
                 Err(_) => return,
             }
         }
     }
 
+    /// Waits until every fleet has said its last word.
+    fn wait_until_ended(&mut self) {
+        while self.outcomes.len() < self.crew.fleets() && self.broken.is_none() {
+            match self.notices.recv() {
+                Ok(notice) => self.note(notice),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The window, with a look at the server every second.
+    fn measure(&mut self, started: Instant) {
+        let end = started + self.scenario.seconds.duration();
+        self.look(None);
+        for second in 0.. {
+            let next = started + LOOK * (second + 1);
+            self.wait_until(next.min(end));
+            self.look(Some(second));
+            if let Some(last) = self.series.last().filter(|_| !self.progress.is_hidden()) {
+                self.say(format!(
+                    "second {} of {}: {} updates, p99 {:.2} ms, max {:.2} ms",
+                    second + 1,
+                    self.scenario.seconds,
+                    last.updates,
+                    last.p99_ns as f64 / 1e6,
+                    last.max_ns as f64 / 1e6
+                ));
+            }
+            if next >= end || self.is_over() {
+                return;
+            }
+        }
+    }
+
+    /// How many cores the server has kept busy in a second.
+    fn look(&mut self, second: Option<u32>) {
+        let Some(sample) = self
+            .scenario
+            .server_pid
+            .and_then(|pid| Sample::take(pid).ok())
+        else {
+            return;
+        };
+        let now = Instant::now();
+        if let (Some(second), Some((then, before))) = (second, &self.last_look) {
+            let cores =
+                sample.since(before).cpu().as_secs_f64() / (now - *then).as_secs_f64().max(1e-9);
+            self.series.note_server(second, cores);
+        }
+        self.last_look = Some((now, sample));
+    }
+
     /// Waits for a time, less if the run is over earlier.
     fn wait(&mut self, time: Duration) {
-        let end = Instant::now() + time;
+        self.wait_until(Instant::now() + time);
+    }
+
+    fn wait_until(&mut self, end: Instant) {
         while !self.is_over() {
             match self
                 .notices
                 .recv_timeout(end.saturating_duration_since(Instant::now()))
             {
-                Ok(notice) => self.note(&notice),
+                Ok(notice) => self.note(notice),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn note(&mut self, notice: &Notice) {
+    fn note(&mut self, notice: Notice) {
         match notice {
             Notice::Ready => self.ready += 1,
-            Notice::Ended => self.ended += 1,
+            Notice::Interval(interval) => self.series.add(&interval),
+            Notice::Ended(outcome) => self.outcomes.push(*outcome),
+            Notice::Broken(reason) => self.broken = self.broken.take().or(Some(reason)),
             Notice::Interrupted => self.interrupted = true,
         }
     }
 
     /// No fleet ends by itself unless something is broken, and then all that is left is to say so.
     fn is_over(&self) -> bool {
-        self.interrupted || self.ended > 0
+        self.interrupted || self.broken.is_some()
     }
 }
 
-/// Samples of ourselves and of the server, as far as they can be had.
-fn samples(server: Option<u32>) -> (Option<Sample>, Option<Sample>) {
-    (
-        Sample::take(std::process::id()).ok(),
-        server.and_then(|pid| Sample::take(pid).ok()),
-    )
-}
-
-fn difference(before: &Option<Sample>, after: &Option<Sample>) -> Option<Sample> {
-    Some(after.as_ref()?.since(before.as_ref()?))
-}
-
-fn choose_io(choice: IoChoice) -> Result<BackEnd, String> {
-    if choice == IoChoice::Epoll {
-        return Ok(BackEnd::Epoll);
+/// Samples of the server and of the kernel, as far as they can be had.
+fn samples(server: Option<u32>) -> Samples {
+    Samples {
+        server: server.and_then(|pid| Sample::take(pid).ok()),
+        kernel_bytes: process::kernel_bytes(),
     }
-    let probe = probe::probe();
-    match probe.obstacle {
-        None => Ok(BackEnd::Uring(probe.features)),
-        Some(obstacle) if choice == IoChoice::Uring => Err(obstacle),
-        Some(obstacle) => {
-            eprintln!("loadgen: using epoll: {obstacle}");
-            Ok(BackEnd::Epoll)
-        }
-    }
-}
-
-fn orders(
-    arguments: &RunArguments,
-    control: &Arc<Control>,
-    floors: &Arc<Mutex<Vec<u64>>>,
-    notices: &Sender<Notice>,
-) -> Result<Vec<Orders>, String> {
-    let server = arguments.address()?;
-    let stamp_position = arguments.timestamp_position();
-    let setup = Arc::new(Setup {
-        host: arguments.server.clone(),
-        adapter_set: arguments.adapter_set.clone(),
-        data_adapter: arguments.data_adapter.clone(),
-        items: arguments.items.0.clone(),
-        items_per_session: arguments.items_per_session,
-        fields: arguments.fields.clone(),
-        frequency: arguments.frequency.0,
-        stamp_position,
-    });
-    let shape = stamp_position
-        .filter(|_| arguments.verify)
-        .map(|stamp_position| Shape {
-            items: setup.items.len(),
-            items_per_session: setup.items_per_session,
-            fields: setup.fields.len(),
-            stamp_position,
-        });
-    let threads = u32::from(arguments.threads);
-    let orders = |thread| Orders {
-        setup: Arc::clone(&setup),
-        server,
-        pace: Pace::new(arguments.sessions, arguments.ramp, thread, threads),
-        thread,
-        threads,
-        sessions: share(arguments.sessions, thread, threads),
-        stalled: arguments.stalled,
-        verify: shape,
-        control: Arc::clone(control),
-        notices: notices.clone(),
-        floors: Arc::clone(floors),
-    };
-    Ok((0..threads).map(orders).collect())
-}
-
-/// How many of the numbers below `sessions` are this thread's.
-fn share(sessions: u32, thread: u32, threads: u32) -> usize {
-    (sessions.saturating_sub(thread)).div_ceil(threads) as usize
-}
-
-/// Starts a fleet. A reactor is made on the thread that uses it, so that its waker comes back through a channel.
-fn spawn(
-    orders: Orders,
-    back_end: BackEnd,
-    notices: Sender<Notice>,
-) -> Result<(JoinHandle<FleetResult>, Waker), Box<dyn Error>> {
-    let (waker_sender, waker) = mpsc::channel();
-    let name = format!("fleet-{}", orders.thread);
-    let fleet = thread::Builder::new().name(name).spawn(move || {
-        let _tell = TellEnd(notices);
-        match back_end {
-            BackEnd::Uring(features) => drive(
-                UringReactor::new(features, orders.sessions),
-                orders,
-                &waker_sender,
-            ),
-            BackEnd::Epoll => drive(EpollReactor::new(orders.sessions), orders, &waker_sender),
-        }
-    })?;
-    match waker.recv() {
-        Ok(waker) => Ok((fleet, waker)),
-        Err(_) => match fleet.join() {
-            Ok(Err(error)) => Err(error.into()),
-            _ => Err("a fleet did not start".into()),
-        },
-    }
-}
-
-fn drive(reactor: io::Result<impl Reactor>, orders: Orders, wakers: &Sender<Waker>) -> FleetResult {
-    let reactor = reactor?;
-    // Whoever has spawned this thread waits for it.
-    let _ = wakers.send(reactor.waker());
-    fleet::run(reactor, orders)
 }
 
 /// The first signal ends the run in good order, the second one at once.
-fn listen_for_signals(notices: Sender<Notice>) -> io::Result<()> {
+fn listen_for_signals(notices: Sender<Notice>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::Builder::new()
         .name("signals".into())
@@ -303,37 +302,31 @@ fn listen_for_signals(notices: Sender<Notice>) -> io::Result<()> {
     Ok(())
 }
 
+/// A process of a run with several.
+pub fn work() -> Result<(), Box<dyn Error>> {
+    crew::work()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn shares_add_up() {
-        for (sessions, threads) in [(1, 1), (10, 3), (9, 3), (2, 5)] {
-            let shares: Vec<usize> = (0..threads)
-                .map(|thread| share(sessions, thread, threads))
-                .collect();
-            assert_eq!(shares.iter().sum::<usize>(), sessions as usize);
-            // The share is what the schedule gives out.
-            for (thread, share) in shares.iter().enumerate() {
-                let mut pace = Pace::new(sessions, 1.0, thread as u32, threads);
-                let given = std::iter::from_fn(|| pace.take_due(Duration::from_secs(100))).count();
-                assert_eq!(given, *share);
-            }
-        }
-    }
+    use crate::args::{Cli, Command};
+    use clap::Parser;
 
     #[test]
     fn a_run_waits_for_all_fleets_and_for_no_longer_than_it_must() {
-        let (sender, notices) = mpsc::channel();
-        let mut director = Director {
-            control: Arc::default(),
-            wakers: Vec::new(),
-            notices,
-            ready: 0,
-            ended: 0,
-            interrupted: false,
+        let words = ["loadgen", "run", "--server", "h:1"];
+        let Command::Run(arguments) = Cli::try_parse_from(words).unwrap().command else {
+            unreachable!("it says run");
         };
+        let (sender, notices) = mpsc::channel();
+        let mut director = Director::new(
+            arguments.scenario().unwrap(),
+            Crew::default(),
+            Arc::default(),
+            notices,
+            Series::new(1, None).unwrap(),
+        );
         director.wait(Duration::ZERO);
         sender.send(Notice::Ready).unwrap();
         sender.send(Notice::Interrupted).unwrap();

@@ -1,52 +1,88 @@
-//! One session: from the upgrade of its connection to its updates. Bytes in, bytes out; no sockets in here.
+//! One session: from the opening of its connection to its updates, over WebSocket, HTTP streaming or long polling, and
+//! again after its connection broke. Bytes in, bytes out; no sockets in here.
+
+use std::time::Duration;
 
 use brightwire::wire::ws::{Decoder, Incoming};
 use brightwire::wire::ws_client::{self, Handshake};
-use engine::tlcp::client::{Line, write_message};
+use engine::tlcp::client::{Line, write_line, write_message};
 use engine::tlcp::request::{
-    Add, Control, Create, Frequency, Mode, Op, Request, Snapshot, StreamOptions,
+    Add, Bandwidth, Bind, Control, Create, Op, Polling, Request, Snapshot, StreamOptions,
 };
 
-use crate::stats::Window;
-use crate::update;
+use crate::http::{self, Piece, ResponseReader};
+use crate::scenario::{Group, Scenario, SubscriptionMode, Transport};
+use crate::stats::Interval;
+use crate::update::{self, Glance};
 use crate::verify::Verifier;
 
 const PATH: &str = "/lightstreamer";
+const PROTOCOL: &str = "TLCP-2.5.0";
 const SUBPROTOCOL: &str = "TLCP-2.5.0.lightstreamer.com";
 /// The `LS_cid` that the protocol has for clients that are nobody's product.
 const CLIENT_ID: &str = "mgQkwtwdysogQz2BJ4Ji kOj2Bg";
 /// The only subscription of each session.
 const SUB_ID: u32 = 1;
-/// Longest message that is taken: far more than a server has reason to send in one.
+/// Longest message, or line over HTTP, that is taken: far more than a server has reason to send in one.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// How long a poll may wait for data.
+const POLL_IDLE: Duration = Duration::from_secs(19);
 
 /// What all sessions of a run have in common.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// The `Host` header.
-    pub host: String,
-    /// Adapter set.
-    pub adapter_set: String,
-    /// Data adapter.
-    pub data_adapter: String,
-    /// Names of all items.
-    pub items: Vec<String>,
-    /// How many of them a session subscribes to.
-    pub items_per_session: usize,
-    /// Fields, in the order of the schema.
-    pub fields: Vec<String>,
-    /// Frequency to ask for.
-    pub frequency: Frequency,
+    /// What is run.
+    pub scenario: Scenario,
+    /// What follows from it for each group.
+    pub groups: Vec<GroupSetup>,
+}
+
+/// What follows from a group's keys.
+#[derive(Clone, Debug)]
+pub struct GroupSetup {
     /// The position among the fields of the event's time.
     pub stamp_position: Option<usize>,
+    /// The position among the fields of the event's number.
+    pub sequence_position: Option<usize>,
+    /// The number in the run of the group's first item.
+    pub first_item: usize,
+}
+
+impl Setup {
+    /// Works out what follows from a scenario.
+    pub fn new(scenario: Scenario) -> Self {
+        let mut first_item = 0;
+        let groups = scenario
+            .groups
+            .iter()
+            .map(|group| {
+                let setup = GroupSetup {
+                    stamp_position: scenario.timestamp_position(group),
+                    sequence_position: scenario.sequence_position(group),
+                    first_item,
+                };
+                first_item += group.items.0.len();
+                setup
+            })
+            .collect();
+        Self { scenario, groups }
+    }
+
+    /// Items of all groups; the same name in two groups counts twice.
+    pub fn items(&self) -> usize {
+        let groups = self.scenario.groups.iter();
+        groups.map(|group| group.items.0.len()).sum()
+    }
 }
 
 /// What sessions report to: the books of one fleet.
 pub struct Books {
-    /// Counts.
-    pub window: Window,
-    /// For each session of the fleet and each item of its group: an update has come.
-    pub seen: Vec<bool>,
+    /// The second at hand.
+    pub interval: Interval,
+    /// For each session of the fleet, one after the other, and each item of its group: how far it is.
+    pub marks: Vec<Mark>,
+    /// For each item of the run, who has been served with its newest event.
+    pub ranks: Vec<Rank>,
     /// The strict client, if asked for.
     pub verifier: Option<Verifier>,
     /// When the bytes arrived, ns since the Unix epoch.
@@ -57,21 +93,63 @@ pub struct Books {
     pub frames_written: u32,
 }
 
-/// How far a session is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// How far a session is with one of its items.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mark {
+    /// The snapshot is over.
+    seen: bool,
+    stamp_ns: u64,
+    sequence: u64,
+}
+
+/// Who has been served with an item's newest event.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rank {
+    /// Sessions of the fleet that look at the item.
+    pub listeners: u32,
+    stamp_ns: u64,
+    served: u32,
+}
+
+/// What is to be done for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// No further than before.
+    /// There is nothing to do.
     Same,
-    /// It is subscribed now.
-    Live,
+    /// The next poll is due after so long.
+    Poll(Duration),
+}
+
+/// Why a session cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// In words that many sessions may share.
+    Failed(String),
+    /// The server does not have it any more: its client opens another one.
+    Forgotten,
+}
+
+/// How a connection begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// With a new session.
+    New,
+    /// With the session that was there, from where it was.
+    Recover,
+    /// With the session that was there, which waits for its next poll.
+    Bind,
 }
 
 /// One session.
 pub struct Session {
     /// Its number in the run.
     pub number: u32,
-    /// Its number in the fleet.
-    pub local: usize,
+    /// Its group, and its number there.
+    pub group: usize,
+    /// See `group`.
+    pub member: u32,
+    /// Where its marks begin.
+    pub offset: usize,
     /// What it has to say.
     pub reply: Vec<u8>,
     /// The socket takes nothing at present.
@@ -79,80 +157,213 @@ pub struct Session {
     /// It does not read, by intention.
     pub stalled: bool,
     stage: Stage,
-    decoder: Decoder,
+    wire: Wire,
+    /// Its name at the server.
+    id: Option<Box<str>>,
+    /// Lines that count for recovery.
+    data_lines: u64,
+    /// Of those that come next, what is known already.
+    repeated: u64,
+    /// The server has asked for the next bind.
+    looped: Option<u64>,
+    /// Its connection is not the first that it had.
+    continued: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// The upgrade is asked for. Boxed with the part of the answer that has come: few sessions are here at a time.
-    Upgrading(Box<(Handshake, Vec<u8>)>),
-    /// `create_session` is sent.
+    /// Nothing is asked yet, or all is over.
+    Idle,
+    /// The session is asked for.
     Creating,
     /// The subscription is asked for.
     Subscribing,
     /// Updates are due.
     Live,
+    /// It was live, and is to be again.
+    Recovering,
+}
+
+enum Wire {
+    None,
+    /// The upgrade is asked for. Boxed with the part of the answer that has come: few sessions are here at a time.
+    Upgrading(Box<(Handshake, Vec<u8>)>, Opening),
+    WebSocket(Decoder),
+    Http(Box<HttpWire>),
+}
+
+#[derive(Default)]
+struct HttpWire {
+    reader: ResponseReader,
+    /// The beginning of a line.
+    partial: Vec<u8>,
 }
 
 impl Session {
-    /// A session that asks for the upgrade.
-    pub fn new(setup: &Setup, number: u32, local: usize) -> Self {
-        let mut reply = Vec::new();
-        let handshake = Handshake::request(&mut reply, &setup.host, PATH, SUBPROTOCOL, &[]);
+    /// A session that is not connected.
+    pub fn new(number: u32, group: usize, member: u32, offset: usize) -> Self {
         Self {
             number,
-            local,
-            reply,
+            group,
+            member,
+            offset,
+            reply: Vec::new(),
             blocked: false,
             stalled: false,
-            stage: Stage::Upgrading(Box::new((handshake, Vec::new()))),
-            decoder: Decoder::of_server(MESSAGE_BYTES_MAX),
+            stage: Stage::Idle,
+            wire: Wire::None,
+            id: None,
+            data_lines: 0,
+            repeated: 0,
+            looped: None,
+            continued: false,
+        }
+    }
+
+    /// A new connection is there, or will be soon: asks for what makes it useful.
+    pub fn open(&mut self, opening: Opening, setup: &Setup, books: &mut Books) {
+        let group = &setup.scenario.groups[self.group];
+        self.reply.clear();
+        self.blocked = false;
+        self.looped = None;
+        self.continued = opening != Opening::New;
+        if opening == Opening::New {
+            self.id = None;
+            self.data_lines = 0;
+            self.repeated = 0;
+            self.stage = Stage::Creating;
+            let marks = self.offset..self.offset + group.items_per_session;
+            books.marks[marks.clone()].fill(Mark {
+                seen: !group.snapshot,
+                ..Mark::default()
+            });
+            if let Some(verifier) = &mut books.verifier {
+                verifier.reset(marks, group.fields.len());
+            }
+        } else {
+            self.stage = Stage::Recovering;
+        }
+        if group.transport == Transport::Websocket {
+            let host = &setup.scenario.server;
+            let handshake = Handshake::request(&mut self.reply, host, PATH, SUBPROTOCOL, &[]);
+            self.wire = Wire::Upgrading(Box::new((handshake, Vec::new())), opening);
+        } else {
+            self.wire = Wire::Http(Box::default());
+            self.ask(opening, setup, books);
         }
     }
 
     /// Whether the subscription is active.
     pub fn is_live(&self) -> bool {
-        matches!(self.stage, Stage::Live)
+        self.stage == Stage::Live
     }
 
-    /// Takes what arrived. An error is the end of the session, in words that many sessions may share.
+    /// Whether it is the session that it was before its connection broke.
+    pub fn is_continued(&self) -> bool {
+        self.continued
+    }
+
+    /// Whether there is a session that could be recovered, or must be ended.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// The connection is gone: how the next one should begin.
+    pub fn closed(&mut self) -> Opening {
+        self.wire = Wire::None;
+        self.reply = Vec::new();
+        let waits = self.looped.is_some();
+        let was_live = matches!(self.stage, Stage::Live | Stage::Recovering) && self.id.is_some();
+        self.stage = Stage::Idle;
+        match (was_live, waits) {
+            (false, _) => Opening::New,
+            (true, true) => Opening::Bind,
+            (true, false) => Opening::Recover,
+        }
+    }
+
+    /// Whether the server had the right to close the connection: it has said that it waits for the next bind.
+    pub fn is_between_polls(&self) -> bool {
+        self.is_live() && self.looped.is_some()
+    }
+
+    /// Asks for the next poll, or for the next part of a stream.
+    pub fn poll(&mut self, setup: &Setup, books: &mut Books) {
+        if self.looped.take().is_some() {
+            self.ask(Opening::Bind, setup, books);
+        }
+    }
+
+    /// Takes what arrived.
     pub fn on_bytes(
         &mut self,
         bytes: &mut [u8],
         setup: &Setup,
         books: &mut Books,
-    ) -> Result<Progress, String> {
-        if let Stage::Upgrading(upgrade) = &mut self.stage {
-            let (handshake, answer) = &mut **upgrade;
-            answer.extend_from_slice(bytes);
-            let Some(head_bytes) = handshake
-                .answer(answer)
-                .map_err(|error| error.to_string())?
-            else {
-                return Ok(Progress::Same);
-            };
-            let mut frames = answer.split_off(head_bytes);
-            self.stage = Stage::Creating;
-            self.write(books, &Request::Wsok);
-            self.write(books, &create(setup));
-            return self.on_frames(&mut frames, setup, books);
+    ) -> Result<Progress, Trouble> {
+        match &mut self.wire {
+            Wire::None => Ok(Progress::Same),
+            Wire::Upgrading(upgrade, opening) => {
+                let (handshake, answer) = &mut **upgrade;
+                answer.extend_from_slice(bytes);
+                let judged = handshake
+                    .answer(answer)
+                    .map_err(|error| Trouble::Failed(error.to_string()))?;
+                let Some(head_bytes) = judged else {
+                    return Ok(Progress::Same);
+                };
+                let mut frames = answer.split_off(head_bytes);
+                let opening = *opening;
+                self.wire = Wire::WebSocket(Decoder::of_server(MESSAGE_BYTES_MAX));
+                self.write(books, "", &Request::Wsok);
+                self.ask(opening, setup, books);
+                self.on_frames(&mut frames, setup, books)
+            }
+            Wire::WebSocket(_) => self.on_frames(bytes, setup, books),
+            Wire::Http(_) => self.on_response(bytes, setup, books),
         }
-        self.on_frames(bytes, setup, books)
     }
 
-    /// Asks for the end of the session.
+    /// Asks for the end of the session, where its connection can carry that.
     pub fn destroy(&mut self, books: &mut Books) {
-        if matches!(self.stage, Stage::Subscribing | Stage::Live) {
-            let destroy = Op::Destroy {
-                cause_code: None,
-                cause_message: None,
-                close_socket: false,
-            };
-            self.write(books, &control("2", destroy));
+        if self.id.is_some() && matches!(self.wire, Wire::WebSocket(_)) {
+            self.write(books, "", &destroy(None));
         }
     }
 
-    fn write(&mut self, books: &mut Books, request: &Request<'_>) {
+    fn ask(&mut self, opening: Opening, setup: &Setup, books: &mut Books) {
+        let group = &setup.scenario.groups[self.group];
+        let host = &setup.scenario.server;
+        let stream = stream_options(group);
+        if opening == Opening::New {
+            let create = create(&setup.scenario, group, stream);
+            if group.transport == Transport::Websocket {
+                return self.write(books, host, &create);
+            }
+            // Over HTTP the subscription comes along: there is only one connection, and it will be busy.
+            let mut body = Vec::new();
+            write_line(&mut body, &create);
+            body.extend_from_slice(b"\r\n");
+            write_line(&mut body, &subscribe("", group, self.member));
+            http::write_request(&mut self.reply, host, "create_session", PROTOCOL, &body);
+            self.stage = Stage::Subscribing;
+            return;
+        }
+        let bind = Request::Bind(Bind {
+            session: self.id.as_deref().map(|id| id.to_owned().into()),
+            recovery_from: (opening == Opening::Recover).then_some(self.data_lines),
+            stream,
+        });
+        self.write(books, host, &bind);
+    }
+
+    fn write(&mut self, books: &mut Books, host: &str, request: &Request<'_>) {
         let mut text = Vec::new();
+        if let Wire::Http(_) = self.wire {
+            write_line(&mut text, request);
+            let verb = request.verb().name();
+            return http::write_request(&mut self.reply, host, verb, PROTOCOL, &text);
+        }
         write_message(&mut text, request);
         let text = str::from_utf8(&text).expect("requests are made of strings");
         ws_client::write_text(&mut self.reply, text, books.mask());
@@ -163,65 +374,136 @@ impl Session {
         mut bytes: &mut [u8],
         setup: &Setup,
         books: &mut Books,
-    ) -> Result<Progress, String> {
-        let mut progress = Progress::Same;
+    ) -> Result<Progress, Trouble> {
         // Taken out while it lends a message, put back unless the session is over.
-        let mut decoder = std::mem::replace(&mut self.decoder, Decoder::of_server(0));
+        let Wire::WebSocket(mut decoder) = std::mem::replace(&mut self.wire, Wire::None) else {
+            unreachable!("only a WebSocket has frames");
+        };
+        // Frames are written as those of a WebSocket meanwhile.
         while !bytes.is_empty() {
             let (used, incoming) = decoder
                 .next(bytes)
-                .map_err(|violation| format!("WebSocket: {}", violation.reason))?;
+                .map_err(|violation| failed(format!("WebSocket: {}", violation.reason)))?;
             match incoming {
                 None => {}
                 Some(Incoming::Text(text)) => {
-                    progress = progress.max(self.on_message(text, setup, books)?);
+                    books.interval.messages += 1;
+                    if !text.ends_with("\r\n") {
+                        return Err(failed("a message does not end with CR LF"));
+                    }
+                    self.on_lines(text, setup, books)?;
+                    if self.looped.is_some() {
+                        self.poll(setup, books);
+                    }
                 }
                 Some(Incoming::Ping(payload)) => {
                     ws_client::write_pong(&mut self.reply, payload, books.mask());
                 }
                 Some(Incoming::Pong(_)) => {}
                 Some(Incoming::Close(code)) => {
-                    return Err(match code {
+                    return Err(failed(match code {
                         Some(code) => format!("closed by the server with {}", u16::from(code)),
                         None => "closed by the server".into(),
-                    });
+                    }));
                 }
             }
             bytes = &mut bytes[used..];
         }
         decoder.free_lent();
-        self.decoder = decoder;
+        self.wire = Wire::WebSocket(decoder);
+        Ok(Progress::Same)
+    }
+
+    fn on_response(
+        &mut self,
+        bytes: &[u8],
+        setup: &Setup,
+        books: &mut Books,
+    ) -> Result<Progress, Trouble> {
+        let mut progress = Progress::Same;
+        let mut rest = bytes;
+        // Taken out while it lends bytes, put back unless the session is over.
+        let Wire::Http(mut wire) = std::mem::replace(&mut self.wire, Wire::None) else {
+            unreachable!("only HTTP has responses");
+        };
+        loop {
+            let (used, piece) = wire.reader.next(rest).map_err(Trouble::Failed)?;
+            rest = &rest[used..];
+            match piece {
+                Piece::Body(body) => {
+                    books.interval.messages += 1;
+                    self.on_body(body, &mut wire.partial, setup, books)?;
+                }
+                Piece::End => {
+                    if !wire.partial.is_empty() {
+                        return Err(failed("a response does not end with CR LF"));
+                    }
+                    let Some(millis) = self.looped else {
+                        return Err(failed("a response has ended without LOOP"));
+                    };
+                    progress = Progress::Poll(Duration::from_millis(millis));
+                }
+                Piece::More if used == 0 && rest.is_empty() => break,
+                Piece::More => {}
+            }
+            if rest.is_empty() && wire.reader.is_idle() {
+                break;
+            }
+        }
+        if wire.partial.is_empty() {
+            wire.partial = Vec::new(); // a session between lines owns no buffer
+        }
+        self.wire = Wire::Http(wire);
         Ok(progress)
     }
 
-    fn on_message(
+    /// A part of a body: whole lines are read, the rest is kept.
+    fn on_body(
         &mut self,
-        text: &str,
+        body: &[u8],
+        partial: &mut Vec<u8>,
         setup: &Setup,
         books: &mut Books,
-    ) -> Result<Progress, String> {
-        books.window.messages += 1;
-        if !text.ends_with("\r\n") {
-            return Err("a message does not end with CR LF".into());
+    ) -> Result<(), Trouble> {
+        let end = memchr::memrchr(b'\n', body).map_or(0, |at| at + 1);
+        let (whole, begun) = body.split_at(end);
+        if !whole.is_empty() && partial.is_empty() {
+            self.on_lines(text(whole)?, setup, books)?;
+        } else if !whole.is_empty() {
+            partial.extend_from_slice(whole);
+            let lines = std::mem::take(partial);
+            self.on_lines(text(&lines)?, setup, books)?;
         }
-        let mut progress = Progress::Same;
+        partial.extend_from_slice(begun);
+        if partial.len() > MESSAGE_BYTES_MAX {
+            return Err(failed("a line does not end"));
+        }
+        Ok(())
+    }
+
+    fn on_lines(&mut self, lines: &str, setup: &Setup, books: &mut Books) -> Result<(), Trouble> {
         let mut taken = 0;
-        for line in update::lines(text.as_bytes()) {
+        for line in update::lines(lines.as_bytes()) {
             let range = taken..taken + line.len();
             taken = range.end + 2;
             if line.starts_with(b"U,") {
-                if !self.is_live() {
-                    return Err("an update came before its subscription".into());
+                if self.stage != Stage::Live {
+                    return Err(failed("an update came before its subscription"));
                 }
-                self.on_update(line, &text[range], setup, books)?;
+                if self.repeated > 0 {
+                    self.repeated -= 1;
+                    continue;
+                }
+                self.data_lines += 1;
+                self.on_update(line, &lines[range], setup, books)?;
             } else {
-                progress = progress.max(self.on_line(&text[range], setup, books)?);
+                self.on_line(&lines[range], setup, books)?;
             }
         }
-        if taken != text.len() {
-            return Err("a line does not end with CR LF".into());
+        if taken != lines.len() {
+            return Err(failed("a line does not end with CR LF"));
         }
-        Ok(progress)
+        Ok(())
     }
 
     fn on_update(
@@ -230,84 +512,147 @@ impl Session {
         text: &str,
         setup: &Setup,
         books: &mut Books,
-    ) -> Result<(), String> {
-        let glance = update::glance(line, setup.stamp_position)
-            .filter(|glance| glance.item < setup.items_per_session)
-            .ok_or("a U line is broken")?;
-        let window = &mut books.window;
-        window.updates += 1;
-        let seen = &mut books.seen[self.local * setup.items_per_session + glance.item];
-        if !std::mem::replace(seen, true) {
-            window.snapshots += 1;
+    ) -> Result<(), Trouble> {
+        let group = &setup.scenario.groups[self.group];
+        let GroupSetup {
+            stamp_position,
+            sequence_position,
+            first_item,
+        } = setup.groups[self.group];
+        let glance = update::glance(line, stamp_position, sequence_position)
+            .filter(|glance| glance.item < group.items_per_session)
+            .ok_or_else(|| failed("a U line is broken"))?;
+        let row = self.offset + glance.item;
+        let mark = &mut books.marks[row];
+        let interval = &mut books.interval;
+        interval.updates += 1;
+        let is_snapshot = !mark.seen;
+        mark.seen |= group.mode == SubscriptionMode::Merge;
+        note_order(mark, &glance, is_snapshot, interval);
+        if is_snapshot {
+            interval.snapshots += 1;
         } else if let (Some(stamp_ns), false) = (glance.stamp_ns, self.stalled) {
             if stamp_ns > books.arrived_ns {
                 // Arrived while the poll before was being worked on; the clock then read is too old for it.
                 books.arrived_ns = (books.clock_ns)();
             }
+            let items = group.items.0.len();
+            let index = item_of(group, self.member, glance.item) % items;
+            let rank = books.ranks[first_item + index].serve(stamp_ns);
             match books.arrived_ns.checked_sub(stamp_ns) {
-                Some(latency_ns) => window.time(latency_ns),
-                None => window.from_future += 1,
+                Some(latency_ns) => interval.time(group.transport, rank, latency_ns),
+                None => interval.from_future += 1,
             }
         } else {
-            window.untimed += 1;
+            interval.untimed += 1;
         }
         if let Some(verifier) = &mut books.verifier {
             match Line::parse(text) {
                 Ok(Line::Update { sub_id, values, .. }) if sub_id == SUB_ID => {
-                    verifier.apply(self.local, glance.item, values);
+                    verifier.apply(row, values);
                 }
-                Ok(_) => return Err("an update of another subscription".into()),
-                Err(error) => return Err(format!("a line cannot be read: {error}")),
+                Ok(_) => return Err(failed("an update of another subscription")),
+                Err(error) => return Err(failed(format!("a line cannot be read: {error}"))),
             }
         }
         Ok(())
     }
 
-    fn on_line(
-        &mut self,
-        text: &str,
-        setup: &Setup,
-        books: &mut Books,
-    ) -> Result<Progress, String> {
-        let line =
-            Line::parse(text).map_err(|error| format!("a line cannot be read: {error}: {text}"))?;
+    fn on_line(&mut self, text: &str, setup: &Setup, books: &mut Books) -> Result<(), Trouble> {
+        let group = &setup.scenario.groups[self.group];
+        let line = Line::parse(text)
+            .map_err(|error| failed(format!("a line cannot be read: {error}: {text}")))?;
+        if line.is_data_line() {
+            if self.repeated > 0 {
+                self.repeated -= 1;
+                return Ok(());
+            }
+            self.data_lines += 1;
+        }
         match line {
-            Line::Conok { .. } if matches!(self.stage, Stage::Creating) => {
-                self.stage = Stage::Subscribing;
-                self.write(books, &subscribe(setup, self.number));
+            Line::Conok { session_id, .. } => match self.stage {
+                Stage::Creating => {
+                    self.id = Some(session_id.into());
+                    self.stage = Stage::Subscribing;
+                    let subscribe = subscribe("1", group, self.member);
+                    self.write(books, "", &subscribe);
+                }
+                Stage::Subscribing if self.id.is_none() => self.id = Some(session_id.into()),
+                Stage::Recovering => self.stage = Stage::Live,
+                // The next poll, or the next part of a stream.
+                Stage::Live | Stage::Subscribing => {}
+                Stage::Idle => return Err(failed(format!("out of place: {text}"))),
+            },
+            Line::Prog { data_lines } => {
+                self.repeated = self
+                    .data_lines
+                    .checked_sub(data_lines)
+                    .ok_or_else(|| failed("recovered with a gap"))?;
             }
             Line::Subok {
                 sub_id: SUB_ID,
                 items,
                 fields,
-            } if matches!(self.stage, Stage::Subscribing) => {
+            }
+            | Line::Subcmd {
+                sub_id: SUB_ID,
+                items,
+                fields,
+                ..
+            } if self.stage == Stage::Subscribing => {
                 if (items as usize, fields as usize)
-                    != (setup.items_per_session, setup.fields.len())
+                    != (group.items_per_session, group.fields.len())
                 {
-                    return Err(format!(
+                    return Err(failed(format!(
                         "subscribed to {items} items and {fields} fields, not as asked"
-                    ));
+                    )));
                 }
                 self.stage = Stage::Live;
-                return Ok(Progress::Live);
             }
-            Line::Ov { lost, .. } => books.window.lost += u64::from(lost),
+            Line::Ov { lost, .. } => books.interval.lost += u64::from(lost),
+            Line::Eos { item, .. } => {
+                let item = (item as usize).wrapping_sub(1);
+                if item < group.items_per_session {
+                    books.marks[self.offset + item].seen = true;
+                }
+            }
+            Line::Loop { millis } => self.looped = Some(millis),
+            Line::Conerr { code: 4 | 20, .. } if self.stage == Stage::Recovering => {
+                return Err(Trouble::Forgotten);
+            }
             Line::Conerr { code, text } => {
-                return Err(format!("session refused: {code} {text}"));
+                return Err(failed(format!("session refused: {code} {text}")));
             }
             Line::Reqerr { code, text, .. } | Line::Error { code, text } => {
-                return Err(format!("request refused: {code} {text}"));
+                return Err(failed(format!("request refused: {code} {text}")));
             }
-            Line::End { code, text } => return Err(format!("session ended: {code} {text}")),
-            Line::Conok { .. } | Line::Subok { .. } | Line::Subcmd { .. } | Line::Unsub { .. } => {
-                return Err(format!("out of place: {text}"));
+            Line::End { code, text } => {
+                return Err(failed(format!("session ended: {code} {text}")));
             }
-            Line::Loop { .. } => {
-                return Err("asked to bind again, which this is not made for".into());
+            Line::Subok { .. } | Line::Subcmd { .. } | Line::Unsub { .. } => {
+                return Err(failed(format!("out of place: {text}")));
             }
             _ => {}
         }
-        Ok(Progress::Same)
+        Ok(())
+    }
+}
+
+impl Rank {
+    /// The next one to be served with an event of this time: in which tenth of the listeners it is. `None` for an event
+    /// that is not the newest.
+    fn serve(&mut self, stamp_ns: u64) -> Option<usize> {
+        match stamp_ns.cmp(&self.stamp_ns) {
+            std::cmp::Ordering::Less => return None,
+            std::cmp::Ordering::Equal => {}
+            std::cmp::Ordering::Greater => {
+                self.stamp_ns = stamp_ns;
+                self.served = 0;
+            }
+        }
+        let rank = self.served as usize * crate::stats::RANKS / self.listeners.max(1) as usize;
+        self.served += 1;
+        Some(rank)
     }
 }
 
@@ -321,225 +666,103 @@ impl Books {
     }
 }
 
-fn create(setup: &Setup) -> Request<'_> {
+/// What is missing, and what came in the wrong order.
+fn note_order(mark: &mut Mark, glance: &Glance, is_snapshot: bool, interval: &mut Interval) {
+    let gone_back = match (glance.sequence, glance.stamp_ns) {
+        (Some(sequence), _) => {
+            let before = mark.sequence;
+            mark.sequence = before.max(sequence);
+            if before > 0 && sequence > before && !is_snapshot {
+                interval.skipped += sequence - before - 1;
+            }
+            before > 0 && sequence <= before
+        }
+        (None, Some(stamp_ns)) => {
+            let before = mark.stamp_ns;
+            mark.stamp_ns = before.max(stamp_ns);
+            stamp_ns < before
+        }
+        (None, None) => false,
+    };
+    interval.reordered += u64::from(gone_back && !is_snapshot);
+}
+
+/// The number among the group's items of what a member has at a position; to be taken modulo their count.
+pub fn item_of(group: &Group, member: u32, position: usize) -> usize {
+    member as usize * group.items_per_session + position
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Trouble> {
+    str::from_utf8(bytes).map_err(|_| failed("a line is not UTF-8"))
+}
+
+fn failed(reason: impl Into<String>) -> Trouble {
+    Trouble::Failed(reason.into())
+}
+
+fn stream_options(group: &Group) -> StreamOptions {
+    let polling = (group.transport == Transport::LongPolling).then(|| Polling {
+        polling_millis: group.poll_pause.duration().as_millis() as u64,
+        idle_millis: POLL_IDLE.as_millis() as u64,
+    });
+    StreamOptions {
+        polling,
+        ..StreamOptions::default()
+    }
+}
+
+fn create<'a>(scenario: &'a Scenario, group: &Group, stream: StreamOptions) -> Request<'a> {
     Request::Create(Create {
-        adapter_set: Some(setup.adapter_set.as_str().into()),
+        adapter_set: Some(scenario.adapter_set.as_str().into()),
         cid: Some(CLIENT_ID.into()),
+        bandwidth: group.bandwidth.map(Bandwidth::Limited),
         // Differences are the server's choice, and the quick look does not know them.
         supported_diffs: Some("".into()),
-        stream: StreamOptions::default(),
+        stream,
         ..Create::default()
     })
 }
 
-fn subscribe(setup: &Setup, number: u32) -> Request<'static> {
-    let first = number as usize * setup.items_per_session;
-    let group: Vec<&str> = (first..first + setup.items_per_session)
-        .map(|index| setup.items[index % setup.items.len()].as_str())
-        .collect();
+fn subscribe<'a>(req_id: &'a str, group: &'a Group, member: u32) -> Request<'a> {
+    let names = (0..group.items_per_session).map(|position| {
+        let items = &group.items.0;
+        items[item_of(group, member, position) % items.len()].as_str()
+    });
     let add = Add {
         sub_id: SUB_ID,
-        data_adapter: Some(setup.data_adapter.clone().into()),
-        group: group.join(" ").into(),
-        schema: setup.fields.join(" ").into(),
+        data_adapter: Some(group.data_adapter.as_str().into()),
+        group: names.collect::<Vec<_>>().join(" ").into(),
+        schema: group.fields.join(" ").into(),
         selector: None,
-        mode: Mode::Merge,
-        snapshot: Snapshot::Yes,
-        frequency: setup.frequency,
-        buffer_size: None,
-        ack: false,
+        mode: group.mode.into(),
+        snapshot: if group.snapshot {
+            Snapshot::Yes
+        } else {
+            Snapshot::No
+        },
+        frequency: group.frequency.0,
+        buffer_size: group.buffer.map(|buffer| buffer.0),
+        ack: req_id.is_empty(),
     };
-    control("1", Op::Add(add))
-}
-
-fn control<'a>(req_id: &'a str, op: Op<'a>) -> Request<'a> {
     Request::Control(Control {
         req_id: req_id.into(),
         session: None,
-        op,
+        op: Op::Add(add),
+    })
+}
+
+/// Ends a session: of this connection, or the one named.
+pub fn destroy(session: Option<&str>) -> Request<'_> {
+    Request::Control(Control {
+        req_id: "2".into(),
+        session: session.map(Into::into),
+        op: Op::Destroy {
+            cause_code: None,
+            cause_message: None,
+            close_socket: false,
+        },
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use brightwire::wire::http;
-    use brightwire::wire::origin::OriginPolicy;
-    use brightwire::wire::ws::{Upgrade, frame_header};
-
-    fn setup() -> Setup {
-        Setup {
-            host: "h".into(),
-            adapter_set: "DEMO".into(),
-            data_adapter: "Q".into(),
-            items: vec!["a".into(), "b".into(), "c".into()],
-            items_per_session: 2,
-            fields: vec!["price".into(), "timestamp".into()],
-            frequency: Frequency::Limited(2.0),
-            stamp_position: Some(1),
-        }
-    }
-
-    fn books() -> Books {
-        Books {
-            window: Window::open(),
-            seen: vec![false; 2],
-            verifier: None,
-            arrived_ns: 1_000,
-            clock_ns: || 5_000,
-            frames_written: 0,
-        }
-    }
-
-    /// Framed without the server's own check that messages end with a line.
-    fn message(text: &str) -> Vec<u8> {
-        let (header, first) = frame_header(text.len());
-        [&header[first..], text.as_bytes()].concat()
-    }
-
-    /// What the session said since the last time, as the server reads it.
-    fn said(session: &mut Session) -> Vec<String> {
-        let mut bytes = std::mem::take(&mut session.reply);
-        let mut decoder = Decoder::of_clients(10_000);
-        let mut rest = &mut bytes[..];
-        let mut texts = Vec::new();
-        while !rest.is_empty() {
-            let (used, incoming) = decoder.next(rest).unwrap();
-            if let Some(Incoming::Text(text)) = incoming {
-                texts.push(text.to_owned());
-            }
-            rest = &mut rest[used..];
-        }
-        texts
-    }
-
-    /// The server's answer to the session's upgrade.
-    fn accepted(session: &mut Session) -> Vec<u8> {
-        let request = std::mem::take(&mut session.reply);
-        let mut headers = [httparse::EMPTY_HEADER; http::HEADERS_MAX];
-        let request = http::Request::parse(&request, &mut headers, 0).unwrap();
-        let upgrade = Upgrade::read(&request, &OriginPolicy::Any).unwrap();
-        let mut answer = Vec::new();
-        let context = http::Context::new("s", std::time::UNIX_EPOCH);
-        upgrade.write_answer(&mut answer, &context);
-        answer
-    }
-
-    fn live() -> (Session, Setup, Books) {
-        let (setup, mut books) = (setup(), books());
-        let mut session = Session::new(&setup, 1, 0);
-        let mut opening = accepted(&mut session);
-        opening.extend(message("WSOK\r\nCONOK,S1,50000,5000,*\r\n"));
-        opening.extend(message("SUBOK,1,2,2\r\nCONF,1,2.0,filtered\r\n"));
-        let progress = session.on_bytes(&mut opening, &setup, &mut books);
-        assert_eq!(progress, Ok(Progress::Live));
-        books.window = Window::open();
-        (session, setup, books)
-    }
-
-    #[test]
-    fn a_session_is_opened_step_by_step() {
-        let (setup, mut books) = (setup(), books());
-        let mut session = Session::new(&setup, 1, 0);
-        let answer = accepted(&mut session);
-        // Cut anywhere: the last byte makes the difference.
-        for byte in &answer[..answer.len() - 1] {
-            let progress = session.on_bytes(&mut [*byte], &setup, &mut books);
-            assert_eq!(progress, Ok(Progress::Same));
-            assert!(session.reply.is_empty());
-        }
-        let mut last = [*answer.last().unwrap()];
-        session.on_bytes(&mut last, &setup, &mut books).unwrap();
-        assert_eq!(
-            said(&mut session),
-            [
-                "wsok",
-                "create_session\r\nLS_send_sync=false&LS_adapter_set=DEMO\
-                 &LS_cid=mgQkwtwdysogQz2BJ4Ji%20kOj2Bg&LS_supported_diffs=\r\n"
-            ]
-        );
-        let mut conok = message("WSOK\r\nCONOK,S1,50000,5000,*\r\n");
-        session.on_bytes(&mut conok, &setup, &mut books).unwrap();
-        assert_eq!(
-            said(&mut session),
-            [
-                "control\r\nLS_reqId=1&LS_op=add&LS_subId=1&LS_mode=MERGE&LS_group=c%20a\
-              &LS_schema=price%20timestamp&LS_data_adapter=Q&LS_snapshot=true\
-              &LS_requested_max_frequency=2.0&LS_ack=false\r\n"
-            ]
-        );
-        assert!(!session.is_live());
-        let mut subok = message("SUBOK,1,2,2\r\n");
-        let progress = session.on_bytes(&mut subok, &setup, &mut books);
-        assert_eq!(progress, Ok(Progress::Live));
-        session.destroy(&mut books);
-        assert_eq!(
-            said(&mut session),
-            ["control\r\nLS_reqId=2&LS_op=destroy\r\n"]
-        );
-    }
-
-    #[test]
-    fn snapshots_are_not_timed_and_unchanged_times_neither() {
-        let (mut session, setup, mut books) = live();
-        let mut bytes = message("U,1,1,a|900\r\nU,1,2,b|900\r\nU,1,1,|990\r\n");
-        bytes.extend(message(
-            "PROBE\r\nU,1,2,c|\r\nU,1,2,|4000\r\nU,1,2,|6000\r\n",
-        ));
-        session.on_bytes(&mut bytes, &setup, &mut books).unwrap();
-        let window = &books.window;
-        assert_eq!(
-            (window.messages, window.updates, window.snapshots),
-            (2, 6, 2)
-        );
-        assert_eq!((window.untimed, window.from_future), (1, 1));
-        assert_eq!(window.latency_ns.len(), 2);
-        assert_eq!(window.latency_ns.min(), 10);
-        assert_eq!(
-            window.latency_ns.max(),
-            1_000,
-            "the clock was read again for what came later"
-        );
-    }
-
-    #[test]
-    fn a_server_that_breaks_the_protocol_is_found_out() {
-        for (text, reason) in [
-            ("U,1,3,a|1\r\n", "a U line is broken"),
-            ("U,1,a|1\r\n", "a U line is broken"),
-            ("U,1,1,a|1\nU,1,1,b|1\r\n", "a line does not end with CR LF"),
-            ("U,1,1,a|1", "a message does not end with CR LF"),
-            ("HELLO\r\n", "a line cannot be read"),
-            ("SUBOK,1,2,2\r\n", "out of place"),
-            ("UNSUB,1\r\n", "out of place"),
-            ("END,31,bye\r\n", "session ended: 31 bye"),
-            ("REQERR,1,19,no\r\n", "request refused: 19 no"),
-            ("LOOP,0\r\n", "asked to bind again"),
-        ] {
-            let (mut session, setup, mut books) = live();
-            let error = session.on_bytes(&mut message(text), &setup, &mut books);
-            assert!(
-                error.as_ref().is_err_and(|error| error.starts_with(reason)),
-                "{error:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn answers_that_are_not_as_asked_are_failures() {
-        let (setup, mut books) = (setup(), books());
-        let mut session = Session::new(&setup, 0, 0);
-        let mut opening = accepted(&mut session);
-        opening.extend(message("CONOK,S1,50000,5000,*\r\nSUBOK,1,1,2\r\n"));
-        let error = session.on_bytes(&mut opening, &setup, &mut books);
-        assert!(error.is_err_and(|error| error.contains("not as asked")));
-
-        let mut session = Session::new(&setup, 0, 0);
-        let error = session.on_bytes(
-            &mut b"HTTP/1.1 403 Forbidden\r\n\r\n".to_vec(),
-            &setup,
-            &mut books,
-        );
-        assert!(error.is_err_and(|error| error.contains("403")));
-    }
-}
+mod tests;

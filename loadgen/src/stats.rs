@@ -1,23 +1,29 @@
-//! What a fleet counts.
+//! What a fleet counts: totals, second by second, and what it tells of the whole run.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer as HdrReader, Serializer as _, V2Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::scenario::Transport;
 
 /// The longest latency that is told apart: a minute. What took longer counts as a minute, and is counted.
 pub const LATENCY_NS_MAX: u64 = 60_000_000_000;
+/// Latencies are kept by the tenth in which a client was served.
+pub const RANKS: usize = 10;
 
 /// Different reasons of failures that are kept apart; a server that makes up a text for each session gets no more.
 const REASONS_MAX: usize = 20;
 
-/// What happened between two moments.
-#[derive(Clone, Debug)]
-pub struct Window {
-    started: Instant,
-    /// Length of the window; zero while it is open.
-    pub elapsed: Duration,
-    /// WebSocket messages.
+/// What happened in a second of the window, or in all of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Interval {
+    /// Seconds since the window began.
+    pub index: u32,
+    /// Messages: of WebSocket, or pieces of a response's body.
     pub messages: u64,
     /// `U` lines, snapshots included.
     pub updates: u64,
@@ -35,54 +41,105 @@ pub struct Window {
     pub receives: u64,
     /// Events that the server says it has lost.
     pub lost: u64,
-    /// From the event to its arrival, ns.
-    pub latency_ns: Histogram<u64>,
+    /// Events that the sequence numbers say are missing, those lost included.
+    pub skipped: u64,
+    /// Updates of an event older than the one before.
+    pub reordered: u64,
+    /// Sessions that became live.
+    pub connects: u64,
+    /// Connections that ended, whoever ended them.
+    pub disconnects: u64,
+    /// The longest time in which nothing at all arrived, ns.
+    pub silence_ns: u64,
+    /// From the intended time of an event to its arrival, ns, by transport.
+    pub latency_ns: BTreeMap<Transport, Times>,
+    /// The same, by the tenth of the item's clients to which the client belonged when it was served.
+    pub rank_ns: Vec<Times>,
     /// From one look at the sockets to the end of what it brought, ns: by so much an arrival may be noticed late.
-    pub turn_ns: Histogram<u64>,
+    pub turn_ns: Times,
 }
 
-/// What went wrong, by reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reasons(pub BTreeMap<String, u64>);
+/// A histogram of times, which other processes can be told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Times(pub Histogram<u64>);
 
-impl Window {
-    /// Opens a window.
-    pub fn open() -> Self {
+impl Default for Times {
+    fn default() -> Self {
+        let histogram = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3);
+        Self(histogram.expect("the bounds are constants"))
+    }
+}
+
+impl Times {
+    /// Notes a time.
+    #[inline]
+    pub fn record(&mut self, ns: u64) {
+        self.0.saturating_record(ns.clamp(1, LATENCY_NS_MAX));
+    }
+
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        let added = self.0.add(&other.0);
+        added.expect("all histograms have the same bounds");
+    }
+}
+
+impl Serialize for Times {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::new();
+        let written = V2Serializer::new().serialize(&self.0, &mut bytes);
+        written.map_err(|error| serde::ser::Error::custom(format!("{error:?}")))?;
+        serializer.serialize_str(&BASE64.encode(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Times {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = BASE64.decode(text).map_err(de::Error::custom)?;
+        let read: Histogram<u64> = HdrReader::new()
+            .deserialize(&mut bytes.as_slice())
+            .map_err(|error| de::Error::custom(format!("{error:?}")))?;
+        let mut times = Self::default();
+        times.0.add(&read).map_err(de::Error::custom)?;
+        Ok(times)
+    }
+}
+
+impl Interval {
+    /// An empty one.
+    pub fn new(index: u32) -> Self {
         Self {
-            started: Instant::now(),
-            elapsed: Duration::ZERO,
-            messages: 0,
-            updates: 0,
-            snapshots: 0,
-            untimed: 0,
-            from_future: 0,
-            beyond_range: 0,
-            bytes: 0,
-            receives: 0,
-            lost: 0,
-            latency_ns: histogram(),
-            turn_ns: histogram(),
+            index,
+            rank_ns: vec![Times::default(); RANKS],
+            ..Self::default()
         }
     }
 
-    /// Closes the window.
-    pub fn close(&mut self) {
-        self.elapsed = self.started.elapsed();
-    }
-
-    /// Notes a latency.
+    /// Notes the latency of an update.
     #[inline]
-    pub fn time(&mut self, latency_ns: u64) {
+    pub fn time(&mut self, transport: Transport, rank: Option<usize>, latency_ns: u64) {
         if latency_ns > LATENCY_NS_MAX {
             self.beyond_range += 1;
         }
         self.latency_ns
-            .saturating_record(latency_ns.clamp(1, LATENCY_NS_MAX));
+            .entry(transport)
+            .or_default()
+            .record(latency_ns);
+        if let Some(rank) = rank {
+            self.rank_ns[rank.min(RANKS - 1)].record(latency_ns);
+        }
     }
 
-    /// Adds the window of another fleet, which was open at the same time.
+    /// Latencies of all transports.
+    pub fn latency(&self) -> Times {
+        let mut sum = Times::default();
+        self.latency_ns.values().for_each(|times| sum.add(times));
+        sum
+    }
+
+    /// Adds what another fleet, or another second, has counted.
     pub fn add(&mut self, other: &Self) {
-        self.elapsed = self.elapsed.max(other.elapsed);
         self.messages += other.messages;
         self.updates += other.updates;
         self.snapshots += other.snapshots;
@@ -92,14 +149,28 @@ impl Window {
         self.bytes += other.bytes;
         self.receives += other.receives;
         self.lost += other.lost;
-        for (sum, part) in [
-            (&mut self.latency_ns, &other.latency_ns),
-            (&mut self.turn_ns, &other.turn_ns),
-        ] {
-            sum.add(part).expect("all histograms have the same bounds");
+        self.skipped += other.skipped;
+        self.reordered += other.reordered;
+        self.connects += other.connects;
+        self.disconnects += other.disconnects;
+        self.silence_ns = self.silence_ns.max(other.silence_ns);
+        for (transport, times) in &other.latency_ns {
+            self.latency_ns.entry(*transport).or_default().add(times);
         }
+        if self.rank_ns.len() < other.rank_ns.len() {
+            self.rank_ns
+                .resize_with(other.rank_ns.len(), Times::default);
+        }
+        for (sum, times) in self.rank_ns.iter_mut().zip(&other.rank_ns) {
+            sum.add(times);
+        }
+        self.turn_ns.add(&other.turn_ns);
     }
 }
+
+/// What went wrong, by reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reasons(pub BTreeMap<String, u64>);
 
 impl Reasons {
     /// Counts one more.
@@ -129,27 +200,42 @@ impl Reasons {
     }
 }
 
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("the bounds are constants")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn windows_add_up() {
-        let (mut one, mut two) = (Window::open(), Window::open());
+    fn intervals_add_up() {
+        let (mut one, mut two) = (Interval::new(0), Interval::new(0));
         one.updates = 3;
-        one.time(1_000);
+        one.time(Transport::Websocket, None, 1_000);
         two.updates = 4;
-        two.time(2 * LATENCY_NS_MAX);
-        two.time(0);
+        two.silence_ns = 7;
+        two.time(Transport::LongPolling, Some(99), 2 * LATENCY_NS_MAX);
+        two.time(Transport::Websocket, Some(0), 0);
         one.add(&two);
-        assert_eq!(one.updates, 7);
-        assert_eq!(one.latency_ns.len(), 3);
+        assert_eq!((one.updates, one.silence_ns), (7, 7));
+        assert_eq!(one.latency().0.len(), 3);
+        assert_eq!(one.latency_ns[&Transport::Websocket].0.len(), 2);
         assert_eq!(one.beyond_range, 1);
-        assert!(one.latency_ns.max() >= LATENCY_NS_MAX);
+        assert!(one.latency().0.max() >= LATENCY_NS_MAX);
+        assert_eq!(one.rank_ns[RANKS - 1].0.len(), 1);
+    }
+
+    #[test]
+    fn what_another_process_tells_is_what_it_counted() {
+        let mut interval = Interval::new(3);
+        interval.updates = 5;
+        for ns in [1, 1_000, 5_000_000, LATENCY_NS_MAX] {
+            interval.time(Transport::HttpStreaming, Some(4), ns);
+        }
+        let text = serde_json::to_string(&interval).unwrap();
+        let mut read: Interval = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.latency(), interval.latency());
+        assert_eq!((read.index, read.updates), (3, 5));
+        // It can still be added to.
+        read.add(&interval);
+        assert_eq!(read.latency().0.len(), 8);
     }
 
     #[test]

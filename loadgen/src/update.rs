@@ -12,19 +12,30 @@ pub struct Glance {
     pub item: usize,
     /// The event's time, if the line says it: `None` if the field has not changed, is null or is not a number.
     pub stamp_ns: Option<u64>,
+    /// The event's number, likewise.
+    pub sequence: Option<u64>,
 }
 
 /// Reads a line without its CR LF. `None` if it is no `U` line, or broken in a part that is looked at.
-pub fn glance(line: &[u8], stamp_position: Option<usize>) -> Option<Glance> {
+#[inline]
+pub fn glance(
+    line: &[u8],
+    stamp_position: Option<usize>,
+    sequence_position: Option<usize>,
+) -> Option<Glance> {
     let rest = line.strip_prefix(b"U,")?;
     let rest = &rest[memchr(b',', rest)? + 1..];
     let comma = memchr(b',', rest)?;
     let item = usize::try_from(parse_u64(&rest[..comma])?)
         .ok()?
         .checked_sub(1)?;
-    let stamp_ns =
-        stamp_position.and_then(|position| parse_u64(field(&rest[comma + 1..], position)?));
-    Some(Glance { item, stamp_ns })
+    let values = &rest[comma + 1..];
+    let number = |position: Option<usize>| parse_u64(field(values, position?)?);
+    Some(Glance {
+        item,
+        stamp_ns: number(stamp_position),
+        sequence: number(sequence_position),
+    })
 }
 
 /// Lines of a message, each without its CR LF; what does not end so is not a line.
@@ -77,7 +88,9 @@ mod tests {
     use super::*;
 
     fn stamp(line: &str, position: usize) -> Option<u64> {
-        glance(line.as_bytes(), Some(position)).unwrap().stamp_ns
+        glance(line.as_bytes(), Some(position), None)
+            .unwrap()
+            .stamp_ns
     }
 
     #[test]
@@ -106,12 +119,21 @@ mod tests {
         ] {
             assert_eq!(stamp(line, 2), None, "{line}");
         }
-        assert_eq!(glance(b"U,1,3,5", None).unwrap().stamp_ns, None);
+        assert_eq!(glance(b"U,1,3,5", None, None).unwrap().stamp_ns, None);
+    }
+
+    #[test]
+    fn both_numbers_are_found() {
+        let seen = glance(b"U,1,1,9|a|17", Some(2), Some(0)).unwrap();
+        assert_eq!((seen.stamp_ns, seen.sequence), (Some(17), Some(9)));
     }
 
     #[test]
     fn items_count_from_one() {
-        assert_eq!(glance(b"U,1,30,a", None).map(|seen| seen.item), Some(29));
+        assert_eq!(
+            glance(b"U,1,30,a", None, None).map(|seen| seen.item),
+            Some(29)
+        );
         for broken in [
             "U,1,0,a",
             "U,1,a",
@@ -121,7 +143,7 @@ mod tests {
             "",
             "U,1,x,a",
         ] {
-            assert_eq!(glance(broken.as_bytes(), None), None, "{broken}");
+            assert_eq!(glance(broken.as_bytes(), None, None), None, "{broken}");
         }
     }
 

@@ -10,9 +10,10 @@
 //! ([`Outcome::contradictions`]).
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use engine::tlcp::client::FieldValues;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::update::parse_u64;
 
@@ -20,36 +21,27 @@ use crate::update::parse_u64;
 const EXAMPLES_MAX: usize = 10;
 
 /// The rows that the sessions of one fleet hold.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Verifier {
-    shape: Shape,
-    /// By the fleet's session and the position in its group.
+    /// One for each session and each item of its group.
     rows: Vec<Row>,
     /// What was wrong so far.
     pub outcome: Outcome,
 }
 
-/// Which session looks at which items.
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    /// Items of the run.
-    pub items: usize,
-    /// Items of each session.
-    pub items_per_session: usize,
-    /// Fields of the schema.
-    pub fields: usize,
-    /// The position of the event's time.
-    pub stamp_position: usize,
-}
-
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Row {
+    /// The session's number in the run.
+    session: u32,
+    /// The item's number in the run.
+    item: usize,
+    stamp_position: usize,
     values: FieldValues,
     stamp_ns: u64,
 }
 
 /// What verification found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Updates applied.
     pub updates: u64,
@@ -72,31 +64,31 @@ pub struct Outcome {
 /// The rows at the end, by item and time.
 pub type FinalRows = HashMap<(usize, u64), Vec<Option<Box<str>>>>;
 
-impl Shape {
-    /// The item of the run that is at a position of a session's group.
-    pub fn item(&self, session: u32, position: usize) -> usize {
-        (session as usize * self.items_per_session + position) % self.items
-    }
-}
-
 impl Verifier {
-    /// A fleet of `sessions` sessions that have received nothing.
-    pub fn new(shape: Shape, sessions: usize) -> Self {
-        let row = Row {
-            values: FieldValues::new(shape.fields),
+    /// Adds a row of which nothing has come: of a session, an item of the run, and a schema of so many fields with the
+    /// event's time at this position.
+    pub fn add(&mut self, session: u32, item: usize, fields: usize, stamp_position: usize) {
+        self.rows.push(Row {
+            session,
+            item,
+            stamp_position,
+            values: FieldValues::new(fields),
             stamp_ns: 0,
-        };
-        Self {
-            shape,
-            rows: vec![row; sessions * shape.items_per_session],
-            outcome: Outcome::default(),
+        });
+    }
+
+    /// A session begins anew.
+    pub fn reset(&mut self, rows: Range<usize>, fields: usize) {
+        for row in &mut self.rows[rows] {
+            row.values = FieldValues::new(fields);
+            row.stamp_ns = 0;
         }
     }
 
-    /// Applies an update of a fleet's session, `local` by the fleet's own count.
-    pub fn apply(&mut self, local: usize, position: usize, values: &str) {
+    /// Applies an update to a row, by the order in which they were added.
+    pub fn apply(&mut self, row: usize, values: &str) {
         self.outcome.updates += 1;
-        let row = &mut self.rows[local * self.shape.items_per_session + position];
+        let row = &mut self.rows[row];
         if let Err(error) = row.values.apply(values) {
             self.outcome.decode_errors += 1;
             self.outcome.example(|| format!("{error}: {values}"));
@@ -104,7 +96,7 @@ impl Verifier {
         }
         let stamp_ns = row
             .values
-            .get(self.shape.stamp_position)
+            .get(row.stamp_position)
             .and_then(|text| parse_u64(text.as_bytes()))
             .unwrap_or(0);
         if stamp_ns < row.stamp_ns {
@@ -116,32 +108,20 @@ impl Verifier {
         row.stamp_ns = stamp_ns;
     }
 
-    /// For each item of the run, the newest time that any session holds. `global` is the number in the run of a
-    /// session of the fleet.
-    pub fn floors(&self, global: impl Fn(usize) -> u32) -> Vec<u64> {
-        let mut floors = vec![0; self.shape.items];
-        for (index, row) in self.rows.iter().enumerate() {
-            let (session, position) = self.place(index, &global);
-            let floor = &mut floors[self.shape.item(session, position)];
+    /// For each of so many items of the run, the newest time that any session holds.
+    pub fn floors(&self, items: usize) -> Vec<u64> {
+        let mut floors = vec![0; items];
+        for row in &self.rows {
+            let floor: &mut u64 = &mut floors[row.item];
             *floor = (*floor).max(row.stamp_ns);
         }
         floors
     }
 
-    /// Compares the rows of the sessions that `global` gives a number, and adds what they hold to `rows`.
-    pub fn finish(
-        &mut self,
-        floors: &[u64],
-        rows: &mut FinalRows,
-        global: impl Fn(usize) -> Option<u32>,
-    ) {
-        for index in 0..self.rows.len() {
-            let Some(session) = global(index / self.shape.items_per_session) else {
-                continue;
-            };
-            let (session, position) = self.place(index, |_| session);
-            let item = self.shape.item(session, position);
-            let row = &self.rows[index];
+    /// Compares the rows of the sessions that are still there, and adds what they hold to `rows`.
+    pub fn finish(&mut self, floors: &[u64], rows: &mut FinalRows, is_here: impl Fn(u32) -> bool) {
+        for row in self.rows.iter().filter(|row| is_here(row.session)) {
+            let (session, item) = (row.session, row.item);
             if !row.values.is_started() {
                 self.outcome.rows_missing += 1;
                 self.outcome
@@ -163,11 +143,6 @@ impl Verifier {
             self.outcome
                 .compare(rows, item, row.stamp_ns, values.collect());
         }
-    }
-
-    fn place(&self, index: usize, global: impl Fn(usize) -> u32) -> (u32, usize) {
-        let per_session = self.shape.items_per_session;
-        (global(index / per_session), index % per_session)
     }
 }
 
@@ -231,36 +206,27 @@ impl Outcome {
 mod tests {
     use super::*;
 
-    const SHAPE: Shape = Shape {
-        items: 3,
-        items_per_session: 2,
-        fields: 2,
-        stamp_position: 1,
-    };
-
     /// Sessions 0 (items 1, 2) and 1 (items 3, 1).
     fn verifier() -> Verifier {
-        let mut verifier = Verifier::new(SHAPE, 2);
-        for (local, position, values) in [
-            (0, 0, "a|10"),
-            (0, 1, "b|11"),
-            (1, 0, "c|12"),
-            (1, 1, "a|10"),
-        ] {
-            verifier.apply(local, position, values);
+        let mut verifier = Verifier::default();
+        for (session, item) in [(0, 0), (0, 1), (1, 2), (1, 0)] {
+            verifier.add(session, item, 2, 1);
+        }
+        for (row, values) in ["a|10", "b|11", "c|12", "a|10"].into_iter().enumerate() {
+            verifier.apply(row, values);
         }
         verifier
     }
 
     fn finish(verifier: &mut Verifier, floors: &[u64]) -> Outcome {
-        verifier.finish(floors, &mut FinalRows::new(), |local| Some(local as u32));
+        verifier.finish(floors, &mut FinalRows::new(), |_| true);
         verifier.outcome.clone()
     }
 
     #[test]
     fn sessions_that_agree_are_right() {
         let mut verifier = verifier();
-        let floors = verifier.floors(|local| local as u32);
+        let floors = verifier.floors(3);
         assert_eq!(floors, [10, 11, 12]);
         let outcome = finish(&mut verifier, &floors);
         assert!(outcome.is_ok(), "{outcome:?}");
@@ -270,37 +236,35 @@ mod tests {
     #[test]
     fn a_session_that_missed_the_last_event_is_behind() {
         let mut verifier = verifier();
-        verifier.apply(0, 0, "|20");
-        let floors = verifier.floors(|local| local as u32);
+        verifier.apply(0, "|20");
+        let floors = verifier.floors(3);
         assert_eq!(finish(&mut verifier, &floors).behind, 1);
         // It counts only against those that are still there.
         let mut verifier = self::verifier();
-        verifier.apply(0, 0, "|20");
-        verifier.finish(&floors, &mut FinalRows::new(), |local| {
-            (local == 0).then_some(0)
-        });
+        verifier.apply(0, "|20");
+        verifier.finish(&floors, &mut FinalRows::new(), |session| session == 0);
         assert!(verifier.outcome.is_ok());
     }
 
     #[test]
     fn a_newer_row_is_not_behind() {
         let mut verifier = verifier();
-        let floors = verifier.floors(|local| local as u32);
-        verifier.apply(1, 1, "x|20");
+        let floors = verifier.floors(3);
+        verifier.apply(3, "x|20");
         assert!(finish(&mut verifier, &floors).is_ok());
     }
 
     #[test]
     fn rows_of_one_event_must_be_equal_within_and_across_fleets() {
         let mut verifier = verifier();
-        verifier.apply(1, 1, "z|");
+        verifier.apply(3, "z|");
         assert_eq!(finish(&mut verifier, &[0; 3]).contradictions, 1);
 
         let (mut one, mut two) = (self::verifier(), self::verifier());
-        two.apply(0, 1, "z|");
+        two.apply(1, "z|");
         let (mut rows, mut others) = (FinalRows::new(), FinalRows::new());
-        one.finish(&[0; 3], &mut rows, |local| Some(local as u32));
-        two.finish(&[0; 3], &mut others, |local| Some(local as u32));
+        one.finish(&[0; 3], &mut rows, |_| true);
+        two.finish(&[0; 3], &mut others, |_| true);
         assert!(one.outcome.is_ok() && two.outcome.is_ok());
         let mut sum = one.outcome.clone();
         sum.add(two.outcome.clone(), &mut rows, others);
@@ -309,10 +273,12 @@ mod tests {
 
     #[test]
     fn broken_and_missing_rows_are_found() {
-        let mut verifier = Verifier::new(SHAPE, 1);
-        verifier.apply(0, 0, "a|");
-        verifier.apply(0, 0, "a|5");
-        verifier.apply(0, 0, "|4");
+        let mut verifier = Verifier::default();
+        verifier.add(0, 0, 2, 1);
+        verifier.add(0, 1, 2, 1);
+        verifier.apply(0, "a|");
+        verifier.apply(0, "a|5");
+        verifier.apply(0, "|4");
         let outcome = finish(&mut verifier, &[0; 3]);
         assert_eq!(
             (

@@ -1,80 +1,11 @@
 //! The generator against the server's demo, over real sockets, on both back ends.
-//!
-//! Needs the server's binary, which belongs to another package: `BRIGHTWIRE_BIN`, or `brightwire` beside `loadgen`
-//! (`cargo build -p brightwire` puts it there). Without it the tests say so and pass.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+mod support;
+
+use std::process::Command;
 
 use brightwire::reactor::probe;
-use serde_json::Value;
-
-const LOADGEN: &str = env!("CARGO_BIN_EXE_loadgen");
-
-/// A server with the demo feed; ends with the value.
-struct Server {
-    process: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(io: &str) -> Option<Self> {
-        let binary = server_binary()?;
-        let mut process = Command::new(binary)
-            .args(["demo", "--port", "0", "--shards", "1"])
-            .args(["--rate", "2000", "--io", io])
-            .env("BRIGHTWIRE_LOG", "warn")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server can be started");
-        // It says where it listens once it does.
-        let mut line = String::new();
-        let stdout = process.stdout.take().expect("it is piped");
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("the server says where it listens");
-        let address = line
-            .trim()
-            .rsplit_once("http://")
-            .unwrap_or_else(|| panic!("no address: {line:?}"))
-            .1
-            .trim_end_matches('/')
-            .to_owned();
-        Some(Self { process, address })
-    }
-
-    fn load(&self, arguments: &[&str]) -> (Output, Value) {
-        let directory = tempfile::tempdir().unwrap();
-        let json = directory.path().join("report.json");
-        let output = Command::new(LOADGEN)
-            .args(["run", "--server", &self.address, "--json"])
-            .arg(&json)
-            .args(arguments)
-            .output()
-            .expect("the generator can be started");
-        let report = std::fs::read_to_string(&json).unwrap_or_else(|_| panic!("{output:?}"));
-        (output, serde_json::from_str(&report).unwrap())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself, which the test has noticed then.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn server_binary() -> Option<PathBuf> {
-    let beside = Path::new(LOADGEN).with_file_name("brightwire");
-    let binary = std::env::var_os("BRIGHTWIRE_BIN").map_or(beside, PathBuf::from);
-    if binary.exists() {
-        return Some(binary);
-    }
-    println!("skipped: there is no {}", binary.display());
-    None
-}
+use support::{LOADGEN, Server, number};
 
 /// The back ends that work here.
 fn back_ends() -> Vec<&'static str> {
@@ -90,10 +21,10 @@ fn back_ends() -> Vec<&'static str> {
 #[test]
 fn two_hundred_sessions_receive_and_agree() {
     for io in back_ends() {
-        let Some(server) = Server::start(io) else {
+        let Some(server) = Server::demo(io) else {
             return;
         };
-        let pid = server.process.id().to_string();
+        let pid = server.pid().to_string();
         let (output, report) = server.load(&[
             "--sessions",
             "200",
@@ -112,22 +43,75 @@ fn two_hundred_sessions_receive_and_agree() {
             &pid,
         ]);
         assert!(output.status.success(), "{io}: {output:?}");
-        let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64);
-        assert_eq!(number("/sessions/live"), Some(200.0));
+        assert_eq!(number(&report, "/sessions/live"), 200.0);
         assert_eq!(report["sessions"]["ended"], serde_json::json!({}));
         assert_eq!(report["generator"]["io"], io);
-        assert!(number("/updates_per_s").unwrap() > 0.0, "{report}");
-        assert!(number("/latency/timed").unwrap() > 0.0, "{report}");
-        assert_eq!(number("/latency/from_future"), Some(0.0));
-        assert_eq!(number("/verify/rows_compared"), Some(600.0));
-        assert_eq!(number("/lost"), Some(0.0));
-        assert!(number("/server/rss_bytes").unwrap() > 0.0);
+        assert!(number(&report, "/updates_per_s") > 0.0, "{report}");
+        assert!(number(&report, "/latency/count") > 0.0, "{report}");
+        assert_eq!(number(&report, "/generator/from_future"), 0.0);
+        assert_eq!(number(&report, "/verify/rows_compared"), 600.0);
+        assert_eq!(number(&report, "/lost"), 0.0);
+        assert_eq!(number(&report, "/reordered"), 0.0);
+        assert!(number(&report, "/server/rss_bytes") > 0.0);
+        assert!(number(&report, "/memory/server_bytes_per_session") > 0.0);
+        let sum: u64 = report["seconds"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|second| second["updates"].as_u64().unwrap())
+            .sum();
+        assert_eq!(sum as f64, number(&report, "/updates"));
     }
+}
+
+/// Sessions of three transports in two processes hold the same rows; half of the connections break, and come back.
+#[test]
+fn all_transports_agree_also_after_a_storm() {
+    let Some(server) = Server::demo("auto") else {
+        return;
+    };
+    let scenario = server.files.path().join("scenario.toml");
+    let group = |transport: &str, more: &str| {
+        format!(
+            "[[group]]\nname = \"{transport}\"\ntransport = \"{transport}\"\nsessions = 20\n{more}\n"
+        )
+    };
+    let text = format!(
+        "[run]\nprocesses = 2\nverify = true\nseconds = 4\nwarmup = 0\n{}{}{}[[storm]]\nat = 0.5\nshare = 0.5\n",
+        group("websocket", "churn = 5\nfrequency = 20"),
+        group("http-streaming", "bandwidth = 100"),
+        group("long-polling", "items_per_session = 2")
+    );
+    std::fs::write(&scenario, text).unwrap();
+    let [html, hlog] = ["report.html", "run.hlog"].map(|name| server.files.path().join(name));
+    let (output, report) = server.load(&[
+        scenario.to_str().unwrap(),
+        "--html",
+        html.to_str().unwrap(),
+        "--hlog",
+        hlog.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(number(&report, "/sessions/live"), 60.0);
+    assert!(number(&report, "/verify/rows_compared") >= 60.0, "{report}");
+    let returned = number(&report, "/sessions/returned/count");
+    assert!(returned > 0.0, "{report}");
+    assert_eq!(number(&report, "/sessions/recovered"), returned);
+    assert!(number(&report, "/sessions/churned") > 0.0, "{report}");
+    assert_eq!(number(&report, "/reordered"), 0.0);
+    for transport in ["websocket", "http-streaming", "long-polling"] {
+        let count = number(&report, &format!("/by_transport/{transport}/count"));
+        assert!(count > 0.0, "{transport}: {report}");
+    }
+    let page = std::fs::read_to_string(html).unwrap();
+    assert!(page.contains("<svg") && !page.contains("http://www"));
+    let log = std::fs::read_to_string(hlog).unwrap();
+    assert!(log.contains("Tag=long-polling,"), "{log}");
 }
 
 #[test]
 fn stalled_sessions_find_the_newest_state_when_they_read_on() {
-    let Some(server) = Server::start("auto") else {
+    let Some(server) = Server::demo("auto") else {
         return;
     };
     let (output, report) = server.load(&[
@@ -150,25 +134,32 @@ fn stalled_sessions_find_the_newest_state_when_they_read_on() {
 
 #[test]
 fn refusals_are_failures_with_a_reason() {
-    let Some(server) = Server::start("epoll") else {
+    let Some(server) = Server::demo("epoll") else {
         return;
     };
-    let (output, report) = server.load(&[
-        "--sessions",
-        "3",
-        "--seconds",
-        "0",
-        "--warmup",
-        "0",
-        "--data-adapter",
-        "NOBODY",
-    ]);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let failed = report["sessions"]["failed"].as_object().unwrap();
-    assert_eq!(failed.len(), 1, "{report}");
-    let (reason, times) = failed.iter().next().unwrap();
-    assert!(reason.contains(" 17 "), "{reason}");
-    assert_eq!(times, 3);
+    for transport in ["websocket", "http-streaming", "long-polling"] {
+        let (output, report) = server.load(&[
+            "--sessions",
+            "3",
+            "--seconds",
+            "0",
+            "--warmup",
+            "0",
+            "--data-adapter",
+            "NOBODY",
+            "--transport",
+            transport,
+        ]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let failed = report["sessions"]["failed"].as_object().unwrap();
+        assert_eq!(failed.len(), 1, "{report}");
+        let (reason, times) = failed.iter().next().unwrap();
+        assert!(
+            reason.contains(": ") && reason.contains("refused"),
+            "{reason}"
+        );
+        assert_eq!(times, 3);
+    }
 }
 
 #[test]

@@ -1,0 +1,576 @@
+//! What a fleet knows of its sessions: everything but the reactor, so that the reactor can report to it. What is to be
+//! done at sockets it says as [`Step`]s.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use brightwire::reactor::{ConnId, Event, EventSink};
+
+use crate::control::unix_ns;
+use crate::fleet::{Outcome, SETUP_TIMEOUT};
+use crate::scenario::Storm;
+use crate::session::{Books, Opening, Progress, Rank, Session, Setup, Trouble, item_of};
+use crate::stats::Interval;
+use crate::verify::Verifier;
+
+/// A client whose way back is barred tries again after so long.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Something to be done at a socket.
+pub enum Step {
+    /// Send.
+    Send(ConnId, Vec<u8>),
+    /// Read no more.
+    Pause(ConnId),
+    /// Read again.
+    Resume(ConnId),
+    /// Close.
+    Close(ConnId),
+}
+
+/// The sessions of one fleet.
+pub struct Desk {
+    /// What sessions report to.
+    pub books: Books,
+    /// What is to be told of the whole run.
+    pub outcome: Outcome,
+    /// When the first event of this poll was reported.
+    pub events_from: Option<Instant>,
+    setup: Arc<Setup>,
+    fleet: u32,
+    fleets: u32,
+    seats: Vec<Seat>,
+    /// By the slot of the connection.
+    links: Vec<Option<(ConnId, usize)>>,
+    start: Instant,
+    starts: VecDeque<(usize, Opening)>,
+    steps: VecDeque<Step>,
+    /// Seats that have something to say.
+    speakers: Vec<usize>,
+    timers: BinaryHeap<Reverse<(Instant, usize, Timer)>>,
+    /// Storms that are still to come, the next one last.
+    storms: Vec<Storm>,
+    churn: Vec<Churn>,
+    last_arrival_ns: u64,
+}
+
+/// A session's place: it stays when the session, or its connection, is replaced.
+struct Seat {
+    session: Session,
+    conn: Option<ConnId>,
+    state: SeatState,
+    /// When its connection was started, or broke.
+    since: Instant,
+    /// A slow reader has read so much that it may go on only then.
+    reads_from: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SeatState {
+    /// Its first connection is still to be made, or not subscribed yet.
+    New,
+    Live,
+    /// Its session was ended by intention, and another one opens.
+    Replacing,
+    /// Its connection broke by intention; it comes back.
+    Returning,
+    /// It will not be seen again.
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Poll,
+    Read,
+    Retry,
+}
+
+/// The coming and going of a group's sessions.
+struct Churn {
+    group: usize,
+    rate_hz: f64,
+    done: u64,
+    /// Where the search for the next to go begins.
+    next: usize,
+}
+
+impl Desk {
+    /// For every `fleets`-th session of the run.
+    pub fn new(setup: Arc<Setup>, fleet: u32, fleets: u32) -> Self {
+        let scenario = &setup.scenario;
+        let now = Instant::now();
+        let mut books = Books {
+            interval: Interval::new(0),
+            marks: Vec::new(),
+            ranks: vec![Rank::default(); setup.items()],
+            verifier: scenario.verify.then(Verifier::default),
+            arrived_ns: 0,
+            clock_ns: unix_ns,
+            frames_written: fleet,
+        };
+        let numbers = (fleet..scenario.sessions()).step_by(fleets as usize);
+        let seats = numbers
+            .map(|number| {
+                let (index, member) = scenario.group_of(number);
+                let (group, derived) = (&scenario.groups[index], &setup.groups[index]);
+                let offset = books.marks.len();
+                for position in 0..group.items_per_session {
+                    let item = item_of(group, member, position) % group.items.0.len();
+                    let item = derived.first_item + item;
+                    books.marks.push(Default::default());
+                    books.ranks[item].listeners += 1;
+                    if let (Some(verifier), Some(stamp)) =
+                        (&mut books.verifier, derived.stamp_position)
+                    {
+                        verifier.add(number, item, group.fields.len(), stamp);
+                    }
+                }
+                Seat {
+                    session: Session::new(number, index, member, offset),
+                    conn: None,
+                    state: SeatState::New,
+                    since: now,
+                    reads_from: now,
+                }
+            })
+            .collect();
+        let mut storms = scenario.storms.clone();
+        storms.sort_by(|a, b| b.at.total_cmp(&a.at));
+        let groups = scenario.groups.iter().enumerate();
+        let churn = groups
+            .filter(|(_, group)| group.churn > 0.0)
+            .map(|(index, group)| Churn {
+                group: index,
+                rate_hz: group.churn / f64::from(fleets),
+                done: 0,
+                next: 0,
+            })
+            .collect();
+        Self {
+            books,
+            outcome: Outcome::default(),
+            events_from: None,
+            seats,
+            links: Vec::new(),
+            start: now,
+            starts: VecDeque::new(),
+            steps: VecDeque::new(),
+            speakers: Vec::new(),
+            timers: BinaryHeap::new(),
+            storms,
+            churn,
+            last_arrival_ns: 0,
+            setup,
+            fleet,
+            fleets,
+        }
+    }
+
+    /// What all sessions have in common.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The number in the run of a seat's session.
+    pub fn number(&self, seat: usize) -> u32 {
+        self.seats[seat].session.number
+    }
+
+    /// Whether a session of this fleet, by its number in the run, is live.
+    pub fn is_live(&self, session: u32) -> bool {
+        let seat = (session - self.fleet) / self.fleets;
+        self.seats[seat as usize].session.is_live()
+    }
+
+    /// A seat's session shall be connected.
+    pub fn wants(&mut self, seat: usize, opening: Opening) {
+        self.starts.push_back((seat, opening));
+    }
+
+    /// Whether [`Desk::next_start`] has something.
+    pub fn has_starts(&self) -> bool {
+        !self.starts.is_empty()
+    }
+
+    /// The next connection to make.
+    pub fn next_start(&mut self) -> Option<(usize, Opening)> {
+        self.starts.pop_front()
+    }
+
+    /// The connection is made, or on its way.
+    pub fn connected(&mut self, index: usize, id: ConnId, opening: Opening) {
+        let slot = id.slot as usize;
+        if self.links.len() <= slot {
+            self.links.resize(slot + 1, None);
+        }
+        self.links[slot] = Some((id, index));
+        let seat = &mut self.seats[index];
+        seat.conn = Some(id);
+        if seat.state != SeatState::Returning {
+            seat.since = Instant::now();
+        }
+        seat.session.open(opening, &self.setup, &mut self.books);
+        self.speakers.push(index);
+    }
+
+    /// Whether every session is, or has been, live, or never will be.
+    pub fn settled(&self) -> bool {
+        self.outcome.live + self.outcome.failed.total() >= self.seats.len() as u64
+    }
+
+    /// Sessions that are not live by now will not be waited for.
+    pub fn give_up(&mut self) {
+        for index in 0..self.seats.len() {
+            if self.seats[index].state == SeatState::New {
+                self.drop_connection(index);
+                self.lose_seat(index, "not subscribed in time".into());
+            }
+        }
+    }
+
+    /// The window begins.
+    pub fn begin(&mut self, window_ns: u64) {
+        self.books.interval = Interval::new(0);
+        self.last_arrival_ns = window_ns;
+    }
+
+    /// The second at hand is over: how long nothing has come counts up to now, and those who have been away for long are
+    /// not waited for any more.
+    pub fn close_interval(&mut self) {
+        self.note_silence(unix_ns());
+        let now = Instant::now();
+        for index in 0..self.seats.len() {
+            let seat = &self.seats[index];
+            let away = matches!(seat.state, SeatState::Returning | SeatState::Replacing);
+            if away && now.duration_since(seat.since) > SETUP_TIMEOUT {
+                self.drop_connection(index);
+                self.lose_seat(index, "did not come back in time".into());
+            }
+        }
+    }
+
+    fn note_silence(&mut self, now_ns: u64) {
+        let silence_ns = now_ns.saturating_sub(self.last_arrival_ns);
+        let interval = &mut self.books.interval;
+        interval.silence_ns = interval.silence_ns.max(silence_ns);
+    }
+
+    /// Breaks connections, and lets sessions go, where that is due.
+    pub fn disturb(&mut self, window_ns: u64) {
+        let elapsed_s = unix_ns().saturating_sub(window_ns) as f64 / 1e9;
+        while let Some(storm) = self.storms.pop_if(|storm| storm.at <= elapsed_s) {
+            self.storm(storm);
+        }
+        let mut churn = std::mem::take(&mut self.churn);
+        for churn in &mut churn {
+            while (churn.done as f64) < elapsed_s * churn.rate_hz {
+                churn.done += 1;
+                self.replace_one(churn);
+            }
+        }
+        self.churn = churn;
+    }
+
+    /// How long until [`Desk::disturb`] has something to do.
+    pub fn next_disturbance(&self, window_ns: u64) -> Option<Duration> {
+        let storm = self.storms.last().map(|storm| storm.at);
+        let churn = self.churn.iter();
+        let churn = churn.map(|churn| churn.done as f64 / churn.rate_hz);
+        let at_s = storm.into_iter().chain(churn).min_by(f64::total_cmp)?;
+        let at_ns = window_ns + (at_s * 1e9) as u64;
+        Some(Duration::from_nanos(at_ns.saturating_sub(unix_ns())))
+    }
+
+    fn storm(&mut self, storm: Storm) {
+        let now = Instant::now();
+        for index in 0..self.seats.len() {
+            let seat = &mut self.seats[index];
+            if seat.state != SeatState::Live || seat.session.stalled {
+                continue;
+            }
+            // Spread over all groups and items; the same ones in every run.
+            let spread = seat.session.number.wrapping_mul(0x9E37_79B9);
+            if f64::from(spread) >= storm.share * f64::from(u32::MAX) {
+                continue;
+            }
+            seat.state = SeatState::Returning;
+            seat.since = now;
+            let back = seat.session.closed();
+            let opening = if storm.recover { back } else { Opening::New };
+            self.drop_connection(index);
+            self.books.interval.disconnects += 1;
+            self.wants(index, opening);
+        }
+    }
+
+    fn replace_one(&mut self, churn: &mut Churn) {
+        for _ in 0..self.seats.len() {
+            let index = churn.next % self.seats.len();
+            churn.next = index + 1;
+            let seat = &mut self.seats[index];
+            if seat.session.group != churn.group
+                || seat.state != SeatState::Live
+                || seat.session.stalled
+            {
+                continue;
+            }
+            seat.session.destroy(&mut self.books);
+            seat.state = SeatState::Replacing;
+            seat.since = Instant::now();
+            let farewell = std::mem::take(&mut seat.session.reply);
+            if let (Some(id), false) = (seat.conn, farewell.is_empty() || seat.session.blocked) {
+                self.steps.push_back(Step::Send(id, farewell));
+            }
+            seat.session.closed();
+            self.drop_connection(index);
+            self.outcome.churned += 1;
+            self.books.interval.disconnects += 1;
+            return self.wants(index, Opening::New);
+        }
+    }
+
+    /// Closes a seat's connection and forgets it.
+    fn drop_connection(&mut self, index: usize) {
+        if let Some(id) = self.seats[index].conn.take() {
+            self.links[id.slot as usize] = None;
+            self.steps.push_back(Step::Close(id));
+        }
+    }
+
+    /// When [`Desk::run_timers`] has something to do.
+    pub fn next_timer(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// Does what is due.
+    pub fn run_timers(&mut self, now: Instant) {
+        while let Some(Reverse((at, index, timer))) = self.timers.peek().copied()
+            && at <= now
+        {
+            self.timers.pop();
+            let seat = &mut self.seats[index];
+            match (timer, seat.conn) {
+                (Timer::Poll, Some(_)) => {
+                    seat.session.poll(&self.setup, &mut self.books);
+                    self.speakers.push(index);
+                }
+                (Timer::Read, Some(id)) => self.steps.push_back(Step::Resume(id)),
+                (Timer::Retry, None) if seat.state == SeatState::Returning => {
+                    let opening = match seat.session.id() {
+                        Some(_) => Opening::Recover,
+                        None => Opening::New,
+                    };
+                    self.wants(index, opening);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The next thing to do at a socket.
+    pub fn next_step(&mut self) -> Option<Step> {
+        if let Some(step) = self.steps.pop_front() {
+            return Some(step);
+        }
+        while let Some(index) = self.speakers.pop() {
+            let seat = &mut self.seats[index];
+            if let Some(id) = seat.conn
+                && !seat.session.blocked
+                && !seat.session.reply.is_empty()
+            {
+                // Taken as a whole: a session that has said its part owns no memory for it.
+                return Some(Step::Send(id, std::mem::take(&mut seat.session.reply)));
+            }
+        }
+        None
+    }
+
+    /// Stalled sessions read on.
+    pub fn resume_stalled(&mut self) {
+        for seat in self.seats.iter().filter(|seat| seat.session.stalled) {
+            self.steps.extend(seat.conn.map(Step::Resume));
+        }
+    }
+
+    /// Asks for the end of all sessions; returns those that must be asked for over another connection.
+    pub fn destroy_all(&mut self) -> Vec<String> {
+        let mut over_http = Vec::new();
+        for (index, seat) in self.seats.iter_mut().enumerate() {
+            let Some(id) = seat.session.id().filter(|_| seat.conn.is_some()) else {
+                continue;
+            };
+            let id = id.to_owned();
+            seat.session.reply.clear();
+            seat.session.destroy(&mut self.books);
+            if seat.session.reply.is_empty() {
+                over_http.push(id);
+            } else {
+                self.speakers.push(index);
+            }
+        }
+        over_http
+    }
+
+    /// Closes all connections.
+    pub fn close_all(&mut self) {
+        for index in 0..self.seats.len() {
+            self.drop_connection(index);
+        }
+    }
+
+    fn seat_of(&self, id: ConnId) -> Option<usize> {
+        let (known, index) = (*self.links.get(id.slot as usize)?)?;
+        (known == id).then_some(index)
+    }
+
+    fn on_bytes(&mut self, id: ConnId, bytes: &mut [u8]) {
+        let Some(index) = self.seat_of(id) else {
+            return;
+        };
+        let interval = &mut self.books.interval;
+        interval.receives += 1;
+        interval.bytes += bytes.len() as u64;
+        let seat = &mut self.seats[index];
+        let (was_live, count) = (seat.session.is_live(), bytes.len());
+        let progress = seat.session.on_bytes(bytes, &self.setup, &mut self.books);
+        match progress {
+            Ok(Progress::Same) => {}
+            Ok(Progress::Poll(after)) if after.is_zero() => {
+                seat.session.poll(&self.setup, &mut self.books);
+            }
+            Ok(Progress::Poll(after)) => {
+                let at = Instant::now() + after;
+                self.timers.push(Reverse((at, index, Timer::Poll)));
+            }
+            Err(Trouble::Forgotten) => {
+                seat.session.closed();
+                self.drop_connection(index);
+                return self.wants(index, Opening::New);
+            }
+            Err(Trouble::Failed(reason)) => {
+                self.drop_connection(index);
+                return self.lose_seat(index, reason);
+            }
+        }
+        if !was_live && self.seats[index].session.is_live() {
+            self.now_live(index, id);
+        }
+        let seat = &mut self.seats[index];
+        if let Some(rate) = self.setup.scenario.groups[seat.session.group].read_rate {
+            let now = Instant::now();
+            let cost = Duration::from_secs_f64(count as f64 / rate);
+            seat.reads_from = seat.reads_from.max(now) + cost;
+            if seat.session.is_live() && !seat.session.stalled {
+                self.steps.push_back(Step::Pause(id));
+                let timer = (seat.reads_from, index, Timer::Read);
+                self.timers.push(Reverse(timer));
+            }
+        }
+        if !self.seats[index].session.reply.is_empty() {
+            self.speakers.push(index);
+        }
+    }
+
+    /// A session is subscribed, or goes on.
+    fn now_live(&mut self, index: usize, id: ConnId) {
+        let seat = &mut self.seats[index];
+        let took_ns = seat.since.elapsed().as_nanos() as u64;
+        let before = std::mem::replace(&mut seat.state, SeatState::Live);
+        self.books.interval.connects += 1;
+        match before {
+            SeatState::New => {
+                self.outcome.connect_ns.record(took_ns);
+                self.outcome.live += 1;
+                self.outcome.ramp_ns = self.start.elapsed().as_nanos() as u64;
+                let group = &self.setup.scenario.groups[seat.session.group];
+                if seat.session.member < group.stalled {
+                    seat.session.stalled = true;
+                    self.outcome.stalled += 1;
+                    self.steps.push_back(Step::Pause(id));
+                }
+            }
+            SeatState::Replacing => self.outcome.connect_ns.record(took_ns),
+            SeatState::Returning => {
+                self.outcome.reconnect_ns.record(took_ns);
+                self.outcome.recovered += u64::from(seat.session.is_continued());
+            }
+            SeatState::Live | SeatState::Gone => {}
+        }
+    }
+
+    /// A connection is gone without our doing.
+    fn on_closed(&mut self, id: ConnId, reason: String) {
+        let Some(index) = self.seat_of(id) else {
+            return;
+        };
+        self.links[id.slot as usize] = None;
+        let seat = &mut self.seats[index];
+        seat.conn = None;
+        if seat.session.is_between_polls() {
+            seat.session.closed();
+            return self.wants(index, Opening::Bind);
+        }
+        if seat.state == SeatState::Returning {
+            // A server under a storm may turn clients away. They come again.
+            seat.session.closed();
+            let at = Instant::now() + RETRY;
+            return self.timers.push(Reverse((at, index, Timer::Retry)));
+        }
+        self.lose_seat(index, reason);
+    }
+
+    /// A session is over before we wanted it to be.
+    pub fn lose_seat(&mut self, index: usize, reason: String) {
+        let seat = &mut self.seats[index];
+        let before = std::mem::replace(&mut seat.state, SeatState::Gone);
+        seat.session.closed();
+        if before != SeatState::New {
+            self.books.interval.disconnects += 1;
+        }
+        match before {
+            SeatState::Gone => {}
+            SeatState::New => self.outcome.failed.count(reason),
+            _ if seat.session.stalled => self.outcome.stalled_ended += 1,
+            _ => self.outcome.ended.count(reason),
+        }
+    }
+}
+
+impl EventSink for Desk {
+    fn on_event(&mut self, event: Event<'_>) {
+        if self.events_from.is_none() {
+            // One reading for all that this poll reports: what comes later in the list had arrived as well, and what
+            // we take to work on those before it is not the server's.
+            self.events_from = Some(Instant::now());
+            self.books.arrived_ns = unix_ns();
+            if let Event::Received { .. } = event {
+                self.note_silence(self.books.arrived_ns);
+                self.last_arrival_ns = self.books.arrived_ns;
+            }
+        }
+        match event {
+            Event::Received { conn, bytes } => self.on_bytes(conn, bytes),
+            Event::Blocked { conn } => {
+                if let Some(index) = self.seat_of(conn) {
+                    self.seats[index].session.blocked = true;
+                }
+            }
+            Event::Writable { conn } => {
+                if let Some(index) = self.seat_of(conn) {
+                    self.seats[index].session.blocked = false;
+                    self.speakers.push(index);
+                }
+            }
+            Event::Closed { conn, error } => {
+                let reason = match error {
+                    Some(error) => format!("connection: {error}"),
+                    None => "closed by the server without a word".into(),
+                };
+                self.on_closed(conn, reason);
+            }
+            Event::Accepted { .. } => {} // nobody listens here
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The report as one page: figures and plots, with nothing to be fetched.
+
+use std::fmt::Write as _;
+
+use super::svg::Plot;
+use super::text::{short, time};
+use super::{Latency, Report};
+
+const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:820px;margin:2em auto;padding:0 1em;color:#222}\
+    h1{font-size:1.4em}h2{font-size:1.1em;margin-top:2em}table{border-collapse:collapse}\
+    td,th{padding:2px 14px 2px 0;text-align:right}th:first-child,td:first-child{text-align:left}\
+    .note{background:#fff3cd;padding:.5em 1em;border-left:4px solid #e69f00}pre{background:#f6f6f6;padding:1em;overflow:auto}\
+    svg{width:100%;margin:1em 0}svg text{font-size:11px;fill:#444}svg .title{font-size:14px;fill:#222}\
+    .right{text-anchor:end}.middle{text-anchor:middle}.grid{stroke:#e4e4e4}.axis{stroke:#888;fill:none}";
+
+/// The page.
+pub fn page(report: &Report) -> String {
+    let mut out = String::new();
+    let _ = write!(
+        out,
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>loadgen: {0}</title><style>{STYLE}</style>\
+         <h1>{1} sessions on {0}, {2:.0} s</h1>",
+        escape(&report.scenario.server),
+        report.sessions.live,
+        report.window_s
+    );
+    for note in &report.generator.notes {
+        let _ = write!(out, "<p class=\"note\">{}</p>", escape(note));
+    }
+    out += &figures(report);
+    out += &latencies(report);
+    for plot in plots(report) {
+        out += &plot.draw();
+    }
+    let _ = write!(
+        out,
+        "<h2>In words</h2><pre>{}</pre>",
+        escape(&report.to_string())
+    );
+    let scenario = serde_json::to_string_pretty(&report.scenario).unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "<h2>Scenario</h2><pre>{}</pre></html>",
+        escape(&scenario)
+    );
+    out
+}
+
+fn figures(report: &Report) -> String {
+    let server = report.server.as_ref();
+    let optional = |value: Option<f64>, unit: &str| {
+        value.map_or("not known".into(), |value| short(value) + unit)
+    };
+    let rows = [
+        ("delivered, updates/s", short(report.updates_per_s)),
+        ("lost, told by the server", report.lost.to_string()),
+        (
+            "left out for newer ones",
+            report
+                .conflated
+                .map_or("not known".into(), |count| count.to_string()),
+        ),
+        ("older than the one before", report.reordered.to_string()),
+        ("bytes of an update", optional(report.bytes_per_update, "")),
+        (
+            "server's CPU of an update",
+            optional(server.and_then(|server| server.cpu_ns_per_update), " ns"),
+        ),
+        (
+            "server's cores",
+            server.map_or("not known".into(), |server| format!("{:.2}", server.cores)),
+        ),
+        (
+            "server's memory of a session",
+            optional(report.memory.server_bytes_per_session, "B"),
+        ),
+        (
+            "kernel's memory of a session",
+            optional(report.memory.kernel_bytes_per_session, "B"),
+        ),
+        ("connects/s", short(report.sessions.connects_per_s)),
+        ("longest silence", time(report.silence_max_ns)),
+    ];
+    let rows = rows.map(|(name, value)| format!("<tr><td>{name}<td>{value}"));
+    format!("<table>{}</table>", rows.concat())
+}
+
+fn latencies(report: &Report) -> String {
+    let row = |name: &str, latency: &Latency| {
+        let times = [
+            latency.p50_ns,
+            latency.p90_ns,
+            latency.p99_ns,
+            latency.p999_ns,
+            latency.p9999_ns,
+            latency.max_ns,
+        ];
+        let times = times.map(|ns| format!("<td>{}", time(ns)));
+        format!(
+            "<tr><td>{}<td>{}{}",
+            escape(name),
+            latency.count,
+            times.concat()
+        )
+    };
+    let mut rows = String::new();
+    if let Some(latency) = &report.latency {
+        rows += &row("all", latency);
+    }
+    for (transport, latency) in &report.by_transport {
+        rows += &row(transport, latency);
+    }
+    for (tenth, latency) in report.by_rank.iter().enumerate() {
+        if let Some(latency) = latency {
+            rows += &row(&format!("tenth {} to be served", tenth + 1), latency);
+        }
+    }
+    if let Some(connect) = &report.sessions.connect {
+        rows += &row("connecting", connect);
+    }
+    if let Some(returned) = &report.sessions.returned {
+        rows += &row("returning after a storm", returned);
+    }
+    format!(
+        "<h2>Latency, from the intended time of an event</h2><table>\
+         <tr><th><th>count<th>p50<th>p90<th>p99<th>p99.9<th>p99.99<th>max{rows}</table>"
+    )
+}
+
+fn plots(report: &Report) -> Vec<Plot> {
+    let curve = |latency: &Latency| {
+        let points = latency.curve.iter();
+        points
+            .map(|(percentile, ns)| (place_of(*percentile), *ns as f64 / 1e6))
+            .collect()
+    };
+    let mut by_percentile: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
+    if let Some(latency) = &report.latency {
+        by_percentile.push(("all".into(), curve(latency)));
+    }
+    if report.by_transport.len() > 1 {
+        for (transport, latency) in &report.by_transport {
+            by_percentile.push(((*transport).into(), curve(latency)));
+        }
+    }
+    let ranks = |of: fn(&Latency) -> u64| {
+        let ranks = report.by_rank.iter().enumerate();
+        ranks
+            .filter_map(|(tenth, latency)| {
+                let ms = of(latency.as_ref()?) as f64 / 1e6;
+                Some((tenth as f64 / 9.0, ms))
+            })
+            .collect::<Vec<_>>()
+    };
+    let tick = |percentile: f64| (place_of(percentile), format!("{percentile}"));
+    vec![
+        Plot {
+            title: "Latency by percentile",
+            x_label: "percentile",
+            y_label: "ms",
+            x_ticks: [0.0, 90.0, 99.0, 99.9, 99.99, 99.999].map(tick).to_vec(),
+            log_y: true,
+            lines: by_percentile,
+        },
+        over_time(
+            report,
+            "Latency over time",
+            "ms",
+            true,
+            &[
+                ("p50", |second| Some(second.p50_ns as f64 / 1e6)),
+                ("p99", |second| Some(second.p99_ns as f64 / 1e6)),
+                ("max", |second| Some(second.max_ns as f64 / 1e6)),
+                ("silence", |second| Some(second.silence_ns as f64 / 1e6)),
+            ],
+        ),
+        Plot {
+            title: "Latency by rank: the tenth of clients that is served first to the last",
+            x_label: "tenth",
+            y_label: "ms",
+            x_ticks: (1..=10)
+                .map(|tenth| (f64::from(tenth - 1) / 9.0, tenth.to_string()))
+                .collect(),
+            log_y: true,
+            lines: vec![
+                ("p50".into(), ranks(|latency| latency.p50_ns)),
+                ("p99".into(), ranks(|latency| latency.p99_ns)),
+            ],
+        },
+        over_time(
+            report,
+            "Throughput",
+            "updates/s",
+            false,
+            &[("updates", |second| Some(second.updates as f64))],
+        ),
+        over_time(
+            report,
+            "Connections",
+            "a second",
+            false,
+            &[
+                ("begun", |second| Some(second.connects as f64)),
+                ("ended", |second| Some(second.disconnects as f64)),
+            ],
+        ),
+        over_time(
+            report,
+            "CPU of the server",
+            "cores",
+            false,
+            &[("cores", |second| second.server_cores)],
+        ),
+    ]
+}
+
+type OfSecond = fn(&crate::series::Second) -> Option<f64>;
+
+fn over_time(
+    report: &Report,
+    title: &'static str,
+    y_label: &'static str,
+    log_y: bool,
+    lines: &[(&str, OfSecond)],
+) -> Plot {
+    // The last interval may be a short one, whose counts are no rates.
+    let whole = (report.window_s as usize).max(1);
+    let seconds = &report.seconds[..report.seconds.len().min(whole)];
+    let last = seconds.len().saturating_sub(1).max(1) as f64;
+    let place = |index: usize| index as f64 / last;
+    let step = seconds.len().div_ceil(10).max(1);
+    Plot {
+        title,
+        x_label: "second",
+        y_label,
+        x_ticks: (0..seconds.len())
+            .step_by(step)
+            .map(|index| (place(index), index.to_string()))
+            .collect(),
+        log_y,
+        lines: lines
+            .iter()
+            .map(|(name, of)| {
+                let points = seconds.iter().enumerate();
+                let points = points.filter_map(|(index, second)| Some((place(index), of(second)?)));
+                ((*name).to_owned(), points.collect())
+            })
+            .collect(),
+    }
+}
+
+/// Percentiles are drawn by their nines: 90, 99 and 99.9 are equally far apart.
+fn place_of(percentile: f64) -> f64 {
+    const NINES: f64 = 5.0;
+    let beyond = (1.0 - percentile / 100.0).max(1e-9);
+    (-beyond.log10() / NINES).clamp(0.0, 1.0)
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nines_are_equally_far_apart() {
+        let places = [0.0, 90.0, 99.0, 99.9, 99.99, 99.999].map(place_of);
+        for (index, place) in places.iter().enumerate() {
+            assert!((place - index as f64 / 5.0).abs() < 1e-6, "{places:?}");
+        }
+        assert_eq!(place_of(100.0), 1.0);
+    }
+
+    #[test]
+    fn what_comes_from_elsewhere_cannot_break_the_page() {
+        assert_eq!(
+            escape("<a href=\"x\">&"),
+            "&lt;a href=&quot;x&quot;&gt;&amp;"
+        );
+    }
+}

@@ -1,0 +1,294 @@
+//! The report for people.
+
+use std::fmt;
+
+use super::{Latency, Report, Thread, Verify};
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.interrupted {
+            writeln!(
+                f,
+                "interrupted: figures are of what was measured until then"
+            )?;
+        }
+        self.write_sessions(f)?;
+        writeln!(
+            f,
+            "delivered   {}/s updates in {}/s messages ({:.2} a message), {}B/s{}, for {:.2} s",
+            short(self.updates_per_s),
+            short(self.messages_per_s),
+            self.updates_per_message,
+            short(self.bytes_per_s),
+            self.bytes_per_update
+                .map_or(String::new(), |bytes| format!(" ({bytes:.0} B an update)")),
+            self.window_s
+        )?;
+        self.write_missing(f)?;
+        self.write_latency(f)?;
+        if let Some(server) = &self.server {
+            writeln!(
+                f,
+                "server      {:.2} cores ({:.2} s user, {:.2} s system), {} of CPU an update, {}B of memory",
+                server.cores,
+                server.cpu_user_s,
+                server.cpu_system_s,
+                server
+                    .cpu_ns_per_update
+                    .map_or("-".into(), |ns| time(ns as u64)),
+                short(server.rss_bytes as f64)
+            )?;
+            write_threads(f, &server.threads)?;
+        }
+        let bytes = |bytes: Option<f64>| bytes.map_or("unknown".into(), |b| short(b) + "B");
+        writeln!(
+            f,
+            "memory      a session: the server's own {}, the kernel's {} (of all that is on this machine)",
+            bytes(self.memory.server_bytes_per_session),
+            bytes(self.memory.kernel_bytes_per_session)
+        )?;
+        writeln!(
+            f,
+            "generator   {}, {} of CPU an update, turns p99 {} max {}",
+            self.generator.io,
+            self.generator
+                .cpu_ns_per_update
+                .map_or("-".into(), |ns| time(ns as u64)),
+            time(self.generator.turn_p99_ns),
+            time(self.generator.turn_max_ns)
+        )?;
+        write_threads(f, &self.generator.threads)?;
+        for note in &self.generator.notes {
+            writeln!(f, "  NOTE      {note}")?;
+        }
+        if let Some(verify) = &self.verify {
+            write_verify(f, verify)?;
+        }
+        write!(
+            f,
+            "result      {}",
+            if self.is_success() { "ok" } else { "FAILED" }
+        )
+    }
+}
+
+impl Report {
+    fn write_sessions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sessions = &self.sessions;
+        writeln!(
+            f,
+            "sessions    {} of {} live after {:.2} s ({}/s)",
+            sessions.live,
+            sessions.asked,
+            sessions.ramp_s,
+            short(sessions.connects_per_s)
+        )?;
+        for group in &self.scenario.groups {
+            writeln!(
+                f,
+                "            {}: {} by {}, {} items each, {} fields, {:?}",
+                group.name,
+                group.sessions,
+                group.transport.name(),
+                group.items_per_session,
+                group.fields.len(),
+                group.mode
+            )?;
+        }
+        for (what, reasons) in [("failed", &sessions.failed), ("ended", &sessions.ended)] {
+            for (reason, times) in reasons {
+                writeln!(f, "            {what} {times}: {reason}")?;
+            }
+        }
+        if sessions.stalled > 0 {
+            writeln!(
+                f,
+                "            {} stalled, of which the server ended {}",
+                sessions.stalled, sessions.stalled_ended
+            )?;
+        }
+        if sessions.churned > 0 {
+            writeln!(f, "            {} replaced", sessions.churned)?;
+        }
+        if let Some(connect) = &sessions.connect {
+            writeln!(f, "connecting  {}", percentiles(connect))?;
+        }
+        if let Some(returned) = &sessions.returned {
+            writeln!(
+                f,
+                "returning   {} after a storm, {} with their sessions: {}",
+                returned.count,
+                sessions.recovered,
+                percentiles(returned)
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_missing(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.lost > 0 {
+            writeln!(f, "            {} events lost, says the server", self.lost)?;
+        }
+        if let Some(conflated) = self.conflated.filter(|conflated| *conflated > 0) {
+            writeln!(f, "            {conflated} events left out for newer ones")?;
+        }
+        if self.reordered > 0 {
+            writeln!(
+                f,
+                "            {} updates OLDER than the one before",
+                self.reordered
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_latency(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(latency) = &self.latency else {
+            return writeln!(f, "latency     not measured");
+        };
+        writeln!(f, "latency     {}", percentiles(latency))?;
+        if self.by_transport.len() > 1 {
+            for (transport, latency) in &self.by_transport {
+                writeln!(f, "            {transport}: {}", percentiles(latency))?;
+            }
+        }
+        let ranks: Vec<&Latency> = self.by_rank.iter().flatten().collect();
+        if let [first, .., last] = ranks.as_slice() {
+            writeln!(
+                f,
+                "            p50 of the tenth of clients served first {}, last {}",
+                time(first.p50_ns),
+                time(last.p50_ns)
+            )?;
+        }
+        let generator = &self.generator;
+        writeln!(
+            f,
+            "            of {} updates; {} snapshots and {} without a time of their own are left out{}{}",
+            latency.count,
+            self.snapshots,
+            generator.untimed,
+            some(generator.from_future, "from the future: the clocks differ"),
+            some(generator.beyond_range, "took longer than a minute")
+        )
+    }
+}
+
+fn percentiles(latency: &Latency) -> String {
+    format!(
+        "p50 {}  p90 {}  p99 {}  p99.9 {}  p99.99 {}  max {}",
+        time(latency.p50_ns),
+        time(latency.p90_ns),
+        time(latency.p99_ns),
+        time(latency.p999_ns),
+        time(latency.p9999_ns),
+        time(latency.max_ns)
+    )
+}
+
+fn write_threads(f: &mut fmt::Formatter<'_>, threads: &[Thread]) -> fmt::Result {
+    for thread in threads {
+        writeln!(
+            f,
+            "            {:<15} {:5.1} % of a core, waited for one {:.1} % of the time",
+            thread.name,
+            thread.cores * 100.0,
+            thread.waited * 100.0
+        )?;
+    }
+    Ok(())
+}
+
+fn write_verify(f: &mut fmt::Formatter<'_>, Verify { ok, found }: &Verify) -> fmt::Result {
+    writeln!(
+        f,
+        "verify      {}: {} updates decoded, {} rows compared; {} undecodable, {} back in time, {} missing, {} behind, {} contradicting",
+        if *ok { "ok" } else { "FAILED" },
+        found.updates,
+        found.rows_compared,
+        found.decode_errors,
+        found.times_gone_back,
+        found.rows_missing,
+        found.behind,
+        found.contradictions
+    )?;
+    for example in &found.examples {
+        writeln!(f, "            {example}")?;
+    }
+    Ok(())
+}
+
+/// Three digits, with a decimal prefix.
+pub fn short(value: f64) -> String {
+    let prefixes = ["", "k", "M", "G", "T"];
+    let mut value = value;
+    let mut index = 0;
+    // 999.5 is where three digits become four.
+    while value >= 999.5 && index + 1 < prefixes.len() {
+        value /= 1e3;
+        index += 1;
+    }
+    digits(value, prefixes[index])
+}
+
+/// A time in the unit that suits it.
+pub fn time(ns: u64) -> String {
+    let units = [" ns", " us", " ms", " s"];
+    let mut value = ns as f64;
+    let mut index = 0;
+    while value >= 999.5 && index + 1 < units.len() {
+        value /= 1e3;
+        index += 1;
+    }
+    digits(value, units[index])
+}
+
+fn digits(value: f64, unit: &str) -> String {
+    let decimals = match value {
+        _ if value.fract() == 0.0 && value < 10.0 => 0,
+        _ if value < 9.995 => 2,
+        _ if value < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$}{unit}")
+}
+
+/// Something that should not occur is told only if it does.
+fn some(count: u64, what: &str) -> String {
+    if count > 0 {
+        format!(", {count} {what}")
+    } else {
+        String::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits() {
+        for (value, text) in [
+            (0.0, "0"),
+            (7.0, "7"),
+            (1.5, "1.50"),
+            (42.0, "42.0"),
+            (999.4, "999"),
+            (999.6, "1.00k"),
+            (12_345.0, "12.3k"),
+            (2.5e15, "2500T"),
+        ] {
+            assert_eq!(short(value), text);
+        }
+        for (ns, text) in [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (1_234, "1.23 us"),
+            (99_960, "100 us"),
+            (12_000_000, "12.0 ms"),
+            (60_000_000_000, "60.0 s"),
+        ] {
+            assert_eq!(time(ns), text);
+        }
+    }
+}
