@@ -24,6 +24,8 @@ enum Better {
     Neither,
 }
 
+/// Characters of a key's value that are shown.
+const TEXT_MAX: usize = 60;
 /// Differences below this are not worth a word: runs of the same thing differ by more. (guess)
 const NOTABLE: f64 = 0.05;
 
@@ -169,14 +171,21 @@ fn differences(before: &Value, after: &Value) -> Vec<(String, String, String)> {
     names.extend(keys(after));
     names.sort();
     names.dedup();
-    let get = |report: &Value, key: &str| report["scenario"][key].to_string();
+    // Groups are long: that they differ is said, and both reports have them.
+    let get = |report: &Value, key: &str| {
+        let text = report["scenario"][key].to_string();
+        match text.char_indices().nth(TEXT_MAX) {
+            Some((end, _)) => format!("{}...", &text[..end]),
+            None => text,
+        }
+    };
     names
         .into_iter()
+        .filter(|key| before["scenario"][key] != after["scenario"][key])
         .map(|key| {
             let (one, other) = (get(before, &key), get(after, &key));
             (key, one, other)
         })
-        .filter(|(_, one, other)| one != other)
         .collect()
 }
 

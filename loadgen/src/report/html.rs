@@ -64,7 +64,9 @@ fn figures(report: &Report) -> String {
         ("bytes of an update", optional(report.bytes_per_update, "")),
         (
             "server's CPU of an update",
-            optional(server.and_then(|server| server.cpu_ns_per_update), " ns"),
+            server
+                .and_then(|server| server.cpu_ns_per_update)
+                .map_or("not known".into(), |ns| time(ns as u64)),
         ),
         (
             "server's cores",
