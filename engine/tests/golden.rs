@@ -19,7 +19,8 @@
 //! ~ end 1                  client 1's response is complete
 //! A< subscribe item1       the data adapter is asked for an item (of the adapter QUOTE: QUOTE/item1)
 //! A< message {S1} x        the metadata adapter gets a message of a session
-//! A> snapshot item1 a=1    the data adapter speaks: snapshot, update, eos, clear; # is null, $ is empty, %XX any byte
+//! A> snapshot item1 a=1    the data adapter speaks: snapshot, update, eos, clear; # is null, $ is empty, %XX any byte;
+//!                          differences doc=PT: formats in which a field may be sent
 //! @ 30ms                   time passes
 //! ~ block 1                client 1 reads nothing (unblock, close)
 //! ~ closed 1               the server has closed the connection
@@ -406,6 +407,7 @@ impl Stage {
             },
             "eos" => Say::EndOfSnapshot,
             "clear" => Say::Clear,
+            "differences" => Say::Differences(&fields),
             _ => panic!("not understood: {what}"),
         };
         for adapter in adapters.map(DataAdapterId) {

@@ -32,6 +32,6 @@ pub mod wire;
 pub use adapter::AdapterError;
 pub use adapter::data::{DataAdapter, Place, SubscriptionError};
 pub use adapter::metadata;
-pub use adapter::publisher::{Gathering, Item, PublishError, Published, Publisher};
+pub use adapter::publisher::{Difference, Gathering, Item, PublishError, Published, Publisher};
 pub use builder::{RunningServer, Server, ServerBuilder, ServerError};
 pub use lifecycle::log_to_stderr;

@@ -24,6 +24,14 @@ pub enum AdapterEvent<'a> {
         /// The item.
         item: ItemId,
     },
+    /// How the values of some fields may be sent as differences. What is said of a field first counts, and only if the
+    /// field has had no value before.
+    Differences {
+        /// The item.
+        item: ItemId,
+        /// Field names with the letters of formats ([`Order::from_letters`](crate::tlcp::diff::Order::from_letters)).
+        fields: &'a [(&'a str, Option<&'a str>)],
+    },
     /// The adapter has taken the subscription, and says whether a snapshot will come. For adapters that are not asked
     /// beforehand: see [`Ingest::on_subscribed`](super::Ingest::on_subscribed).
     Subscribed {

@@ -9,6 +9,7 @@ use crate::ids::ItemId;
 use crate::item::command::{Command, KEY, Refused, TableLimits};
 use crate::item::state::State;
 use crate::time::Instant;
+use crate::tlcp::diff::Order;
 use crate::tlcp::request::Mode;
 
 /// The fields of an event.
@@ -21,6 +22,7 @@ impl Ingest {
         let (AdapterEvent::Update { item: id, .. }
         | AdapterEvent::EndOfSnapshot { item: id }
         | AdapterEvent::ClearSnapshot { item: id }
+        | AdapterEvent::Differences { item: id, .. }
         | AdapterEvent::Subscribed { item: id, .. }) = event;
         self.counters.count(Counter::AdapterEvents);
         let Some(item) = item_mut(&mut self.items, id) else {
@@ -55,6 +57,17 @@ impl Ingest {
                     self.counters.count(Counter::AdapterEventsTooLarge);
                 } else if !snapshot {
                     self.pass_on(id, fields, now, rings);
+                }
+            }
+            AdapterEvent::Differences { fields, .. } => {
+                let names = item.subject.state.names_mut();
+                for &(name, letters) in fields {
+                    if let Some(letters) = letters
+                        && name.len() <= self.limits.field_name_bytes_max
+                    {
+                        let order = Order::from_letters(letters);
+                        names.declare(name, order, self.limits.fields_per_item_max);
+                    }
                 }
             }
             AdapterEvent::EndOfSnapshot { .. } if starts => {

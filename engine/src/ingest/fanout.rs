@@ -421,7 +421,8 @@ pub(super) fn write(
     let new_names = known < names.len();
     if new_names {
         let mut writer = record::Writer::start(names_record, Kind::Fields, 0, Instant::ZERO);
-        (known..names.len()).for_each(|field| writer.name(names.name(field)));
+        (known..names.len())
+            .for_each(|field| writer.name(names.name(field), names.differences(field)));
         writer.finish();
         record::address(names_record, listener.local, listener.epoch);
     }

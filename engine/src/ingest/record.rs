@@ -13,16 +13,18 @@
 //! 12 epoch: u32
 //! 16 seq: u64      the event's place in the item's history
 //! 24 stamp: u64    when ingest took the event, ns since the driver's origin
-//! 32 payload       Fields: count × (len: u16, name)      Lost, RawLost: lost: u32, of it trade-safe: u32
+//! 32 payload       Fields: count × (len: u16, differences: u8 or NONE_SAID, name)      Lost, RawLost: lost: u32, of it trade-safe: u32
 //!                  others: count × (field: u16, len: u32 or NULL, value)
 //! ```
 
 use crate::time::Instant;
+use crate::tlcp::diff::Order;
 
 /// Bytes before the payload.
 pub const HEAD_BYTES: usize = 32;
 const NULL: u32 = u32::MAX;
 const SAFE: u8 = 1;
+const NONE_SAID: u8 = u8::MAX;
 
 /// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,10 +103,11 @@ impl<'a> Writer<'a> {
         Self { out, count: 0 }
     }
 
-    /// Appends the name of the next field ([`Kind::Fields`]).
-    pub fn name(&mut self, name: &str) {
+    /// Appends the name of the next field ([`Kind::Fields`]), with what the data adapter says of differences.
+    pub fn name(&mut self, name: &str, differences: Option<Order>) {
         let len = u16::try_from(name.len()).expect("names are bounded");
         self.out.extend_from_slice(&len.to_le_bytes());
+        self.out.push(differences.map_or(NONE_SAID, Order::to_byte));
         self.out.extend_from_slice(name.as_bytes());
         self.count += 1;
     }
@@ -171,12 +174,14 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The names of a [`Kind::Fields`] record.
-    pub fn names(&self) -> impl Iterator<Item = &'a str> {
+    /// The names of a [`Kind::Fields`] record, each with what the data adapter says of differences.
+    pub fn names(&self) -> impl Iterator<Item = (&'a str, Option<Order>)> {
         let mut rest = self.payload;
         (0..self.count).map_while(move |_| {
-            let len = usize::from(u16::from_le_bytes(take(&mut rest, 2)?.try_into().ok()?));
-            std::str::from_utf8(take(&mut rest, len)?).ok()
+            let &[low, high, said] = take(&mut rest, 3)?.first_chunk()?;
+            let differences = (said != NONE_SAID).then(|| Order::from_byte(said));
+            let name = take(&mut rest, usize::from(u16::from_le_bytes([low, high])))?;
+            Some((std::str::from_utf8(name).ok()?, differences))
         })
     }
 
@@ -295,11 +300,17 @@ mod tests {
     fn names_travel_too() {
         let mut out = Vec::new();
         let mut writer = Writer::start(&mut out, Kind::Fields, 0, Instant::ZERO);
-        writer.name("bid");
-        writer.name("größe");
+        writer.name("bid", None);
+        writer.name("größe", Some(Order::from_letters("TP")));
+        writer.name("doc", Some(Order::NONE));
         writer.finish();
         let names: Vec<_> = read(&out).next().unwrap().names().collect();
-        assert_eq!(names, ["bid", "größe"]);
+        let expected = [
+            ("bid", None),
+            ("größe", Some(Order::from_letters("TP"))),
+            ("doc", Some(Order::NONE)),
+        ];
+        assert_eq!(names, expected);
     }
 
     #[test]

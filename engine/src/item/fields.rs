@@ -1,6 +1,8 @@
 //! The names of an item's fields, in the order in which they came to be known: a field's place here is its number
 //! everywhere else.
 
+use crate::tlcp::diff::Order;
+
 /// The item has more fields, or its values more bytes, than an item may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge;
@@ -10,6 +12,8 @@ pub struct TooLarge;
 pub struct FieldNames {
     names: Vec<Box<str>>,
     bytes: usize,
+    /// What the data adapter says of how fields may be sent as differences. Some of them may not be named yet.
+    differences: Vec<(Box<str>, Order)>,
 }
 
 /// What a field costs on the data ring beside its name and its value: number and length, and the name's length.
@@ -29,6 +33,23 @@ impl FieldNames {
     /// The name of a field.
     pub fn name(&self, index: usize) -> &str {
         &self.names[index]
+    }
+
+    /// Notes how a field may be sent as a difference. Only the first word counts, and only before the field is named; and
+    /// no more than `fields_max` fields are noted.
+    pub fn declare(&mut self, name: &str, order: Order, fields_max: usize) {
+        let known =
+            self.find(name).is_some() || self.differences.iter().any(|(known, _)| **known == *name);
+        if !known && self.differences.len() < fields_max {
+            self.differences.push((name.into(), order));
+        }
+    }
+
+    /// How a field may be sent as a difference, if the data adapter says so.
+    pub fn differences(&self, index: usize) -> Option<Order> {
+        let mut declared = self.differences.iter();
+        let found = declared.find(|(name, _)| *name == self.names[index]);
+        found.map(|(_, order)| *order)
     }
 
     /// The number of a field, if it has been named.
@@ -91,6 +112,24 @@ impl FieldNames {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_first_of_differences_counts_if_it_is_in_time() {
+        let mut names = FieldNames::default();
+        let [patch, text] = ["P", "T"].map(Order::from_letters);
+        names.declare("a", patch, 2);
+        names.declare("a", text, 2);
+        for name in ["b", "a", "c"] {
+            names.number(name, 0, 10).unwrap();
+        }
+        names.declare("b", text, 2);
+        names.declare("d", text, 2);
+        names.declare("e", text, 2);
+        names.number("d", 0, 10).unwrap();
+        names.number("e", 0, 10).unwrap();
+        let said: Vec<_> = (0..5).map(|field| names.differences(field)).collect();
+        assert_eq!(said, [None, Some(patch), None, Some(text), None]);
+    }
 
     #[test]
     fn fields_keep_their_numbers_and_the_last_of_two_counts() {

@@ -16,7 +16,7 @@ use crate::item::{ItemName, ItemNameRef};
 use crate::limits::Limits;
 use crate::metadata::GrantedItem;
 use crate::tlcp::Dialect;
-use crate::tlcp::diff::Formats;
+use crate::tlcp::diff::{Formats, Order};
 use crate::tlcp::request::Mode;
 use hashbrown::HashMap;
 use std::rc::Rc;
@@ -46,6 +46,8 @@ pub struct LocalItem {
     name: ItemName,
     /// The item's fields in the order of their numbers.
     fields: Vec<Box<str>>,
+    /// Those of which the data adapter says how they may be sent as differences.
+    declared: Vec<(usize, Order)>,
     /// The mode in which the item is looked at here; `None` while that is RAW only.
     mode: Option<Mode>,
     /// Somebody here looks at it in RAW mode.
@@ -200,6 +202,7 @@ impl Items {
         slot.item = Some(LocalItem {
             name: name.to_owned(),
             fields: Vec::new(),
+            declared: Vec::new(),
             mode: None,
             raw: false,
             row: None,
@@ -341,10 +344,19 @@ fn build(
 impl LocalItem {
     /// More fields are named.
     fn learn(&mut self, record: &Record<'_>) {
-        self.fields.extend(record.names().map(Into::into));
-        self.views
-            .iter_mut()
-            .for_each(|view| view.resolve(&self.fields));
+        let declared = self.declared.len();
+        for (name, differences) in record.names() {
+            let order = differences.map(|order| (self.fields.len(), order));
+            self.declared.extend(order);
+            self.fields.push(name.into());
+        }
+        for view in &mut self.views {
+            view.resolve(&self.fields);
+            if self.declared.len() > declared {
+                // Of fields that had no name so far there are no values, and so no tails that this makes wrong.
+                view.find_diffs(&self.declared, &self.diffs);
+            }
+        }
         if let Rows::Table(table) = &mut self.rows {
             table.resolve(&self.fields);
         }
@@ -364,16 +376,11 @@ impl LocalItem {
                 raw,
                 map: vec![NO_FIELD; schema.len()],
                 users: 0,
-                diffs: match dialect {
-                    Dialect::Tlcp => FieldDiffs::new(
-                        schema.iter().map(|name| (&**name, self.diffs.order)),
-                        self.diffs.sizes,
-                    ),
-                    Dialect::Legacy => None,
-                },
+                diffs: None,
                 tails: Tails::new(dialect),
             };
             view.resolve(&self.fields);
+            view.find_diffs(&self.declared, &self.diffs);
             match self.views.iter().position(|view| view.users == 0) {
                 Some(unused) => {
                     self.views[unused] = view;
@@ -413,6 +420,20 @@ impl LocalItem {
 }
 
 impl View {
+    /// Finds how its fields may be sent as differences: as the data adapter says, or the configuration.
+    fn find_diffs(&mut self, declared: &[(usize, Order)], default: &Diffs) {
+        if self.tails.dialect() == Dialect::Legacy {
+            return;
+        }
+        let order = |number: &u16| {
+            let mut declared = declared.iter();
+            let found = declared.find(|(field, _)| *field == usize::from(*number));
+            found.map_or(default.order, |(_, order)| *order)
+        };
+        let names = self.schema.iter().map(|name| &**name);
+        self.diffs = FieldDiffs::new(names.zip(self.map.iter().map(order)), default.sizes);
+    }
+
     /// Finds the numbers of fields that the item has got meanwhile.
     fn resolve(&mut self, fields: &[Box<str>]) {
         for (number, name) in self

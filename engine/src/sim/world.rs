@@ -137,6 +137,8 @@ pub enum Say<'a> {
     EndOfSnapshot,
     /// The state is void.
     Clear,
+    /// Fields may be sent as differences: names with the letters of formats.
+    Differences(&'a [(&'a str, Option<&'a str>)]),
 }
 
 /// Ingest, shards, and all between and around them.
@@ -258,6 +260,7 @@ impl World {
             },
             Say::EndOfSnapshot => AdapterEvent::EndOfSnapshot { item },
             Say::Clear => AdapterEvent::ClearSnapshot { item },
+            Say::Differences(fields) => AdapterEvent::Differences { item, fields },
         };
         self.ingest.on_adapter(event, self.now, &mut self.rings);
     }

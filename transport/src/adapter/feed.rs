@@ -298,6 +298,26 @@ impl Feed {
         Ok(())
     }
 
+    /// Adds how fields may be sent as differences to the batch: names with the letters of formats, see
+    /// [`AdapterEvent::Differences`](engine::ingest::event::AdapterEvent::Differences).
+    pub fn differences<'f>(
+        &mut self,
+        item: ItemId,
+        fields: impl Iterator<Item = Field<'f>> + Clone,
+    ) -> Result<(), FeedError> {
+        let (bytes, count) = record::measure(fields.clone());
+        if bytes > self.record_bytes_max || count > usize::from(u16::MAX) {
+            return Err(FeedError::TooLarge {
+                bytes,
+                bytes_max: self.record_bytes_max,
+            });
+        }
+        self.make_room(bytes)?;
+        self.written += 1;
+        record::put_differences(&mut self.batch, item, (bytes, count), fields);
+        Ok(())
+    }
+
     /// Adds "the snapshot is complete" to the batch.
     pub fn end_of_snapshot(&mut self, item: ItemId) -> Result<(), FeedError> {
         self.make_room(HEADER_BYTES)?;

@@ -56,6 +56,28 @@ impl fmt::Debug for Item {
     }
 }
 
+/// How a value can be sent as the difference to the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// JSON Patch, of two JSON documents.
+    JsonPatch,
+    /// What to copy from, add to and delete of a text.
+    Text,
+}
+
+impl Difference {
+    /// As clients know them, each once.
+    fn letters(formats: &[Self]) -> &'static str {
+        match formats.iter().position(|format| *format != formats[0]) {
+            None if formats.is_empty() => "",
+            None if formats[0] == Self::Text => "T",
+            None => "P",
+            Some(_) if formats[0] == Self::Text => "TP",
+            Some(_) => "PT",
+        }
+    }
+}
+
 /// What has become of an event that was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Published {
@@ -171,6 +193,28 @@ impl Publisher {
     /// Says that everything known of the item is void.
     pub fn clear_snapshot(&mut self, item: &Item) -> Result<Published, PublishError> {
         self.change(item, Change::ClearSnapshot)
+    }
+
+    /// Says in which formats the values of some fields may be sent as differences, where that is shorter and a client knows
+    /// it; with none, a field is always sent in full. Of the fields of which nothing is said the configuration says it
+    /// (`diffs.order`). What is said of a field first counts, and only before its first value: best said when the item is
+    /// subscribed to.
+    pub fn declare_differences(
+        &mut self,
+        item: &Item,
+        fields: &[(&str, &[Difference])],
+    ) -> Result<(), PublishError> {
+        if !item.is_subscribed() {
+            return Err(PublishError::Unsubscribed);
+        }
+        let letters =
+            |&(name, formats): &(_, &[Difference])| (name, Some(Difference::letters(formats)));
+        self.feed
+            .differences(item.id(), fields.iter().map(letters))?;
+        if !self.gathering {
+            self.feed.commit();
+        }
+        Ok(())
     }
 
     /// Gathers the events that are published until the result is dropped, and shows them to ingest all at once, which

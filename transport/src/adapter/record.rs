@@ -29,6 +29,7 @@ const END_OF_SNAPSHOT: u8 = 3;
 const CLEAR_SNAPSHOT: u8 = 4;
 const SUBSCRIBED: u8 = 5;
 const SUBSCRIBED_WITHOUT_SNAPSHOT: u8 = 6;
+const DIFFERENCES: u8 = 7;
 
 /// How many bytes an update with these fields takes, and how many fields there are.
 pub(super) fn measure<'f>(fields: impl Iterator<Item = Field<'f>>) -> (usize, usize) {
@@ -49,8 +50,28 @@ pub(super) fn put_update<'f>(
     (bytes, count): (usize, usize),
     fields: impl Iterator<Item = Field<'f>> + Clone,
 ) {
-    let start = out.len();
     let kind = if snapshot { SNAPSHOT_UPDATE } else { UPDATE };
+    put_fields(out, item, kind, (bytes, count), fields);
+}
+
+/// Appends how fields may be sent as differences; the values are letters of formats.
+pub(super) fn put_differences<'f>(
+    out: &mut Vec<u8>,
+    item: ItemId,
+    (bytes, count): (usize, usize),
+    fields: impl Iterator<Item = Field<'f>> + Clone,
+) {
+    put_fields(out, item, DIFFERENCES, (bytes, count), fields);
+}
+
+fn put_fields<'f>(
+    out: &mut Vec<u8>,
+    item: ItemId,
+    kind: u8,
+    (bytes, count): (usize, usize),
+    fields: impl Iterator<Item = Field<'f>> + Clone,
+) {
+    let start = out.len();
     put_header(out, bytes, item, kind, count);
     for (name, value) in fields.clone() {
         out.extend_from_slice(&(name.len() as u32).to_le_bytes());
@@ -105,7 +126,7 @@ where
     ]));
     let field_count = usize::from(u16::from_le_bytes([header[10], header[11]]));
     let snapshot = match header[8] {
-        UPDATE => false,
+        UPDATE | DIFFERENCES => false,
         SNAPSHOT_UPDATE => true,
         END_OF_SNAPSHOT => return Some(AdapterEvent::EndOfSnapshot { item }),
         CLEAR_SNAPSHOT => return Some(AdapterEvent::ClearSnapshot { item }),
@@ -134,10 +155,13 @@ where
         };
         fields.push((name, value));
     }
-    text.is_empty().then_some(AdapterEvent::Update {
-        item,
-        snapshot,
-        fields,
+    text.is_empty().then_some(match header[8] {
+        DIFFERENCES => AdapterEvent::Differences { item, fields },
+        _ => AdapterEvent::Update {
+            item,
+            snapshot,
+            fields,
+        },
     })
 }
 
@@ -172,6 +196,21 @@ mod tests {
             Some(AdapterEvent::Update {
                 item: ItemId(7),
                 snapshot: true,
+                fields: &fields
+            })
+        );
+    }
+
+    #[test]
+    fn differences_are_no_update() {
+        let fields = [("doc", Some("PT")), ("text", Some(""))];
+        let mut bytes = Vec::new();
+        let size = measure(fields.into_iter());
+        put_differences(&mut bytes, ItemId(7), size, fields.into_iter());
+        assert_eq!(
+            decode(&bytes, &mut Vec::new()),
+            Some(AdapterEvent::Differences {
+                item: ItemId(7),
                 fields: &fields
             })
         );

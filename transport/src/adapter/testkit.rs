@@ -14,6 +14,8 @@ pub(super) enum Heard {
     EndOfSnapshot(u32),
     /// Item.
     ClearSnapshot(u32),
+    /// Item, fields with letters.
+    Differences(u32, Vec<(String, Option<String>)>),
     /// Item, and whether a snapshot comes.
     Subscribed(u32, bool),
 }
@@ -21,11 +23,14 @@ pub(super) enum Heard {
 impl Heard {
     /// An update, to compare with.
     pub(super) fn update(item: u32, snapshot: bool, fields: &[(&str, Option<&str>)]) -> Self {
-        let own = |(name, value): &(&str, Option<&str>)| {
-            (String::from(*name), value.map(ToOwned::to_owned))
-        };
-        Self::Update(item, snapshot, fields.iter().map(own).collect())
+        Self::Update(item, snapshot, own(fields))
     }
+}
+
+fn own(fields: &[(&str, Option<&str>)]) -> Vec<(String, Option<String>)> {
+    let own =
+        |(name, value): &(&str, Option<&str>)| (String::from(*name), value.map(ToOwned::to_owned));
+    fields.iter().map(own).collect()
 }
 
 impl From<AdapterEvent<'_>> for Heard {
@@ -38,6 +43,7 @@ impl From<AdapterEvent<'_>> for Heard {
             } => Self::update(item, snapshot, fields),
             AdapterEvent::EndOfSnapshot { item } => Self::EndOfSnapshot(item.0),
             AdapterEvent::ClearSnapshot { item } => Self::ClearSnapshot(item.0),
+            AdapterEvent::Differences { item, fields } => Self::Differences(item.0, own(fields)),
             AdapterEvent::Subscribed {
                 item,
                 snapshot_available,

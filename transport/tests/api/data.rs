@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::subscribe;
 use brightwire::{
-    AdapterError, DataAdapter, Item, Place, PublishError, Published, Publisher, Server,
+    AdapterError, DataAdapter, Difference, Item, Place, PublishError, Published, Publisher, Server,
     ServerBuilder, SubscriptionError,
 };
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -294,5 +294,37 @@ fn adapters_of_a_file_stand_beside_the_programs_own() {
         "{stock}"
     );
     assert_eq!(*items.lock().unwrap(), ["item1"]);
+    server.stop().unwrap();
+}
+
+#[test]
+fn fields_go_out_as_differences_if_the_adapter_says_so() {
+    const LONG: &str = "a text of which little changes";
+    let mut first = None;
+    let (adapter, _hear) = Scripted::new(true, move |item, publisher| {
+        match first.take() {
+            None => {
+                publisher.declare_differences(item, &[("a", &[Difference::Text]), ("b", &[])])?;
+                publisher.snapshot(item, &[("a", Some(LONG)), ("b", Some(LONG))])?;
+                publisher.end_of_snapshot(item)?;
+                first = Some(item.clone());
+            }
+            Some(first) => {
+                let changed = LONG.replace("little", "nothing");
+                publisher.update(&first, &[("a", Some(&changed)), ("b", Some(&changed))])?;
+            }
+        }
+        Ok(())
+    });
+    let server = server(adapter).start().unwrap();
+    let (mut client, session) = Client::with_session(server.address());
+    client.send(&subscribe(&session, 1, "OWN", "item", "a%20b"));
+    assert_eq!(client.update(), format!("U,1,1,{LONG}|{LONG}"));
+    client.send(&subscribe(&session, 2, "OWN", "other", "a"));
+    let update = client.update();
+    assert!(
+        update.starts_with("U,1,1,^T") && update.ends_with("|a text of which nothing changes"),
+        "{update}"
+    );
     server.stop().unwrap();
 }

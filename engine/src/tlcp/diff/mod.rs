@@ -114,6 +114,15 @@ impl Order {
         order
     }
 
+    /// The formats whose letters these are, as markers have them; other letters mean nothing.
+    pub fn from_letters(letters: &str) -> Self {
+        Self::new(letters.bytes().filter_map(|letter| match letter {
+            b'P' => Some(Format::JsonPatch),
+            b'T' => Some(Format::Text),
+            _ => None,
+        }))
+    }
+
     /// The formats, in their order.
     #[inline]
     pub fn iter(self) -> impl Iterator<Item = Format> {

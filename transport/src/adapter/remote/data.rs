@@ -16,7 +16,7 @@ use super::trouble::{Trouble, Troubles};
 use crate::adapter::feed::{Feed, FeedCommand, FeedError};
 use crate::config::plan::{EventsRecovery, OnLoss, RemotePlan};
 use crate::runtime::host::{Host, Waiter};
-use engine::ari::data::{self, Event, FromData};
+use engine::ari::data::{self, DiffKind, DiffOrder, Event, FromData};
 use engine::ari::exception::{Exception, Kind};
 use engine::ari::{Encoding, Line, read_line};
 use engine::ids::ItemId;
@@ -469,23 +469,35 @@ impl Desk {
             }
             Event::EndOfSnapshot => self.feed.end_of_snapshot(item),
             Event::ClearSnapshot => self.feed.clear_snapshot(item),
-            // Differences are chosen by the server alone.
-            Event::DiffOrder(_) => return Ok(()),
-        };
-        match fed {
-            Ok(()) => {}
-            Err(FeedError::Full) => return Err(Stop::Full),
-            Err(FeedError::Stopped) => return Err(Stop::Stopped),
-            Err(error @ FeedError::TooLarge { .. }) => {
-                self.troubles.note(Trouble::TooLarge, &error);
-                return Ok(());
+            Event::DiffOrder(orders) => {
+                let fields: Vec<_> = orders
+                    .iter()
+                    .filter_map(|(name, order)| Some((&**name, Some(letters(order)?))))
+                    .collect();
+                let declared = self.feed.differences(item, fields.into_iter());
+                return declared.or_else(|error| self.not_fed(error));
             }
+        };
+        if let Err(error) = fed {
+            return self.not_fed(error);
         }
         if !matches!(event, Event::Update { snapshot: true, .. }) {
             wanted.awaits_snapshot = false;
             wanted.hole = false;
         }
         Ok(())
+    }
+
+    /// An event was not taken. One that is too large is left out.
+    fn not_fed(&mut self, error: FeedError) -> Result<(), Stop> {
+        match error {
+            FeedError::Full => Err(Stop::Full),
+            FeedError::Stopped => Err(Stop::Stopped),
+            FeedError::TooLarge { .. } => {
+                self.troubles.note(Trouble::TooLarge, &error);
+                Ok(())
+            }
+        }
     }
 
     fn subscribed(&mut self, id: &str, result: Result<(), Exception>) -> Result<(), Stop> {
@@ -593,6 +605,26 @@ impl Status {
             self.item = None;
         }
     }
+}
+
+/// The letters of formats, as clients know them; `None` if the adapter has nothing to say.
+fn letters(order: &DiffOrder) -> Option<&'static str> {
+    let DiffOrder::Try(kinds) = order else {
+        return None;
+    };
+    let text = |kind: &DiffKind| *kind == DiffKind::DiffMatchPatch;
+    Some(match kinds.as_slice() {
+        [] => "",
+        [first, rest @ ..] => match (
+            text(first),
+            rest.iter().any(|kind| text(kind) != text(first)),
+        ) {
+            (false, false) => "P",
+            (false, true) => "PT",
+            (true, false) => "T",
+            (true, true) => "TP",
+        },
+    })
 }
 
 /// Why a line was not taken.

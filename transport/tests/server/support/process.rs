@@ -25,6 +25,8 @@ pub struct Setup<'a> {
     pub rate_hz: f64,
     /// Tables below its own.
     pub replay_tables: &'a str,
+    /// Tables behind all others: further data adapters, say.
+    pub more: &'a str,
 }
 
 impl Default for Setup<'_> {
@@ -38,6 +40,7 @@ impl Default for Setup<'_> {
             replay: None,
             rate_hz: 500.0,
             replay_tables: "",
+            more: "",
         }
     }
 }
@@ -45,7 +48,7 @@ impl Default for Setup<'_> {
 /// A running server. Dropping it kills it.
 pub struct Server {
     pub address: SocketAddr,
-    _directory: TempDir,
+    directory: TempDir,
     child: Child,
     stdout: Receiver<String>,
     stderr: Option<JoinHandle<String>>,
@@ -108,7 +111,7 @@ impl Server {
         });
         let mut server = Self {
             address: SocketAddr::from(([0; 4], 0)),
-            _directory: directory,
+            directory,
             child,
             stdout,
             stderr,
@@ -125,6 +128,13 @@ impl Server {
         );
         server.address = address.parse().unwrap();
         server
+    }
+
+    /// Where else the server listens, by the name in its ports file.
+    pub fn address_of(&self, name: &str) -> SocketAddr {
+        let ports = fs::read_to_string(self.directory.path().join("ports.toml")).unwrap();
+        let line = ports.lines().find(|line| line.contains(name)).unwrap();
+        line.split('"').nth_back(1).unwrap().parse().unwrap()
     }
 
     /// Sends a signal, by its name without `SIG`.
@@ -226,6 +236,7 @@ impl Setup<'_> {
             rings,
             rate_hz,
             replay_tables,
+            more,
             ..
         } = self;
         let mut text = format!(
@@ -239,7 +250,7 @@ impl Setup<'_> {
                 "[[adapter_sets.data]]\nname = \"REPLAY\"\nkind = \"replay\"\nfile = \"replay.csv\"\nrate = {rate_hz:?}\n{replay_tables}"
             );
         }
-        text
+        text + more
     }
 }
 
