@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use brightwire::reactor::epoll::EpollReactor;
 use brightwire::reactor::probe;
@@ -54,6 +54,9 @@ struct Quick {
     /// How often everything is repeated, servers taking turns
     #[arg(long, default_value_t = 3)]
     repetitions: usize,
+    /// How long to wait for a quiet machine, in all, s
+    #[arg(long, default_value_t = 60.0)]
+    patience: f64,
     /// Core of the servers
     #[arg(long, default_value_t = 0)]
     server_core: usize,
@@ -164,6 +167,7 @@ fn run(quick: &Quick) -> Result<(), Box<dyn Error>> {
         [] => &Kind::ALL,
         kinds => kinds,
     };
+    let mut patience = Duration::try_from_secs_f64(quick.patience)?;
     let mut table = Table::new(std::env::args().collect::<Vec<_>>().join(" "));
     pin(quick.client_core)?;
     for repetition in 1..=effort.repetitions {
@@ -177,9 +181,11 @@ fn run(quick: &Quick) -> Result<(), Box<dyn Error>> {
                 }
             };
             for scenario in &scenarios {
-                if !machine::wait_until_quiet(Duration::from_secs(5))? {
+                let waits = Instant::now();
+                if !machine::wait_until_quiet(patience)? {
                     table.disturbed();
                 }
+                patience = patience.saturating_sub(waits.elapsed());
                 match cell(&server, scenario, effort.window) {
                     Ok(figures) => table.add(scenario, kind, figures),
                     Err(error) => table.miss(

@@ -59,12 +59,13 @@ pub fn measure<R: Reactor>(
     crowd.reset();
     let cpu_before = server.cpu()?;
     let started = Instant::now();
-    let (published, late_ns) = match scenario.load {
+    // The publisher stays connected until all is counted.
+    let (published, late_ns, _publisher) = match scenario.load {
         Load::Open { .. } => open(&mut crowd, publisher, scenario, window)?,
-        Load::Window { messages } => (
-            windowed(&mut crowd, publisher, scenario, messages, window)?,
-            0,
-        ),
+        Load::Window { messages } => {
+            let published = windowed(&mut crowd, &mut publisher, scenario, messages, window)?;
+            (published, 0, publisher)
+        }
     };
     let expected = published * (scenario.sessions * scenario.burst()) as u64;
     // Costs are of all that was published; the rest of it is still coming in.
@@ -134,7 +135,7 @@ fn open<R: Reactor>(
     publisher: Publisher,
     scenario: &Scenario,
     window: Duration,
-) -> io::Result<(u64, u64)> {
+) -> io::Result<(u64, u64, Publisher)> {
     let ticks_hz = scenario.ticks_hz().expect("an open load has a schedule");
     let schedule = Schedule::start(publisher, ticks_hz);
     let end = Instant::now() + window;
@@ -142,12 +143,13 @@ fn open<R: Reactor>(
         crowd.turn(left)?;
     }
     let late_ns = schedule.late_ns_max();
-    Ok((schedule.stop()?, late_ns))
+    let (published, publisher) = schedule.stop()?;
+    Ok((published, late_ns, publisher))
 }
 
 fn windowed<R: Reactor>(
     crowd: &mut Crowd<R>,
-    mut publisher: Publisher,
+    publisher: &mut Publisher,
     scenario: &Scenario,
     messages: u64,
     window: Duration,

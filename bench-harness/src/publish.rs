@@ -122,12 +122,14 @@ impl Schedule {
         self.late_ns_max.load(Ordering::Relaxed)
     }
 
-    /// Ends it; returns how often it has sent in all.
-    pub fn stop(self) -> io::Result<u64> {
+    /// Ends it; returns how often it has sent in all. The publisher stays connected until the caller has done with it:
+    /// servers may drop what an ended connection has sent, and close.
+    pub fn stop(self) -> io::Result<(u64, Publisher)> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread
+        let publisher = self
+            .thread
             .join()
             .map_err(|_| io::Error::other("the publisher has panicked"))??;
-        Ok(self.ticks.load(Ordering::SeqCst))
+        Ok((self.ticks.load(Ordering::SeqCst), publisher))
     }
 }
