@@ -23,8 +23,9 @@ const publisher = createServer((source) => {
     rest = lines.pop();
     for (const line of lines) {
       const blank = line.indexOf(' ');
-      const payload = line.slice(blank + 1);
-      for (const client of byItem.get(line.slice(0, blank)) ?? []) client.send(payload);
+      // Bytes, made once for all: a string would be encoded anew for each client.
+      const payload = Buffer.from(line.slice(blank + 1));
+      for (const client of byItem.get(line.slice(0, blank)) ?? []) client.send(payload, { binary: false });
     }
   });
 });

@@ -8,6 +8,7 @@
 //! | Module | What it is for |
 //! |---|---|
 //! | [`scenario`] | the loads, by name |
+//! | [`contender`] | who is measured: a server, with which program and settings |
 //! | [`server`] | how each server is started, and what a comparison with it does not show |
 //! | [`floor`] | the least that any server must do |
 //! | [`hot`] | the pieces of the hot path, for criterion and for counting |
@@ -15,9 +16,12 @@
 //! | [`fuzz`] | everything that the network feeds, as fuzz targets |
 //! | [`publish`] | the publishing side, open loop or windowed |
 //! | [`measure`] | one cell of the table |
+//! | [`run`] | all cells, contenders taking turns |
+//! | [`quick`], [`vary`] | who takes turns: all servers, or Brightwire with one setting after the other |
 //! | [`machine`] | what machine this is, whether it is quiet, CPU time of processes |
 //! | [`table`] | the table, and the bounds that Brightwire is held to |
 
+pub mod contender;
 pub mod crowd;
 pub mod dialect;
 pub mod floor;
@@ -27,7 +31,10 @@ pub mod icount;
 pub mod machine;
 pub mod measure;
 pub mod publish;
+pub mod quick;
+pub mod run;
 pub mod scenario;
 pub mod server;
 pub mod stamp;
 pub mod table;
+pub mod vary;

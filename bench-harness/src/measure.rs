@@ -8,12 +8,13 @@ use serde::Serialize;
 
 use crate::crowd::Crowd;
 use crate::dialect::Dialect;
+use crate::machine::{self, Watch};
 use crate::publish::{Publisher, Schedule};
 use crate::scenario::{Load, Scenario};
 use crate::server::Server;
 
 /// Figures of one measured window.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Figures {
     /// Messages that reached clients, a second.
     pub deliveries_per_s: f64,
@@ -29,6 +30,19 @@ pub struct Figures {
     pub bytes: f64,
     /// By how much the schedule was missed at worst, ms.
     pub generator_late_ms: f64,
+    /// Cores that the clients and the publisher kept busy: near 1, they were what limited the rate.
+    pub clients_cores: f64,
+    /// Memory of the server with all clients, MiB.
+    pub memory_mib: f64,
+    /// Share of the machine that was busy with neither the server nor the clients.
+    pub others: f64,
+}
+
+impl Figures {
+    /// Whether others on the machine had so much of it meanwhile that the figures are doubtful.
+    pub fn is_disturbed(&self) -> bool {
+        machine::is_disturbed(self.others)
+    }
 }
 
 /// How long clients may take to hear the first message.
@@ -57,7 +71,8 @@ pub fn measure<R: Reactor>(
     let mut publisher = Publisher::connect(dialect, server.publisher, scenario.items, origin)?;
     warm_up(&mut crowd, &mut publisher, scenario)?;
     crowd.reset();
-    let cpu_before = server.cpu()?;
+    let watch = Watch::start()?;
+    let (cpu_before, own_before) = (server.cpu()?, machine::own_cpu()?);
     let started = Instant::now();
     // The publisher stays connected until all is counted.
     let (published, late_ns, _publisher) = match scenario.load {
@@ -77,7 +92,10 @@ pub fn measure<R: Reactor>(
         }
     }
     let elapsed = (last.1 - started).as_secs_f64();
-    let cpu = server.cpu()?.saturating_sub(cpu_before).as_secs_f64();
+    let cpu = server.cpu()?.saturating_sub(cpu_before);
+    let others = watch.others(cpu)?;
+    let cpu = cpu.as_secs_f64();
+    let own = machine::own_cpu()?.saturating_sub(own_before).as_secs_f64();
     let tally = crowd.tally();
     let delivered = tally.delivered.max(1) as f64;
     let quantile = |quantile| tally.latency_ns.value_at_quantile(quantile) as f64 / 1e6;
@@ -94,6 +112,9 @@ pub fn measure<R: Reactor>(
         lost: expected.saturating_sub(tally.delivered),
         bytes: tally.bytes as f64 / delivered,
         generator_late_ms: late_ns as f64 / 1e6,
+        clients_cores: own / elapsed,
+        memory_mib: server.memory() as f64 / f64::from(1 << 20),
+        others,
     };
     crowd.close()?;
     Ok(figures)

@@ -1,7 +1,5 @@
 //! What is measured: named loads, the same for every server.
 
-use std::time::Duration;
-
 /// Bytes of every message: a small quote.
 pub const PAYLOAD_BYTES: usize = 100;
 
@@ -98,15 +96,6 @@ pub const QUICK: [Scenario; 5] = [
         },
     },
 ];
-
-/// How long a scenario is measured, and how often.
-#[derive(Clone, Copy, Debug)]
-pub struct Effort {
-    /// One measured window.
-    pub window: Duration,
-    /// How often all of it is repeated, servers taking turns.
-    pub repetitions: usize,
-}
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::contender::Contender;
 use crate::dialect::Protocol;
 use crate::floor::Io;
 use crate::machine;
@@ -66,26 +67,80 @@ impl Kind {
         }
     }
 
+    /// Whether it is ours.
+    pub fn is_brightwire(self) -> bool {
+        matches!(self, Self::Uring | Self::Epoll)
+    }
+
+    /// Whether it is somebody else's.
+    pub fn is_peer(self) -> bool {
+        !self.is_brightwire() && !matches!(self, Self::FloorSend | Self::FloorUring)
+    }
+
     /// What a comparison with it does not show, or shows in its favour or disfavour.
     pub fn caveat(self) -> Option<&'static str> {
         match self {
-            Self::FloorSend | Self::FloorUring => {
-                Some("no sessions, no subscriptions, no protocol: copies and sends")
-            }
-            Self::Uws | Self::NodeWs => Some(
-                "no snapshots, recovery or conflation; the publisher's lines are parsed in JavaScript",
+            Self::FloorSend | Self::FloorUring => Some(
+                "unfair to Brightwire: no sessions, no subscriptions, no protocol, blocking sockets; one frame is made \
+                 for all",
+            ),
+            Self::Uws => Some(
+                "no snapshots, recovery or conflation; one frame is made for all clients of an item. Messages of one \
+                 read become one write, as with Brightwire. Unfair to it: the publisher's lines are parsed in JavaScript",
+            ),
+            Self::NodeWs => Some(
+                "no snapshots, recovery or conflation; no publish and subscribe of its own: a loop over a set, as its \
+                 own examples have it. One message is one write, unless a socket is full",
             ),
             Self::Nchan => Some(
-                "each message is an HTTP request; with 20 items a client still has one connection (multiplexed channels)",
+                "unfair to it: each message is an HTTP request of its own, to be answered; with 20 items a client still \
+                 has one connection (multiplexed channels). No buffer of messages is kept",
             ),
-            Self::Nats => {
-                Some("subjects and wildcards; WebSocket is a side door of its TCP protocol")
+            Self::Nats => Some(
+                "subjects with wildcards; WebSocket is a side door of its TCP protocol. Built for many cores, here it \
+                 has one (GOMAXPROCS=1)",
+            ),
+            Self::Mosquitto => {
+                Some("a broker for devices; WebSocket by libwebsockets; at most once, not retained")
             }
-            Self::Mosquitto => Some("a broker for devices; WebSocket by a library"),
             Self::Uring | Self::Epoll => None,
         }
     }
+
+    /// What its program says of its version.
+    pub fn version(self, places: &Places) -> Option<String> {
+        let said = |program: &Path, argument: &str| {
+            let output = Command::new(program).arg(argument).output().ok()?;
+            let text = [output.stdout, output.stderr].concat();
+            let text = String::from_utf8(text).ok()?;
+            text.lines().next().map(str::to_owned)
+        };
+        let package = |name: &str| {
+            let file = places.peers.join("node_modules").join(name);
+            let text = fs::read_to_string(file.join("package.json")).ok()?;
+            let package: serde_json::Value = serde_json::from_str(&text).ok()?;
+            let node = said(Path::new("node"), "--version")?;
+            Some(format!(
+                "{name} {}, Node {node}",
+                package["version"].as_str()?
+            ))
+        };
+        match self {
+            Self::Uring | Self::Epoll => said(&places.brightwire, "--version"),
+            Self::FloorSend | Self::FloorUring => None,
+            Self::Uws => package("@trufflesuite/uws-js-unofficial"),
+            Self::NodeWs => package("ws"),
+            Self::Nchan => said(Path::new(NGINX), "-v"),
+            Self::Nats => said(&places.peers.join(NATS), "--version"),
+            Self::Mosquitto => said(Path::new(MOSQUITTO), "-h"),
+        }
+    }
 }
+
+const NGINX: &str = "/usr/sbin/nginx";
+const NCHAN: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
+const MOSQUITTO: &str = "/usr/sbin/mosquitto";
+const NATS: &str = "venv/bin/nats-server";
 
 /// A server at work. Dropping it ends it.
 pub struct Server {
@@ -106,8 +161,8 @@ pub struct Places {
     pub brightwire: PathBuf,
     /// Directory of what `scripts/bench-peers` has installed.
     pub peers: PathBuf,
-    /// Core of the servers.
-    pub core: usize,
+    /// Cores of the servers, as `taskset -c` reads them.
+    pub cores: String,
 }
 
 /// What a server says on its standard error, among its files.
@@ -117,15 +172,15 @@ const START_MAX: Duration = Duration::from_secs(15);
 
 impl Server {
     /// Starts a server and waits until it listens. An error tells what is missing.
-    pub fn start(kind: Kind, places: &Places) -> io::Result<Self> {
+    pub fn start(contender: &Contender, places: &Places) -> io::Result<Self> {
         let files = tempfile::tempdir()?;
         let starter = Starter {
             places,
             files: &files,
         };
-        let (child, protocol, clients, publisher) = match kind {
-            Kind::Uring => starter.brightwire("uring")?,
-            Kind::Epoll => starter.brightwire("epoll")?,
+        let (child, protocol, clients, publisher) = match contender.kind {
+            Kind::Uring => starter.brightwire(contender, "uring")?,
+            Kind::Epoll => starter.brightwire(contender, "epoll")?,
             Kind::FloorSend => starter.floor(Io::Send)?,
             Kind::FloorUring => starter.floor(Io::Uring)?,
             Kind::Uws => starter.node("uws.mjs")?,
@@ -147,6 +202,11 @@ impl Server {
     /// CPU time so far, of all its processes.
     pub fn cpu(&self) -> io::Result<Duration> {
         machine::cpu_of_tree(self.child.id())
+    }
+
+    /// Memory that it has, all its processes, in bytes.
+    pub fn memory(&self) -> u64 {
+        machine::memory_of_tree(self.child.id())
     }
 }
 
@@ -176,17 +236,13 @@ struct Starter<'a> {
 }
 
 impl Starter<'_> {
-    fn brightwire(&self, io: &str) -> io::Result<Started> {
-        let (clients, publisher) = (free_port()?, free_port()?);
-        let config = format!(
-            "[runtime]\nio = \"{io}\"\nthreading = \"shared\"\n\n\
-             [[listeners]]\naddress = \"127.0.0.1:{clients}\"\n\n\
-             [[adapter_sets]]\nname = \"DEFAULT\"\n\n\
-             [[adapter_sets.data]]\nname = \"DEFAULT\"\nkind = \"lines\"\naddress = \"127.0.0.1:{publisher}\"\n"
-        );
+    fn brightwire(&self, contender: &Contender, io: &str) -> io::Result<Started> {
+        let (clients, publisher) = free_ports()?;
+        let config = contender.configuration(io, clients, publisher);
         let path = self.file("brightwire.toml", &config)?;
+        let program = contender.program.as_ref();
         let child = self.spawn(
-            Command::new(&self.places.brightwire)
+            Command::new(program.unwrap_or(&self.places.brightwire))
                 .args(["run", "--config"])
                 .arg(path),
         )?;
@@ -209,8 +265,8 @@ impl Starter<'_> {
     }
 
     fn nchan(&self) -> io::Result<Started> {
-        let module = installed("/usr/lib/nginx/modules/ngx_nchan_module.so")?;
-        let port = free_port()?;
+        let module = installed(NCHAN)?;
+        let (port, _) = free_ports()?;
         let directory = self.files.path().display();
         let config = format!(
             "load_module {};\ndaemon off;\nworker_processes 1;\nerror_log {directory}/error.log crit;\npid {directory}/pid;\n\
@@ -224,14 +280,14 @@ impl Starter<'_> {
             module.display()
         );
         let path = self.file("nginx.conf", &config)?;
-        let program = installed("/usr/sbin/nginx")?;
+        let program = installed(NGINX)?;
         let child = self.spawn(Command::new(program).arg("-c").arg(path))?;
         self.wait(child, Protocol::Nchan, port, port)
     }
 
     fn nats(&self) -> io::Result<Started> {
-        let program = installed(self.places.peers.join("venv/bin/nats-server"))?;
-        let (clients, publisher) = (free_port()?, free_port()?);
+        let program = installed(self.places.peers.join(NATS))?;
+        let (clients, publisher) = free_ports()?;
         let config = format!(
             "host: 127.0.0.1\nport: {publisher}\nmax_connections: 20000\n\
              websocket {{ host: 127.0.0.1, port: {clients}, no_tls: true, compression: false }}\n"
@@ -247,8 +303,8 @@ impl Starter<'_> {
     }
 
     fn mosquitto(&self) -> io::Result<Started> {
-        let program = installed("/usr/sbin/mosquitto")?;
-        let (clients, publisher) = (free_port()?, free_port()?);
+        let program = installed(MOSQUITTO)?;
+        let (clients, publisher) = free_ports()?;
         let config = format!(
             "per_listener_settings false\nallow_anonymous true\nset_tcp_nodelay true\nmax_queued_messages 0\nmax_inflight_messages 0\n\
              listener {publisher} 127.0.0.1\nlistener {clients} 127.0.0.1\nprotocol websockets\n"
@@ -269,7 +325,7 @@ impl Starter<'_> {
         let mut pinned = Command::new("taskset");
         pinned
             .arg("-c")
-            .arg(self.places.core.to_string())
+            .arg(&self.places.cores)
             .arg(command.get_program())
             .args(command.get_args());
         for (name, value) in command.get_envs() {
@@ -343,6 +399,11 @@ fn installed(path: impl AsRef<Path>) -> io::Result<PathBuf> {
     }
 }
 
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// Two ports that nobody has, held at the same time so that they differ.
+fn free_ports() -> io::Result<(u16, u16)> {
+    let two = (
+        TcpListener::bind("127.0.0.1:0")?,
+        TcpListener::bind("127.0.0.1:0")?,
+    );
+    Ok((two.0.local_addr()?.port(), two.1.local_addr()?.port()))
 }

@@ -2,21 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::process::Command;
 
 use serde::Serialize;
 
+use crate::contender::{Contender, Profile};
 use crate::machine::Machine;
 use crate::measure::Figures;
 use crate::scenario::{QUICK, Scenario};
-use crate::server::Kind;
+use crate::server::{Kind, Places};
 
 /// All figures of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Table {
     machine: Machine,
+    /// The commit of the work tree that the command was run in.
+    revision: Option<String>,
     command: String,
-    /// The machine was not quiet when some of it was measured.
-    disturbed: bool,
+    /// Length of a measured window, s.
+    seconds: f64,
+    profile: Option<Profile>,
+    /// What the servers say of their versions.
+    versions: BTreeMap<String, String>,
     rows: Vec<Row>,
     /// What was left out, and why.
     missing: BTreeMap<String, String>,
@@ -26,44 +33,113 @@ pub struct Table {
 struct Row {
     scenario: &'static str,
     purpose: &'static str,
-    server: &'static str,
+    server: String,
+    /// The kind, if it is measured as itself: what bounds look for.
     #[serde(skip)]
-    kind: Kind,
+    kind: Option<Kind>,
     repetitions: Vec<Figures>,
 }
 
 /// A bound that Brightwire is held to, relative to something measured in the same run.
 struct Target {
-    says: &'static str,
+    says: String,
     bound: f64,
     value: Option<f64>,
 }
 
+/// Least, median and most of some repetitions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// The least.
+    pub least: f64,
+    /// The median.
+    pub median: f64,
+    /// The most.
+    pub most: f64,
+}
+
+impl Spread {
+    /// Of values in any order; zeros if there are none.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let (least, most) = match values.as_slice() {
+            [] => (0.0, 0.0),
+            [least, .., most] => (*least, *most),
+            [only] => (*only, *only),
+        };
+        let median = match values.len() {
+            0 => 0.0,
+            even if even % 2 == 0 => f64::midpoint(values[middle - 1], values[middle]),
+            _ => values[middle],
+        };
+        Self {
+            least,
+            median,
+            most,
+        }
+    }
+}
+
+impl Row {
+    /// Those that nobody disturbed; all if there are none.
+    fn valid(&self) -> impl Iterator<Item = &Figures> {
+        let any = self.undisturbed() > 0;
+        let all = self.repetitions.iter();
+        all.filter(move |figures| !any || !figures.is_disturbed())
+    }
+
+    fn undisturbed(&self) -> usize {
+        let all = self.repetitions.iter();
+        all.filter(|figures| !figures.is_disturbed()).count()
+    }
+
+    fn spread(&self, figure: impl Fn(&Figures) -> f64) -> Spread {
+        Spread::of(self.valid().map(figure))
+    }
+}
+
 impl Table {
     /// An empty table.
-    pub fn new(command: String) -> Self {
+    pub fn new(command: String, seconds: f64) -> Self {
         Self {
             machine: Machine::look(),
+            revision: revision(),
             command,
-            disturbed: false,
+            seconds,
+            profile: None,
+            versions: BTreeMap::new(),
             rows: Vec::new(),
             missing: BTreeMap::new(),
         }
     }
 
+    /// Notes the settings that Brightwire had.
+    pub fn set_profile(&mut self, profile: Profile) {
+        self.profile = Some(profile);
+    }
+
+    /// Notes a server's version.
+    pub fn note_version(&mut self, contender: &Contender, places: &Places) {
+        if let Some(version) = contender.kind.version(places) {
+            self.versions.insert(contender.name.clone(), version);
+        }
+    }
+
     /// Adds one repetition of a cell.
-    pub fn add(&mut self, scenario: &Scenario, kind: Kind, figures: Figures) {
+    pub fn add(&mut self, scenario: &Scenario, contender: &Contender, figures: Figures) {
         let row = self
             .rows
             .iter_mut()
-            .find(|row| row.scenario == scenario.name && row.kind == kind);
+            .find(|row| row.scenario == scenario.name && row.server == contender.name);
         match row {
             Some(row) => row.repetitions.push(figures),
             None => self.rows.push(Row {
                 scenario: scenario.name,
                 purpose: scenario.purpose,
-                server: kind.name(),
-                kind,
+                server: contender.name.clone(),
+                kind: Some(contender.kind).filter(|kind| contender.is(*kind)),
                 repetitions: vec![figures],
             }),
         }
@@ -74,121 +150,118 @@ impl Table {
         self.missing.insert(what, why);
     }
 
-    /// Notes that somebody else was at work on the machine.
-    pub fn disturbed(&mut self) {
-        self.disturbed = true;
-    }
-
-    /// Puts the rows into the order of the scenarios, and within each of the servers.
-    pub fn sort(&mut self) {
+    /// Puts the rows into the order of the scenarios, and within each of the contenders.
+    pub fn sort(&mut self, contenders: &[Contender]) {
         let place = |row: &Row| {
             let scenario = QUICK.iter().position(|known| known.name == row.scenario);
-            (
-                scenario,
-                Kind::ALL.iter().position(|kind| *kind == row.kind),
-            )
+            let contender = contenders.iter().position(|known| known.name == row.server);
+            (scenario, contender)
         };
         self.rows.sort_by_key(place);
+    }
+
+    /// The figures of all repetitions of a cell that count.
+    pub fn figures(&self, scenario: &str, server: &str) -> Vec<&Figures> {
+        let row = self
+            .rows
+            .iter()
+            .find(|row| row.scenario == scenario && row.server == server);
+        row.map_or(Vec::new(), |row| row.valid().collect())
+    }
+
+    /// What machine, program and command the figures are of.
+    pub fn origin(&self) -> String {
+        let revision = self.revision.as_deref().unwrap_or("unknown");
+        let profile = match &self.profile {
+            Some(profile) => format!("{}, sha256 {}", profile.file, profile.sha256),
+            None => "none".into(),
+        };
+        format!(
+            "{}revision: {revision}\nprofile: {profile}\ncommand: {}\n",
+            self.machine, self.command
+        )
+    }
+
+    /// What could not be measured.
+    pub fn omissions(&self) -> String {
+        let missing = self.missing.iter();
+        missing
+            .map(|(what, why)| format!("  not measured: {what}: {why}\n"))
+            .collect()
     }
 
     fn median(&self, scenario: &str, kind: Kind, figure: impl Fn(&Figures) -> f64) -> Option<f64> {
         self.rows
             .iter()
-            .find(|row| row.scenario == scenario && row.kind == kind)
-            .map(|row| spread(&row.repetitions, figure)[1])
+            .find(|row| row.scenario == scenario && row.kind == Some(kind))
+            .map(|row| row.spread(figure).median)
     }
 
     fn targets(&self) -> Vec<Target> {
         let cpu = |scenario, kind| self.median(scenario, kind, |figures| figures.cpu_ns);
+        let p99 = |scenario, kind| self.median(scenario, kind, |figures| figures.latency_ms[1]);
         let ratio = |a: Option<f64>, b: Option<f64>| Some(a? / b?);
-        let p99 = |kind| self.median("open-1000", kind, |figures| figures.latency_ms[1]);
-        let best_peer = [
-            Kind::Uws,
-            Kind::NodeWs,
-            Kind::Nchan,
-            Kind::Nats,
-            Kind::Mosquitto,
-        ]
-        .into_iter()
-        .filter_map(p99)
-        .min_by(f64::total_cmp);
         let floor = cpu("lone-1000", Kind::FloorSend);
-        vec![
-            Target {
-                says: "CPU of a lone update, io_uring, relative to the bare send(2) loop",
-                bound: 1.0,
-                value: ratio(cpu("lone-1000", Kind::Uring), floor),
-            },
-            Target {
-                says: "CPU of a lone update, epoll, relative to the bare send(2) loop",
-                bound: 1.15,
-                value: ratio(cpu("lone-1000", Kind::Epoll), floor),
-            },
-            Target {
-                says: "CPU of an update with 16 on their way, io_uring, relative to uWebSockets.js",
-                bound: 1.1,
-                value: ratio(
-                    cpu("window-1000", Kind::Uring),
-                    cpu("window-1000", Kind::Uws),
-                ),
-            },
-            Target {
-                says: "CPU of an update with 20 items a session, relative to a lone update",
-                bound: 1.0 / 8.0,
-                value: ratio(
-                    cpu("many-200x20", Kind::Uring),
-                    cpu("lone-1000", Kind::Uring),
-                ),
-            },
-            Target {
-                says: "p99 at 50,000 deliveries/s to 1,000 sessions, relative to the best peer's",
-                bound: 1.0,
-                value: ratio(p99(Kind::Uring), best_peer),
-            },
-        ]
+        let mut targets = Vec::new();
+        for (kind, io, lone_max) in [(Kind::Uring, "io_uring", 1.0), (Kind::Epoll, "epoll", 1.15)] {
+            let lone = cpu("lone-1000", kind);
+            let mut target = |bound, value, says: &str| {
+                targets.push(Target {
+                    says: format!("{io}: {says}"),
+                    bound,
+                    value,
+                });
+            };
+            target(
+                lone_max,
+                ratio(lone, floor),
+                "CPU of a lone update, relative to the bare send(2) loop",
+            );
+            target(
+                1.1,
+                ratio(cpu("window-1000", kind), cpu("window-1000", Kind::Uws)),
+                "CPU of an update with 16 on their way, relative to uWebSockets.js",
+            );
+            target(
+                1.0 / 8.0,
+                ratio(cpu("many-200x20", kind), lone),
+                "CPU of an update with 20 items a session, relative to a lone update",
+            );
+            for scenario in ["open-100", "open-1000"] {
+                let peers = Kind::ALL.into_iter().filter(|kind| kind.is_peer());
+                let best = peers
+                    .filter_map(|peer| p99(scenario, peer))
+                    .min_by(f64::total_cmp);
+                target(
+                    1.0,
+                    ratio(p99(scenario, kind), best),
+                    &format!("p99 of {scenario}, relative to the best peer's"),
+                );
+            }
+        }
+        targets
     }
 }
 
-/// Least, median and most.
-fn spread(figures: &[Figures], figure: impl Fn(&Figures) -> f64) -> [f64; 3] {
-    let mut values: Vec<f64> = figures.iter().map(figure).collect();
-    values.sort_by(f64::total_cmp);
-    match values.as_slice() {
-        [] => [0.0; 3],
-        values => [
-            values[0],
-            values[values.len() / 2],
-            values[values.len() - 1],
-        ],
-    }
+/// The commit, and whether anything is changed since.
+fn revision() -> Option<String> {
+    let output = Command::new("git")
+        .args(["describe", "--always", "--dirty", "--abbrev=12"])
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let machine = &self.machine;
+        write!(f, "{}", self.origin())?;
         writeln!(
             f,
-            "machine: {}, {} cores, Linux {}, governor {}, isolated cores: {}, mitigations: {}",
-            machine.cpu,
-            machine.cores,
-            machine.kernel,
-            machine.governor.as_deref().unwrap_or("unknown"),
-            if machine.isolated.is_empty() {
-                "none"
-            } else {
-                &machine.isolated
-            },
-            machine.mitigations.len()
+            "Each figure is the median of the repetitions, with least and most in brackets. CPU is all of the server's, per message\n\
+             delivered to a client. Latency counts from the intended time of a message. In the last column stands how many\n\
+             repetitions nobody else on the machine disturbed, of how many; the figures are of those, or of all if there is none."
         )?;
-        writeln!(f, "command: {}", self.command)?;
-        writeln!(
-            f,
-            "Each figure is the median of the repetitions, with least and most for the CPU. CPU is all of the server's, per\n\
-             message delivered to a client. Latency counts from the intended time of a message."
-        )?;
-        if self.disturbed {
-            writeln!(f, "NOTE: the machine was not quiet all the time.")?;
-        }
         let mut scenario = "";
         for row in &self.rows {
             if row.scenario != scenario {
@@ -196,7 +269,7 @@ impl fmt::Display for Table {
                 writeln!(f, "\n{} - {}", row.scenario, row.purpose)?;
                 writeln!(
                     f,
-                    "  {:<22}{:>24}{:>12}{:>10}{:>10}{:>10}{:>8}{:>7}",
+                    "  {:<30}{:>22}{:>11}{:>9}{:>24}{:>10}{:>7}{:>10}{:>6}{:>7}{:>6}",
                     "",
                     "CPU ns/delivery",
                     "deliver./s",
@@ -204,22 +277,29 @@ impl fmt::Display for Table {
                     "p99 ms",
                     "p99.9 ms",
                     "cores",
-                    "lost"
+                    "clients'",
+                    "MiB",
+                    "lost",
+                    "n"
                 )?;
             }
-            let median = |figure: &dyn Fn(&Figures) -> f64| spread(&row.repetitions, figure)[1];
-            let cpu = spread(&row.repetitions, |figures| figures.cpu_ns);
+            let median = |figure: &dyn Fn(&Figures) -> f64| row.spread(figure).median;
+            let cpu = row.spread(|figures| figures.cpu_ns);
+            let p99 = row.spread(|figures| figures.latency_ms[1]);
             writeln!(
                 f,
-                "  {:<22}{:>24}{:>12.0}{:>10.2}{:>10.2}{:>10.2}{:>8.2}{:>7.0}",
+                "  {:<30}{:>22}{:>11.0}{:>9.2}{:>24}{:>10.2}{:>7.2}{:>10.2}{:>6.0}{:>7.0}{:>6}",
                 row.server,
-                format!("{:.0} ({:.0}-{:.0})", cpu[1], cpu[0], cpu[2]),
+                format!("{:.0} ({:.0}-{:.0})", cpu.median, cpu.least, cpu.most),
                 median(&|figures| figures.deliveries_per_s),
                 median(&|figures| figures.latency_ms[0]),
-                median(&|figures| figures.latency_ms[1]),
+                format!("{:.2} ({:.2}-{:.2})", p99.median, p99.least, p99.most),
                 median(&|figures| figures.latency_ms[2]),
                 median(&|figures| figures.cores),
+                median(&|figures| figures.clients_cores),
+                median(&|figures| figures.memory_mib),
                 median(&|figures| figures.lost as f64),
+                format!("{}/{}", row.undisturbed(), row.repetitions.len()),
             )?;
         }
         writeln!(f, "\ntargets")?;
@@ -227,7 +307,7 @@ impl fmt::Display for Table {
             match target.value {
                 Some(value) => writeln!(
                     f,
-                    "  {:<8}{value:.2} (at most {:.2}): {}",
+                    "  {:<8}{value:.3} (at most {:.3}): {}",
                     if value <= target.bound {
                         "met"
                     } else {
@@ -245,9 +325,55 @@ impl fmt::Display for Table {
                 writeln!(f, "  {}: {caveat}", kind.name())?;
             }
         }
-        for (what, why) in &self.missing {
-            writeln!(f, "  not measured: {what}: {why}")?;
+        for (server, version) in &self.versions {
+            writeln!(f, "  version of {server}: {version}")?;
         }
-        Ok(())
+        write!(f, "{}", self.omissions())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(cpu_ns: f64, others: f64) -> Figures {
+        Figures {
+            cpu_ns,
+            others,
+            ..Figures::default()
+        }
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between() {
+        let spread = Spread::of([4.0, 1.0, 3.0, 2.0]);
+        assert_eq!((spread.least, spread.median, spread.most), (1.0, 2.5, 4.0));
+        assert_eq!(Spread::of([7.0]).median, 7.0);
+        assert_eq!(Spread::of([]).most, 0.0);
+    }
+
+    /// A disturbed repetition counts only if there is no other; bounds look at Brightwire itself, not at what goes along.
+    #[test]
+    fn bounds_are_held_against_undisturbed_repetitions() {
+        let mut table = Table::new("test".into(), 1.0);
+        let lone = QUICK
+            .iter()
+            .find(|scenario| scenario.name == "lone-1000")
+            .unwrap();
+        let (uring, floor) = (Contender::new(Kind::Uring), Contender::new(Kind::FloorSend));
+        let against = Contender {
+            name: "another build".into(),
+            ..Contender::new(Kind::Uring)
+        };
+        table.add(lone, &uring, figures(90.0, 0.0));
+        table.add(lone, &uring, figures(900.0, 0.5));
+        table.add(lone, &against, figures(500.0, 0.0));
+        table.add(lone, &floor, figures(100.0, 0.5));
+        let target = &table.targets()[0];
+        assert_eq!(target.value, Some(0.9));
+        let text = table.to_string();
+        assert!(text.contains("met     0.900"), "{text}");
+        assert!(text.contains("1/2") && text.contains("0/1"), "{text}");
+        assert!(text.contains("unknown"), "{text}");
     }
 }
