@@ -1,12 +1,14 @@
-// The demo page: a table of live values, what arrives per second, and a slider that asks the server
-// for a lower frequency, so that conflation can be seen.
+// The demo page: a table of live values, what arrives per second, and sliders that ask the server for a
+// lower frequency or bandwidth, so that conflation can be seen.
 //
-// Address parameters: ?frequency=1 presets the slider. ?adapter=REPLAY&items=EUR/USD,USD/JPY&fields=bid,ask
-// shows items of another data adapter in a plain table (also: &adapter_set=..., &mode=DISTINCT).
+// Address parameters: ?frequency=1 and ?bandwidth=5 preset the sliders. ?adapter=REPLAY shows the stock list of
+// another data adapter, ?adapter=REPLAY&items=EUR/USD,USD/JPY&fields=bid,ask other items in a plain table (also:
+// &adapter_set=..., &mode=DISTINCT).
 
 import { TlcpClient } from './tlcp.js';
 
-const FREQUENCIES = [0.2, 0.5, 1, 2, 5, 10, 'unlimited']; // the slider's positions, left to right
+const FREQUENCIES = [0.2, 0.5, 1, 2, 5, 10, 'unlimited']; // the sliders' positions, left to right
+const BANDWIDTHS = [1, 2, 5, 10, 50, 200, 'unlimited'];   // kilobits per second
 const FLASH_MS = 500;          // long enough to notice at a glance, short enough for a busy list; tried by eye
 const RATE_WINDOW_S = 3;       // the sliding window of the update rate
 const SPARK_S = 60;            // the history under it
@@ -37,18 +39,21 @@ const element = (id) => document.getElementById(id);
 function readView(search) {
   const parameters = new URLSearchParams(search);
   const list = (name) => (parameters.get(name) ?? '').split(',').map((word) => word.trim()).filter(Boolean);
-  const wanted = parameters.get('frequency');
-  const position = FREQUENCIES.findIndex((frequency) => String(frequency) === wanted);
+  const position = (positions, name) => {
+    const index = positions.findIndex((value) => String(value) === parameters.get(name));
+    return index < 0 ? positions.length - 1 : index;
+  };
+  const adapter = parameters.get('adapter') ?? 'QUOTE_ADAPTER';
   const common = {
     adapterSet: parameters.get('adapter_set') ?? 'DEMO',
+    adapter,
     mode: parameters.get('mode') ?? 'MERGE',
-    frequencyIndex: position < 0 ? FREQUENCIES.length - 1 : position,
+    frequencyIndex: position(FREQUENCIES, 'frequency'),
+    bandwidthIndex: position(BANDWIDTHS, 'bandwidth'),
   };
   if (parameters.has('items')) {
-    const adapter = parameters.get('adapter') ?? 'QUOTE_ADAPTER';
     return {
       ...common,
-      adapter,
       title: adapter === 'REPLAY' ? 'Replay' : adapter,
       items: list('items').slice(0, ITEMS_MAX),
       columns: [{ title: 'Item', head: true }, ...list('fields').map((field) => ({ field, title: field }))],
@@ -56,7 +61,6 @@ function readView(search) {
   }
   return {
     ...common,
-    adapter: 'QUOTE_ADAPTER',
     title: 'Stock list',
     items: Array.from({ length: 30 }, (_, i) => `item${i + 1}`),
     columns: STOCK_COLUMNS,
@@ -219,7 +223,10 @@ function showStatus(status) {
   }[status.state];
   element('status').dataset.state = status.state;
   element('data').toggleAttribute('data-stale', status.state !== 'streaming'); // old values look old
-  if (status.sessionId === null) element('granted').textContent = '–'; // whoever comes next grants anew
+  if (status.sessionId === null) { // whoever comes next grants anew
+    element('granted').textContent = '–';
+    element('granted-bandwidth').textContent = '–';
+  }
   element('status-text').textContent = text;
   element('toggle').textContent = { reconnecting: 'Retry now', closed: 'Connect' }[status.state] ?? 'Disconnect';
   const troubled = status.reason !== null && status.reason !== 'disconnected';
@@ -237,10 +244,30 @@ function frequencyText(frequency) {
   return `${Number(frequency)} per second`;
 }
 
+function bandwidthText(bandwidth) {
+  return Number.isNaN(Number(bandwidth)) ? bandwidth : `${Number(bandwidth)} kbit/s`;
+}
+
 function ageText(ageMs) {
   if (ageMs < 1000) return 'just now';
   if (ageMs < 60000) return `${Math.floor(ageMs / 1000)} s ago`;
   return `${Math.floor(ageMs / 60000)} min ago`;
+}
+
+/** A slider over `positions`, whose choice is shown in words and told to `choose`. */
+function makeSlider(id, outputId, positions, index, text, choose) {
+  const slider = element(id);
+  slider.max = positions.length - 1;
+  slider.value = index;
+  const wanted = () => positions[Number(slider.value)];
+  const show = () => {
+    element(outputId).textContent = text(wanted());
+    slider.setAttribute('aria-valuetext', text(wanted()));
+  };
+  slider.addEventListener('input', show);
+  // `change` and not `input`: one request when the slider comes to rest.
+  slider.addEventListener('change', () => choose(wanted()));
+  show();
 }
 
 function start() {
@@ -249,10 +276,6 @@ function start() {
   element('heading').textContent = view.title;
   element('caption').textContent = `${view.title}: live values`;
   element('subheading').textContent = `${view.items.length} items of ${view.adapter}, ${view.mode} mode`;
-
-  const slider = element('frequency');
-  slider.max = FREQUENCIES.length - 1;
-  slider.value = view.frequencyIndex;
 
   const table = new Table(view);
   const meter = new RateMeter();
@@ -263,7 +286,13 @@ function start() {
   url.search = '';
   element('address').textContent = url.href;
 
-  const client = new TlcpClient({ url: url.href, adapterSet: view.adapterSet, onStatus: showStatus });
+  const client = new TlcpClient({
+    url: url.href,
+    adapterSet: view.adapterSet,
+    bandwidth: BANDWIDTHS[view.bandwidthIndex],
+    onStatus: showStatus,
+    onBandwidth: ({ bandwidth }) => { element('granted-bandwidth').textContent = bandwidthText(bandwidth); },
+  });
   const subscription = client.subscribe({
     adapter: view.adapter,
     mode: view.mode,
@@ -282,15 +311,10 @@ function start() {
     onEnd: () => showNotice('The server ended the subscription.'),
   });
 
-  const wantedFrequency = () => FREQUENCIES[Number(slider.value)];
-  const showWanted = () => {
-    element('wanted').textContent = frequencyText(wantedFrequency());
-    slider.setAttribute('aria-valuetext', frequencyText(wantedFrequency()));
-  };
-  slider.addEventListener('input', showWanted);
-  // `change` and not `input`: one request when the slider comes to rest.
-  slider.addEventListener('change', () => client.setFrequency(subscription, wantedFrequency()));
-  showWanted();
+  makeSlider('frequency', 'wanted', FREQUENCIES, view.frequencyIndex, frequencyText, (frequency) =>
+    client.setFrequency(subscription, frequency));
+  makeSlider('bandwidth', 'wanted-bandwidth', BANDWIDTHS, view.bandwidthIndex, bandwidthText, (kbps) =>
+    client.setBandwidth(kbps));
 
   element('toggle').addEventListener('click', () => {
     const { state } = client.status;

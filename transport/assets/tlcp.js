@@ -5,7 +5,9 @@
 // broken session (a new session replaces the old one and gets fresh snapshots), messages, diffs.
 //
 //   const client = new TlcpClient({ url: 'ws://host/lightstreamer', adapterSet: 'DEMO',
-//                                   onStatus: (status) => ... });
+//                                   bandwidth: 'unlimited',               // or kilobits per second, such as 5
+//                                   onStatus: (status) => ...,
+//                                   onBandwidth: ({ bandwidth }) => ... }); // what the server granted
 //   client.connect();                    // subscriptions made before or after are all fine
 //   const sub = client.subscribe({
 //     adapter: 'QUOTE_ADAPTER', mode: 'MERGE', items: ['item1'], fields: ['bid', 'ask'],
@@ -16,6 +18,7 @@
 //     onActive: () => ..., onEnd: () => ..., onLost: ({ name, count }) => ..., onClear: ({ name }) => ...,
 //   });
 //   client.setFrequency(sub, 2);
+//   client.setBandwidth(5);
 //   client.unsubscribe(sub);
 //   client.disconnect();
 //
@@ -138,6 +141,7 @@ export class TlcpClient {
   #lastHeardMs = 0;
   #attempt = 0;              // tries since the last session
   #oldSession;               // replaced by the next session: the server can drop it at once
+  #bandwidth;                // what is asked for, whatever the session
   #overloaded = false;       // after CONERR 5 the next create asks to be queued instead of refused
   #bound = false;
   #subscriptions = new Map(); // by id
@@ -145,9 +149,13 @@ export class TlcpClient {
   #nextSubscription = 1;
   #nextRequest = 1;
 
-  constructor({ url, adapterSet, WebSocket = globalThis.WebSocket, clock = SYSTEM_CLOCK, onStatus = () => {} }) {
-    this.#options = { url, adapterSet, WebSocket, onStatus };
+  constructor({
+    url, adapterSet, bandwidth = 'unlimited', WebSocket = globalThis.WebSocket, clock = SYSTEM_CLOCK,
+    onStatus = () => {}, onBandwidth = () => {},
+  }) {
+    this.#options = { url, adapterSet, WebSocket, onStatus, onBandwidth };
     this.#clock = clock;
+    this.#bandwidth = bandwidth;
   }
 
   get status() {
@@ -201,6 +209,13 @@ export class TlcpClient {
     }, onError);
   }
 
+  /** `kbps`: kilobits per second for all that the server sends, or 'unlimited'. The answer comes through `onBandwidth`. */
+  setBandwidth(kbps) {
+    this.#bandwidth = kbps;
+    if (!this.#bound) return;
+    this.#request('control', { LS_op: 'constrain', LS_requested_max_bandwidth: kbps });
+  }
+
   // ---- the connection ----
 
   #open() {
@@ -229,6 +244,7 @@ export class TlcpClient {
       LS_supported_diffs: '',
       LS_send_sync: 'false',
       LS_old_session: this.#oldSession,
+      LS_requested_max_bandwidth: this.#bandwidth === 'unlimited' ? undefined : this.#bandwidth,
       LS_ttl_millis: this.#overloaded ? 'unlimited' : undefined,
     }));
     // A create that the server may queue deserves more patience; 60 s is what the official SDKs give.
@@ -344,10 +360,11 @@ export class TlcpClient {
       case 'SUBCMD': return this.#active(args);
       case 'UNSUB': return this.#unsubscribed(args[0]);
       case 'EOS': return void (this.#row(args).live = true);
+      case 'CONS': return this.#options.onBandwidth({ bandwidth: args[0] });
       case 'CS': return this.#notify(args[0], 'onClear', { name: this.#itemName(args) });
       case 'OV': return this.#notify(args[0], 'onLost', { name: this.#itemName(args), count: Number(args[2]) });
-      // PROBE is a sign of life and was counted as one. WSOK, SERVNAME, CLIENTIP, CONS, SYNC, NOOP and
-      // PROG say nothing that this client acts on; tags of later versions are skipped as well.
+      // PROBE is a sign of life and was counted as one. WSOK, SERVNAME, CLIENTIP, SYNC, NOOP and PROG
+      // say nothing that this client acts on; tags of later versions are skipped as well.
       default: return undefined;
     }
   }

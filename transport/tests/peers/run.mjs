@@ -29,6 +29,7 @@ import { checkDemoPage } from './support/demo_page.mjs';
 import { conflatedCase, fullSpeedCase, prepareReplays } from './support/replay.mjs';
 import { BINARY, ROOT, bounded, configFile, startServer } from './support/server.mjs';
 import { startTap } from './support/tap.mjs';
+import { checkTwoWindows, endingFeed } from './support/two_windows.mjs';
 
 const BACK_ENDS = ['uring', 'epoll'];
 const wanted = (process.env.BRIGHTWIRE_IO ?? BACK_ENDS.join(',')).split(',');
@@ -159,6 +160,15 @@ for (const io of BACK_ENDS) {
         runProcess(t, RUST, [`http://${server.address}`, transport], rustCases(transport)));
     }
     peer('demo page in Chromium', web, () => checkDemoPage(browser, `http://${server.address}`, `page-${io}.png`));
+    peer('two windows, one of them limited', { ...web, ...(others && { skip: others }) }, async () => {
+      const { options: feed, prices } = endingFeed();
+      const player = await startServer('--io', io, ...feed);
+      try {
+        await checkTwoWindows(browser, player.address, prices, 'two-windows.png');
+      } finally {
+        await player.stop();
+      }
+    });
 
     describe('recovery from cut connections', { concurrency: true }, () => {
       let counting;

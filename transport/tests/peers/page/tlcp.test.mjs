@@ -103,7 +103,7 @@ class TestClock {
 }
 
 /** A client with the list of its sockets, statuses and events; the test plays the server. */
-function harness() {
+function harness(options = {}) {
   const clock = new TestClock();
   const sockets = [];
   const states = [];
@@ -122,6 +122,7 @@ function harness() {
   const client = new TlcpClient({
     url: 'ws://server/lightstreamer', adapterSet: 'DEMO', WebSocket: TestSocket, clock,
     onStatus: (status) => states.push(status.state),
+    ...options,
   });
   const socket = () => sockets.at(-1);
   const events = [];
@@ -161,6 +162,24 @@ test('a session is created, an item subscribed, updates decoded, the frequency c
   assert.equal(socket().sent[3], 'control\r\nLS_reqId=2&LS_op=reconf&LS_subId=1&LS_requested_max_frequency=unlimited');
   socket().say('REQOK,2', 'CONF,1,unlimited,filtered');
   assert.deepEqual(events.at(-1), { frequency: 'unlimited', filtered: true });
+});
+
+test('a bandwidth is asked for by each creation, and changed while there is a session', () => {
+  const granted = [];
+  const { client, clock, socket, open } = harness({ bandwidth: 5, onBandwidth: ({ bandwidth }) => granted.push(bandwidth) });
+  client.connect();
+  open('S1');
+  assert.match(socket().sent[1], /&LS_requested_max_bandwidth=5$/);
+  socket().say('CONS,5.0');
+  client.setBandwidth(10);
+  assert.equal(socket().sent[2], 'control\r\nLS_reqId=1&LS_op=constrain&LS_requested_max_bandwidth=10');
+  socket().say('REQOK,1', 'CONS,10.0');
+  socket().onclose();
+  client.setBandwidth('unlimited'); // without a session there is nobody to be told
+  clock.advance(500);
+  open('S2');
+  assert.doesNotMatch(socket().sent[1], /bandwidth/);
+  assert.deepEqual(granted, ['unlimited', '5.0', '10.0', 'unlimited']);
 });
 
 test('silence is noticed: stalled after keep-alive + 2 s, reconnecting after 3 s more', () => {
