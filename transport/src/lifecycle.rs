@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::sys::termios::{self, LocalFlags, SetArg};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 use tracing_subscriber::EnvFilter;
@@ -113,6 +114,33 @@ pub fn log_to_stderr() {
         .with_ansi(io::stderr().is_terminal())
         .with_env_filter(filter)
         .try_init();
+}
+
+/// Reads a line from the standard input. If that is a terminal, asks for it and does not show what is typed.
+pub fn read_password() -> io::Result<String> {
+    let stdin = io::stdin();
+    let shown = stdin.is_terminal().then(|| termios::tcgetattr(&stdin));
+    let shown = shown.transpose()?;
+    if let Some(shown) = &shown {
+        let mut hidden = shown.clone();
+        hidden.local_flags.remove(LocalFlags::ECHO);
+        termios::tcsetattr(&stdin, SetArg::TCSANOW, &hidden)?;
+        eprint!("Password: ");
+    }
+    let mut line = String::new();
+    let read = stdin.lock().read_line(&mut line);
+    if let Some(shown) = &shown {
+        termios::tcsetattr(&stdin, SetArg::TCSANOW, shown)?;
+        eprintln!();
+    }
+    if read? == 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "there is no password on the standard input",
+        ));
+    }
+    let password = line.trim_end_matches(['\r', '\n']);
+    Ok(password.to_owned())
 }
 
 const SIGNALS: [(i32, Signal); 2] = [(SIGINT, Signal::Interrupt), (SIGTERM, Signal::Terminate)];

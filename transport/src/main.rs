@@ -6,9 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use brightwire::adapter::literal::passwords;
 use brightwire::config::plan::{IoChoice, Threading};
 use brightwire::config::{self, Demo, Plan};
-use brightwire::{preflight, server};
+use brightwire::{lifecycle, preflight, server};
 use clap::{Args, Parser, Subcommand};
 
 #[global_allocator]
@@ -61,6 +62,8 @@ enum Command {
     },
     /// Print a configuration file with every key, its default and what it does
     PrintReference,
+    /// Read a password from the standard input and print its hash, for a user of the built-in metadata adapter
+    HashPassword,
 }
 
 #[derive(Args)]
@@ -139,6 +142,11 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             } else {
                 ExitCode::SUCCESS
             })
+        }
+        Command::HashPassword => {
+            let password = lifecycle::read_password()?;
+            print(&format!("{}\n", passwords::hash(&password)?))?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::PrintReference => {
             print(&config::reference())?;

@@ -4,6 +4,7 @@ use crate::adapter::data::{self, DataAdapter};
 use crate::adapter::demo::Demo;
 use crate::adapter::feed::FeedCapacity;
 use crate::adapter::lines::Lines;
+use crate::adapter::literal::Literal;
 use crate::adapter::metadata::{MetadataAdapter, MetadataOptions, desk};
 use crate::adapter::remote::{MetadataInbox, RemoteSet, Remotes};
 use crate::adapter::replay::{Replay, ReplayConfig};
@@ -34,7 +35,7 @@ use engine::ids::DataAdapterId;
 use engine::ingest::Ingest;
 use engine::item::safe::{SafeRule, SafeRules};
 use engine::limits::Limits;
-use engine::metadata::literal::Literal;
+use engine::metadata::literal::Literal as Everything;
 use engine::metadata::{AdapterSetId, AdapterSets};
 use engine::shard::{Config, Shard};
 use std::collections::HashMap;
@@ -315,12 +316,20 @@ fn start_adapters(
     for (index, set) in plans.iter().enumerate() {
         let names: Vec<&str> = set.data.iter().map(|data| data.name.as_str()).collect();
         match &set.metadata {
-            MetadataPlan::Own => {
+            MetadataPlan::Own | MetadataPlan::Rules(_) => {
                 let ids = sets.add_elsewhere(&set.name, &names);
                 let id = set_id(index);
                 let data = names.iter().map(|name| (*name).into()).zip(ids).collect();
-                let own = own.metadata.remove(&set.name);
-                let own = own.expect("the plan names what is there");
+                let own = match &set.metadata {
+                    MetadataPlan::Rules(rules) => OwnMetadata {
+                        adapter: Box::new(Literal::new((**rules).clone())?),
+                        options: Literal::options(),
+                    },
+                    _ => own
+                        .metadata
+                        .remove(&set.name)
+                        .expect("the plan names what is there"),
+                };
                 let place = data::Place {
                     adapter_set: set.name.clone(),
                     data_adapter: None,
@@ -332,7 +341,7 @@ fn start_adapters(
                 desks.push(start);
             }
             MetadataPlan::Literal => {
-                sets.add(&set.name, Literal::default(), &names);
+                sets.add(&set.name, Everything::default(), &names);
             }
             MetadataPlan::Remote(plan) => {
                 let ids = sets.add_elsewhere(&set.name, &names);

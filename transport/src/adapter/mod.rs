@@ -14,6 +14,7 @@
 //! | [`demo`], `market`, `desk` | the stock list: 30 invented companies on a random walk; their trades in other modes |
 //! | [`lines`], [`line_format`] | lines of text from a TCP or Unix socket as a feed |
 //! | [`replay`], `replay_file`, `pace` | a CSV file as a feed |
+//! | [`literal`] | the built-in metadata adapter with rules: users, families of items, limits |
 //! | [`remote`] | adapters in other processes, over the adapter protocol |
 
 pub mod data;
@@ -23,6 +24,7 @@ pub mod feed;
 pub mod inbox;
 pub mod line_format;
 pub mod lines;
+pub mod literal;
 mod market;
 pub mod metadata;
 mod overflow;

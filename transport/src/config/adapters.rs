@@ -1,5 +1,6 @@
 //! The adapter sets of a configuration: defaults, relations, mistakes.
 
+use super::literal;
 use super::plan::{
     AdapterSetPlan, DataAdapterPlan, DataKind, DataKindName, MetadataKindName, MetadataPlan, Pace,
     RemoteAddress, RemotePlan, TradeSafePlan,
@@ -38,9 +39,19 @@ pub(super) fn adapter_sets(
                 if set.remote.is_some() {
                     problems.add(format!("{key}.remote"), "only for metadata = \"remote\"");
                 }
-                MetadataPlan::Literal
+                match &set.literal {
+                    Some(rules) => {
+                        // The program's own are not known here.
+                        let known: &[_] = if raw.own.is_some() { &[] } else { &data };
+                        literal::rules(rules, &key, known, directory, problems)
+                    }
+                    None => MetadataPlan::Literal,
+                }
             }
             MetadataKindName::Remote => {
+                if set.literal.is_some() {
+                    problems.add(format!("{key}.literal"), "only for metadata = \"literal\"");
+                }
                 MetadataPlan::Remote(Box::new(remote(set.remote.as_deref(), &key, problems)))
             }
         };

@@ -5,6 +5,7 @@
 
 mod adapters;
 mod listeners;
+mod literal;
 pub mod plan;
 // Its doc comments are the reference file's comments too, where an address cannot be a link.
 #[allow(rustdoc::bare_urls)]

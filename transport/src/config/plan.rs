@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::value::{Size, Time};
 use crate::adapter::lines::LinesAddress;
+use crate::adapter::literal::LiteralPlan;
 use crate::net::folder::Bounds;
 use crate::net::settings::{ProxyProtocol, Role};
 use crate::wire::origin::{OriginPolicy, Origins};
@@ -274,10 +275,26 @@ pub enum MetadataKindName {
 pub enum MetadataPlan {
     /// The built-in one: admits every user and every item name, and takes groups and schemas as lists of names.
     Literal,
+    /// The same with rules.
+    Rules(Box<LiteralPlan>),
     /// One in another process.
     Remote(Box<RemotePlan>),
     /// One that the program brings along.
     Own,
+}
+
+/// The modes, as written in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ModeName {
+    /// Every event as it is.
+    Raw,
+    /// One row whose fields change.
+    Merge,
+    /// A sequence of independent events.
+    Distinct,
+    /// A table of rows, by key.
+    Command,
 }
 
 /// How an adapter in another process is met.
@@ -499,6 +516,7 @@ impl fmt::Display for Plan {
                 set.name,
                 match &set.metadata {
                     MetadataPlan::Literal => String::new(),
+                    MetadataPlan::Rules(rules) => format!(" (rules: {rules})"),
                     MetadataPlan::Remote(remote) => format!(" (remote metadata, {remote})"),
                     MetadataPlan::Own => " (metadata of this program)".to_owned(),
                 },
@@ -533,6 +551,23 @@ impl fmt::Display for DataAdapterPlan {
         match self.trade_safe.is_empty() {
             true => Ok(()),
             false => formatter.write_str(", with trade-safe events"),
+        }
+    }
+}
+
+impl fmt::Display for LiteralPlan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = [
+            (self.families.len(), "families"),
+            (self.allowed_users.len(), "users without password"),
+            (self.users.len(), "users with password"),
+        ];
+        for (count, what) in counts.iter().filter(|(count, _)| *count > 0) {
+            write!(formatter, "{count} {what}, ")?;
+        }
+        match &self.tokens {
+            Some(tokens) => write!(formatter, "tokens by {:?}", tokens.algorithm),
+            None => formatter.write_str("no tokens"),
         }
     }
 }

@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::plan::{
-    DataKindName, DiffFormat, EventsRecovery, IoChoice, MetadataKindName, OnLoss, Pinning,
-    TableItems, Threading,
+    DataKindName, DiffFormat, EventsRecovery, IoChoice, MetadataKindName, ModeName, OnLoss,
+    Pinning, TableItems, Threading,
 };
 use super::value::{Size, Time};
+use crate::adapter::literal::tokens::TokenAlgorithm;
 use crate::net::settings::{ProxyProtocol, Role};
 
 /// One key of a section, for the reference.
@@ -152,16 +153,22 @@ impl Raw {
             Http::section(),
             Pages::section(),
             AdapterSet::section(),
+            optional(Literal::section()),
+            optional(Family::section()),
+            optional(User::section()),
+            optional(Tokens::section()),
             DataAdapter::section(),
-            Section {
-                optional: true,
-                ..TradeSafe::section()
-            },
-            Section {
-                optional: true,
-                ..Remote::section()
-            },
+            optional(TradeSafe::section()),
+            optional(Remote::section()),
         ]
+    }
+}
+
+/// A section that most files do not have.
+fn optional(section: Section) -> Section {
+    Section {
+        optional: true,
+        ..section
     }
 }
 
@@ -423,18 +430,105 @@ section! {
     AdapterSet ["[[adapter_sets]]"]
     /// The name that clients ask for.
     name: String = "DEMO".into();
-    /// Who decides what users may see: "literal" (built in; admits every user, and takes the names of items and
-    /// fields as they are, separated by spaces), or "remote" (an adapter in another process, which the table
-    /// [adapter_sets.remote] describes with the keys of [adapter_sets.data.remote]).
+    /// Who decides what users may see: "literal" (built in; takes the names of items and fields as they are, separated
+    /// by spaces; admits every user to everything, if there is no table [adapter_sets.literal] with rules), or "remote"
+    /// (an adapter in another process, which the table [adapter_sets.remote] describes with the keys of
+    /// [adapter_sets.data.remote]).
     metadata: MetadataKindName = MetadataKindName::Literal;
     tables {
         /// `[[adapter_sets.data]]`; one with default values if there is none.
         data: DataAdapter;
     }
     inner {
+        /// `[adapter_sets.literal]`, rules for the built-in metadata adapter.
+        literal: Literal;
         /// `[adapter_sets.remote]`, for a metadata adapter in another process.
         remote: Remote;
     }
+}
+
+section! {
+    /// Rules of the built-in metadata adapter (LiteralBasedProvider). What a user may not have is refused: code 1 for the
+    /// session, 21 for items, 24 for a mode. If there are neither allowed_users nor users nor tokens, everybody is let in.
+    Literal ["[adapter_sets.literal]"]
+    /// Users who are let in by their names alone (allowed_users).
+    allowed_users: Vec<String> = vec![];
+    /// Kilobits per second that a session may be sent (max_bandwidth). Not set: no limit.
+    max_bandwidth: f64, example 40.0;
+    /// Updates per second and item that a session may have (max_frequency); with a limit, no item can be had unfiltered.
+    /// Not set: no limit.
+    max_frequency: f64, example 3.0;
+    /// Events that may wait for a session and item in MERGE and DISTINCT mode (buffer_size). Not set: no limit but the
+    /// server's.
+    buffer_size: u32, example 30;
+    /// Events that make up the snapshot of an item in DISTINCT mode (distinct_snapshot_length).
+    distinct_snapshot_length: u32 = 10;
+    /// Events per second to which every item is thinned out for everybody (prefilter_frequency). Not set: not at all.
+    prefilter_frequency: f64, example 50.0;
+    tables {
+        /// `[[adapter_sets.literal.families]]`
+        families: Family;
+        /// `[[adapter_sets.literal.users]]`
+        users: User;
+    }
+    inner {
+        /// `[adapter_sets.literal.tokens]`
+        tokens: Tokens;
+    }
+}
+
+section! {
+    /// Items with something in common (item_family_N). The first family that an item belongs to counts. If there is any,
+    /// items of none cannot be had; if there is none, all items can be had in every mode.
+    Family ["[[adapter_sets.literal.families]]"]
+    /// A regular expression that the whole name of an item must match.
+    items: String, example "item[0-9]+".into();
+    /// The data adapter that the items must belong to (data_adapter_for_item_family_N). Not set: any.
+    data_adapter: String, example "QUOTE_ADAPTER".into();
+    /// In which modes they can be had (modes_for_item_family_N). At most one of "MERGE", "DISTINCT" and "COMMAND" makes
+    /// sense, since they exclude each other; "RAW" goes with each.
+    modes: Vec<ModeName>, example vec![ModeName::Merge];
+    /// Instead of the key of this name in [adapter_sets.literal].
+    max_frequency: f64, example 10.0;
+    /// Instead of the key of this name in [adapter_sets.literal].
+    buffer_size: u32, example 1;
+    /// Instead of the key of this name in [adapter_sets.literal].
+    distinct_snapshot_length: u32, example 30;
+    /// Instead of the key of this name in [adapter_sets.literal].
+    prefilter_frequency: f64, example 20.0;
+}
+
+section! {
+    /// A user with a password.
+    User ["[[adapter_sets.literal.users]]"]
+    /// The name.
+    name: String, example "ann".into();
+    /// The hash of the password, as `brightwire hash-password` makes it: never the password itself.
+    password: String, example "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc".into();
+    /// Regular expressions; the whole name of an item must match one of them for the user to have it. Not set: all items.
+    items: Vec<String>, example vec!["item[0-9]+".into()];
+    /// The user's own limit; the lower one counts.
+    max_frequency: f64, example 1.0;
+    /// The user's own limit; the lower one counts.
+    max_bandwidth: f64, example 20.0;
+}
+
+section! {
+    /// Signed tokens (JWT) that clients send in place of a password. The claims `sub` (the user) and `exp` (when the token
+    /// expires, and with it the session) must be there; `items` (regular expressions), `max_frequency` and `max_bandwidth`
+    /// are the same as for users.
+    Tokens ["[adapter_sets.literal.tokens]"]
+    /// How they are signed: "EdDSA" (Ed25519: the server has a public key), or "HS256" (it has the secret that signs).
+    algorithm: TokenAlgorithm = TokenAlgorithm::EdDsa;
+    /// The file of the key: a public key in PEM format, or the secret, of at least 32 bytes, whose last line end does not
+    /// count. A relative path starts at the configuration file's directory.
+    key_file: PathBuf, example PathBuf::from("tokens.pem");
+    /// The claim `iss` that they must have. Not set: any.
+    issuer: String, example "https://login.example.com".into();
+    /// The claim `aud` that they must have. Not set: they must have none.
+    audience: String, example "shop".into();
+    /// By how much the clock of whoever signs may differ.
+    leeway: Time = Time::secs(0);
 }
 
 section! {

@@ -9,6 +9,7 @@ mod client;
 mod clock;
 mod data;
 mod examples;
+mod literal;
 mod metadata;
 #[allow(dead_code)]
 #[path = "../../examples/replay_csv.rs"]
