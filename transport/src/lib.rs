@@ -6,6 +6,7 @@
 //! | Module | What it is for |
 //! |---|---|
 //! | [`config`] | a TOML file, or the options of `brightwire demo`, become a plan in which every choice is made |
+//! | [`import`] | configuration files of the reference product become such a file |
 //! | [`preflight`] | `brightwire doctor`: what of this machine stands in the way, and how to fix it |
 //! | [`server`] | starts the threads that a plan asks for, and ends them |
 //! | [`lifecycle`] | the process from outside: signals, the ports file |
@@ -21,6 +22,7 @@
 pub mod adapter;
 pub mod builder;
 pub mod config;
+pub mod import;
 pub mod lifecycle;
 pub mod net;
 pub mod preflight;

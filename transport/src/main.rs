@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use brightwire::adapter::literal::passwords;
 use brightwire::config::plan::{IoChoice, Threading};
 use brightwire::config::{self, Demo, Plan};
-use brightwire::{lifecycle, preflight, server};
+use brightwire::runtime::topology::Topology;
+use brightwire::{import, lifecycle, preflight, server};
 use clap::{Args, Parser, Subcommand};
 
 #[global_allocator]
@@ -62,6 +63,13 @@ enum Command {
     },
     /// Print a configuration file with every key, its default and what it does
     PrintReference,
+    /// Translate adapters.xml and lightstreamer_conf.xml into a configuration file, which is printed with what could not be
+    /// translated
+    Import {
+        /// The files; those of several adapter sets may be given
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
     /// Read a password from the standard input and print its hash, for a user of the built-in metadata adapter
     HashPassword,
 }
@@ -142,6 +150,25 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             } else {
                 ExitCode::SUCCESS
             })
+        }
+        Command::Import { files } => {
+            let read = |path: PathBuf| {
+                let name = path.display().to_string();
+                match std::fs::read_to_string(&path) {
+                    Ok(text) => Ok((name, text)),
+                    Err(error) => Err(format!("{name}: {error}")),
+                }
+            };
+            let files: Vec<_> = files.into_iter().map(read).collect::<Result<_, _>>()?;
+            let imported = import::import(&files, &Topology::read()?)?;
+            print(&imported.toml)?;
+            if !imported.notes.is_empty() {
+                let count = imported.notes.len();
+                eprintln!(
+                    "{count} thing(s) are not as they were: see the comments at the beginning"
+                );
+            }
+            Ok(ExitCode::SUCCESS)
         }
         Command::HashPassword => {
             let password = lifecycle::read_password()?;
