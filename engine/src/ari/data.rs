@@ -3,12 +3,12 @@
 //! Every notification carries the id of the `SUB` that it belongs to, and may come before the reply to it. Which lines
 //! are notifications the method tells, since they may share a connection with replies.
 //!
-//! The decoder looks at each byte twice, once for UTF-8 and once for bars, and allocates only for values with escapes
-//! and for updates of more than eight fields.
+//! The decoder looks at each byte three times, for UTF-8, for escapes and for bars, the first two in vector steps over
+//! the whole line, and allocates only for values with escapes and for updates of more than eight fields.
 
 use super::Encoding;
 use super::exception::Exception;
-use super::values::{LineWriter, Malformed, Tokens, decode};
+use super::values::{LineWriter, Malformed, Tokens, decode, decode_plain};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use smallvec::SmallVec;
@@ -147,6 +147,15 @@ fn subject<'a>(
 #[inline]
 fn fields<'a>(mut tokens: Tokens<'a>, encoding: Encoding) -> Result<Fields<'a>, Malformed> {
     let mut fields = Fields::new();
+    // Feeds seldom send what has to be escaped.
+    let escaped = tokens.has_escapes(encoding);
+    let decode = |token| {
+        if escaped {
+            decode(token, encoding)
+        } else {
+            Ok(decode_plain(token))
+        }
+    };
     while !tokens.is_at_end() {
         let mut letter = tokens.required()?;
         if letter == "I" {
@@ -157,10 +166,9 @@ fn fields<'a>(mut tokens: Tokens<'a>, encoding: Encoding) -> Result<Fields<'a>, 
         if letter != "S" {
             return Err(Malformed("a field without a name"));
         }
-        let name =
-            decode(tokens.required()?, encoding)?.ok_or(Malformed("a field without a name"))?;
+        let name = decode(tokens.required()?)?.ok_or(Malformed("a field without a name"))?;
         let value = match tokens.required()? {
-            "S" => decode(tokens.required()?, encoding)?,
+            "S" => decode(tokens.required()?)?,
             "Y" => bytes(tokens.required()?, encoding)?,
             _ => return Err(Malformed("a value of an unknown type")),
         };
