@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde::Serialize;
 
 /// The unit of times in `/proc/PID/stat`. The kernel's own tick differs, but towards user space it is 100 Hz on all
 /// architectures that Rust has a Linux target for, save Alpha.
@@ -57,13 +58,14 @@ impl Sample {
                 continue;
             };
             let (user, system) = cpu_times(&stat)?;
-            let waited = read(format!("{task}/schedstat"))
-                .ok()
-                .and_then(|text| text.split_whitespace().nth(1)?.parse().ok())
-                .map_or(Duration::ZERO, Duration::from_nanos);
+            // To the nanosecond where the kernel counts it, to the tick where it does not.
+            let fine = read(format!("{task}/schedstat")).ok();
+            let (cpu, waited) = fine
+                .and_then(|text| schedstat(&text))
+                .unwrap_or((user + system, Duration::ZERO));
             let thread = Thread {
                 name: name.trim_end().to_owned(),
-                cpu: user + system,
+                cpu,
                 waited,
             };
             threads.insert(tid, thread);
@@ -95,22 +97,55 @@ impl Sample {
         }
     }
 
-    /// CPU time in all.
+    /// CPU time in all, of the threads that there are: finer than [`Sample::user`] and [`Sample::system`] together.
     pub fn cpu(&self) -> Duration {
-        self.user + self.system
+        if self.threads.is_empty() {
+            return self.user + self.system;
+        }
+        self.threads.values().map(|thread| thread.cpu).sum()
     }
 }
 
 /// What the calling thread has cost so far: CPU time, and time for which it was ready to run and another thread had its
 /// core.
 pub fn own_thread() -> Option<(Duration, Duration)> {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    schedstat(&fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+}
+
+/// Time on a core, and time without one.
+fn schedstat(text: &str) -> Option<(Duration, Duration)> {
     let mut numbers = text.split_whitespace();
     let mut next = || {
         let ns = numbers.next()?.parse().ok()?;
         Some(Duration::from_nanos(ns))
     };
     Some((next()?, next()?))
+}
+
+/// What a reader of figures has to know of the machine that they are of.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// Model name of the processor.
+    pub cpu: String,
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// Kernel release.
+    pub kernel: String,
+}
+
+impl Machine {
+    /// Looks around.
+    pub fn look() -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let cpuinfo = read("/proc/cpuinfo");
+        let mut lines = cpuinfo.lines();
+        let cpu = lines.find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        Self {
+            cpu: cpu.map_or("unknown", |(_, name)| name).to_owned(),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+        }
+    }
 }
 
 /// The kernel's memory for its tables and for the buffers of TCP, bytes, of the whole machine; `None` if it does not say.
@@ -223,6 +258,9 @@ mod tests {
         assert!(before.rss_bytes > 0 && !before.threads.is_empty());
         let used = Sample::take(std::process::id()).unwrap().since(&before);
         assert!(used.cpu() < before.cpu() + Duration::from_secs(3_600));
+        assert_eq!(schedstat("5 7 9\n").map(|(cpu, _)| cpu.as_nanos()), Some(5));
+        assert_eq!(schedstat(""), None);
+        assert!(Machine::look().cores > 0);
     }
 
     #[test]

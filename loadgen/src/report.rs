@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::fleet;
-use crate::process::Sample;
+use crate::process::{Machine, Sample};
 use crate::run::Samples;
 use crate::scenario::Scenario;
 use crate::series::{Second, Series};
@@ -33,6 +33,8 @@ pub struct Measured {
     pub io: &'static str,
     /// The user ended the run early.
     pub interrupted: bool,
+    /// When the window began, ns since the Unix epoch.
+    pub began_ns: u64,
     /// Length of the window, by the main thread.
     pub elapsed: Duration,
     /// Before the first session.
@@ -76,6 +78,9 @@ impl Measured {
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     version: &'static str,
+    machine: Machine,
+    /// When the window began, s since the Unix epoch.
+    began_s: u64,
     scenario: Scenario,
     interrupted: bool,
     sessions: Sessions,
@@ -204,6 +209,8 @@ impl Report {
         let transports = total.latency_ns.iter();
         Self {
             version: env!("CARGO_PKG_VERSION"),
+            machine: Machine::look(),
+            began_s: measured.began_ns / 1_000_000_000,
             scenario: scenario.clone(),
             interrupted: measured.interrupted,
             sessions: Sessions::new(scenario, &measured.fleets),
@@ -452,6 +459,7 @@ mod tests {
         Measured {
             io: "epoll",
             interrupted: false,
+            began_ns: 0,
             elapsed: Duration::from_secs(2),
             before_ramp: samples(0, 1_000),
             after_ramp: samples(0, 5_000),

@@ -151,6 +151,7 @@ impl Director {
         let mut measured = Measured {
             io: self.crew.io(),
             interrupted: self.interrupted,
+            began_ns: self.window_ns,
             elapsed,
             before_ramp,
             after_ramp,

@@ -12,6 +12,12 @@ impl fmt::Display for Report {
                 "interrupted: figures are of what was measured until then"
             )?;
         }
+        let machine = &self.machine;
+        writeln!(
+            f,
+            "machine     {}, {} cores, Linux {}",
+            machine.cpu, machine.cores, machine.kernel
+        )?;
         self.write_sessions(f)?;
         writeln!(
             f,
