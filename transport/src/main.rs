@@ -94,10 +94,10 @@ struct DemoArguments {
     /// Updates per second: of the replayed file if there is one, else of the generated list (15 by default)
     #[arg(long, value_name = "EVENTS_PER_S")]
     rate: Option<f64>,
-    /// CSV file to replay beside the list, as data adapter REPLAY
+    /// File to replay beside the list, as data adapter REPLAY
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
-    /// Follow the times in the file, so many times faster
+    /// Follow the times in the file, so many times faster; inf: as fast as the server takes it
     #[arg(long, value_name = "X", requires = "replay", conflicts_with = "rate")]
     speed: Option<f64>,
     /// Start the file again at its end

@@ -418,6 +418,7 @@ fn data_adapter(plan: &DataAdapterPlan) -> Result<Place<'_>, Box<dyn Error>> {
         }
         DataKind::Replay { file, pace, looped } => {
             let pace = match pace {
+                Pace::Speed(factor) if factor.is_infinite() => adapter::replay::Pace::Unlimited,
                 Pace::Speed(factor) => adapter::replay::Pace::Speed(*factor),
                 Pace::Rate(hz) => adapter::replay::Pace::RateHz(*hz),
             };

@@ -842,3 +842,19 @@ fn headers_that_would_break_responses_are_refused() {
     }
     assert_eq!(message.lines().count(), 8, "{message}");
 }
+
+#[test]
+fn a_replay_can_be_as_fast_as_it_can() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("ticks.ndjson"), "").unwrap();
+    let text = "[[adapter_sets]]\n[[adapter_sets.data]]\nkind = \"replay\"\nfile = \"ticks.ndjson\"\nspeed = ";
+    let plan = |speed: &str| {
+        let text = format!("{text}{speed}");
+        Plan::from_text(&text, &machine(), directory.path(), "test.toml")
+    };
+    let shown = plan("inf").unwrap().to_string();
+    assert!(shown.contains("ticks.ndjson, full speed)"), "{shown}");
+    for wrong in ["nan", "-inf", "0.0"] {
+        assert!(plan(wrong).is_err(), "{wrong}");
+    }
+}

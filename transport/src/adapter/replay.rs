@@ -1,4 +1,4 @@
-//! A CSV file as a feed: for demonstrations on real data, and for tests that want the same events each time.
+//! A file as a feed, CSV or JSON lines: for demonstrations on real data, and for tests that want the same events each time.
 //!
 //! The file is described in `replay_file`. The replay starts with the first subscription of an item of the file, so
 //! that a client sees the file from its start, and from then on goes through the whole file at its [`Pace`], whatever
@@ -18,8 +18,7 @@ use super::feed::{Feed, FeedCommand, FeedError};
 pub use super::pace::Pace;
 use super::pace::Timetable;
 pub use super::replay_file::ReplayError;
-use super::replay_file::ReplayFile;
-use csv::StringRecord;
+use super::replay_file::{ReplayFile, Row};
 use engine::ids::ItemId;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -35,7 +34,7 @@ const ROWS_PER_TURN_MAX: usize = 256;
 /// What to replay, and how.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReplayConfig {
-    /// The CSV file.
+    /// The file.
     pub path: PathBuf,
     /// How fast.
     pub pace: Pace,
@@ -74,13 +73,13 @@ impl Replay {
             rows: 0,
             times_gone_back: 0,
         };
-        let mut row = StringRecord::new();
+        let mut row = Row::default();
         let mut latest_ms = 0;
         while let Some(time_ms) = file.next(&mut row)? {
             summary.rows += 1;
             summary.times_gone_back += u64::from(time_ms < latest_ms);
             latest_ms = latest_ms.max(time_ms);
-            let item = file.columns().item(&row);
+            let item = file.item(&row);
             if !summary.items.contains_key(item) {
                 if summary.items.len() == ITEMS_MAX {
                     return Err(error(format!("there are more than {ITEMS_MAX} items")));
@@ -172,7 +171,7 @@ struct Player<'r> {
     file: Option<ReplayFile>,
     timetable: Timetable,
     /// The row that `next_due` speaks of.
-    next_row: StringRecord,
+    next_row: Row,
     next_due: NextDue,
     states: Vec<ItemState>,
     /// Which state a subscription belongs to.
@@ -194,7 +193,7 @@ enum NextDue {
 /// What is known of an item, and who wants it.
 #[derive(Default)]
 struct ItemState {
-    latest: Option<StringRecord>,
+    latest: Option<Row>,
     subscribed: Option<ItemId>,
 }
 
@@ -210,7 +209,7 @@ impl<'r> Player<'r> {
             },
             file,
             timetable: Timetable::new(replay.config.pace),
-            next_row: StringRecord::new(),
+            next_row: Row::default(),
             states: std::iter::repeat_with(ItemState::default)
                 .take(states)
                 .collect(),
@@ -283,10 +282,10 @@ impl<'r> Player<'r> {
         feed: &mut Feed,
         item: ItemId,
         snapshot: bool,
-        row: &StringRecord,
+        row: &Row,
     ) -> Result<(), FeedError> {
         if let Some(file) = &self.file {
-            let fields = file.columns().fields(row);
+            let fields = file.fields(row);
             match feed.insist(|feed| feed.update_from(item, snapshot, fields.clone())) {
                 Err(error @ FeedError::TooLarge { .. }) => {
                     if self.rows_too_large == 0 {
@@ -337,7 +336,7 @@ impl<'r> Player<'r> {
         let Some(time_ms) = time_ms else {
             return Ok(None);
         };
-        let item = file.columns().item(&self.next_row);
+        let item = file.item(&self.next_row);
         let Some(&state) = self.replay.summary.items.get(item) else {
             return Err(ReplayError {
                 path: self.replay.config.path.clone(),
@@ -389,6 +388,36 @@ mod tests {
     fn heard(feed: &mut Feed, inbox: &mut FeedInbox) -> Vec<Heard> {
         feed.commit();
         hear(inbox)
+    }
+
+    #[test]
+    fn json_lines_are_replayed_as_rows_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("feed.ndjson");
+        let lines = "{\"time_ms\":1000,\"item\":\"A\",\"bid\":\"1\",\"ask\":2}\n{\"time_ms\":1020,\"item\":\"A\",\"ask\":null}\n";
+        fs::write(&path, lines).unwrap();
+        for (pace, due) in [(Pace::Speed(2.0), 10 * MS), (Pace::Unlimited, 0)] {
+            let config = ReplayConfig {
+                path: path.clone(),
+                pace,
+                looped: true,
+            };
+            let replay = Replay::open(config).unwrap();
+            assert_eq!((replay.items(), replay.rows()), (1, 2));
+            let (mut feed, mut inbox) = feed(FeedCapacity::default(), || ());
+            let mut player = player(&replay);
+            player.subscribe(&mut feed, ItemId(1), "A").unwrap();
+            player.play(&mut feed, 0).unwrap();
+            let first = heard(&mut feed, &mut inbox);
+            assert_eq!(
+                first[..2],
+                [quote(1, true, "1", Some("2")), Heard::EndOfSnapshot(1)]
+            );
+            player.play(&mut feed, due).unwrap();
+            let mut second = first;
+            second.extend(heard(&mut feed, &mut inbox));
+            assert_eq!(second[2], Heard::update(1, false, &[("ask", None)]));
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A replay's CSV file, read row by row: what a file must look like, and what is wrong with one that does not.
+//! A replay's file, read row by row: what a file must look like, and what is wrong with one that does not. Files whose
+//! names end in `.ndjson` or `.jsonl` have a JSON object on each line (`replay_json`); all others are CSV:
 //!
 //! The first line names the columns. `item` says which item a row is about and `time_ms` when it happened, in whole
 //! milliseconds from any origin; every other column is a field. An empty cell is a null, quoted or not: CSV has no
@@ -7,6 +8,7 @@
 //! The file is streamed: a file of any length takes one row's memory, and a row has a bound.
 
 use super::record::Field;
+use super::replay_json::{JsonFile, JsonRow};
 use csv::{Position, Reader, ReaderBuilder, StringRecord};
 use std::fmt;
 use std::fs::File;
@@ -15,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 /// The longest row. A quote that is never closed would otherwise read the rest of the file into memory (a guess, far
 /// above any row that the feed's ring takes).
-const ROW_BYTES_MAX: usize = 4 << 20;
+pub(super) const ROW_BYTES_MAX: usize = 4 << 20;
 
 /// Why a file cannot be replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +43,84 @@ impl fmt::Display for ReplayError {
 impl std::error::Error for ReplayError {}
 
 /// An open file, at some row.
-pub(super) struct ReplayFile {
+pub(super) enum ReplayFile {
+    Csv(Box<CsvFile>),
+    Json(JsonFile),
+}
+
+/// A row of a file.
+pub(super) enum Row {
+    Csv(StringRecord),
+    Json(JsonRow),
+}
+
+impl Default for Row {
+    fn default() -> Self {
+        Self::Csv(StringRecord::new())
+    }
+}
+
+impl ReplayFile {
+    /// Opens a file. With `needs_time` a file without `time_ms` is refused, or its first row is.
+    pub(super) fn open(path: &Path, needs_time: bool) -> Result<Self, ReplayError> {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        Ok(match extension {
+            Some("ndjson" | "jsonl") => Self::Json(JsonFile::open(path, needs_time)?),
+            _ => Self::Csv(Box::new(CsvFile::open(path, needs_time)?)),
+        })
+    }
+
+    /// Reads the next row into `row` and returns its time, 0 if the file has none. `None` at the end of the file.
+    pub(super) fn next(&mut self, row: &mut Row) -> Result<Option<u64>, ReplayError> {
+        match (self, row) {
+            (Self::Csv(file), Row::Csv(row)) => file.next(row),
+            (Self::Json(file), Row::Json(row)) => file.next(row),
+            // The first row of a file, or a place that was left empty.
+            (Self::Csv(file), row) => {
+                let mut record = StringRecord::new();
+                let next = file.next(&mut record);
+                *row = Row::Csv(record);
+                next
+            }
+            (Self::Json(file), row) => {
+                let mut record = JsonRow::default();
+                let next = file.next(&mut record);
+                *row = Row::Json(record);
+                next
+            }
+        }
+    }
+
+    /// Goes back to the first row.
+    pub(super) fn rewind(&mut self) -> Result<(), ReplayError> {
+        match self {
+            Self::Csv(file) => file.rewind(),
+            Self::Json(file) => file.rewind(),
+        }
+    }
+
+    /// The item that a row is about.
+    pub(super) fn item<'r>(&self, row: &'r Row) -> &'r str {
+        match (self, row) {
+            (Self::Csv(file), Row::Csv(row)) => file.columns.item(row),
+            (_, Row::Json(row)) => row.item(),
+            _ => "",
+        }
+    }
+
+    /// All fields of a row.
+    pub(super) fn fields<'r>(&'r self, row: &'r Row) -> impl Iterator<Item = Field<'r>> + Clone {
+        let (csv, json) = match (self, row) {
+            (Self::Csv(file), Row::Csv(row)) => (Some(file.columns.fields(row)), None),
+            (_, Row::Json(row)) => (None, Some(row.fields())),
+            _ => (None, None),
+        };
+        csv.into_iter().flatten().chain(json.into_iter().flatten())
+    }
+}
+
+/// A CSV file.
+pub(super) struct CsvFile {
     path: PathBuf,
     reader: Reader<Rationed<File>>,
     columns: Columns,
@@ -57,7 +136,7 @@ pub(super) struct Columns {
     fields: Vec<(usize, String)>,
 }
 
-impl ReplayFile {
+impl CsvFile {
     /// Opens a file and reads its header. With `needs_time` a file without `time_ms` is refused.
     pub(super) fn open(path: &Path, needs_time: bool) -> Result<Self, ReplayError> {
         let error = |line, reason| ReplayError {
@@ -120,11 +199,6 @@ impl ReplayFile {
         self.reader
             .seek(self.first_row.clone())
             .map_err(|e| csv_error(&self.path, &self.first_row, &e))
-    }
-
-    /// How to read a row.
-    pub(super) fn columns(&self) -> &Columns {
-        &self.columns
     }
 }
 
@@ -259,11 +333,11 @@ mod tests {
         let path = dir.path().join("feed.csv");
         fs::write(&path, text).unwrap();
         let complaint = |error: ReplayError| (error.line, error.reason);
-        let mut file = ReplayFile::open(&path, needs_time).map_err(complaint)?;
+        let mut file = CsvFile::open(&path, needs_time).map_err(complaint)?;
         let mut row = StringRecord::new();
         let mut rows = Vec::new();
         while let Some(time_ms) = file.next(&mut row).map_err(complaint)? {
-            let columns = file.columns();
+            let columns = &file.columns;
             let fields = columns
                 .fields(&row)
                 .map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned)));
@@ -345,7 +419,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_is_named() {
-        let error = ReplayFile::open(Path::new("no/such/feed.csv"), false)
+        let error = CsvFile::open(Path::new("no/such/feed.csv"), false)
             .err()
             .unwrap();
         assert!(
@@ -362,7 +436,7 @@ mod tests {
         // Longer than the reader's buffer, so that the seek is a real one.
         let rows: String = (0..5_000).map(|row| format!("A,{row}\n")).collect();
         fs::write(&path, format!("item,bid\n{rows}")).unwrap();
-        let mut file = ReplayFile::open(&path, false).unwrap();
+        let mut file = CsvFile::open(&path, false).unwrap();
         let mut row = StringRecord::new();
         for _ in 0..2 {
             let mut count = 0;

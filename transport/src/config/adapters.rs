@@ -223,7 +223,7 @@ fn replay(
     if let Some(rate) = adapter.rate {
         problems.check_range(&format!("{key}.rate"), rate, PACE_RANGE);
     }
-    if let Some(speed) = adapter.speed {
+    if let Some(speed) = adapter.speed.filter(|speed| *speed != f64::INFINITY) {
         problems.check_range(&format!("{key}.speed"), speed, PACE_RANGE);
     }
     let pace = match (adapter.rate, adapter.speed) {

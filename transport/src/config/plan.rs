@@ -419,7 +419,7 @@ pub enum DataKind {
         /// Updates per second of the whole list.
         rate: f64,
     },
-    /// A CSV file.
+    /// A file of CSV or JSON lines.
     Replay {
         /// The file.
         file: PathBuf,
@@ -439,10 +439,10 @@ pub enum DataKind {
     Own,
 }
 
-/// How fast a file is replayed. Both numbers are finite and above zero.
+/// How fast a file is replayed. Both numbers are above zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
-    /// By the times in the file, so many times faster.
+    /// By the times in the file, so many times faster; infinity is as fast as ingest takes it.
     Speed(f64),
     /// So many updates per second.
     Rate(f64),
@@ -536,6 +536,7 @@ impl fmt::Display for DataAdapterPlan {
             DataKind::Own => write!(formatter, "{} (of this program)", self.name),
             DataKind::Replay { file, pace, looped } => {
                 let pace = match pace {
+                    Pace::Speed(speed) if speed.is_infinite() => "full speed".to_owned(),
                     Pace::Speed(speed) => format!("{speed}x"),
                     Pace::Rate(rate) => format!("{rate}/s"),
                 };

@@ -536,15 +536,17 @@ section! {
     DataAdapter ["[[adapter_sets.data]]"]
     /// The name that clients ask for.
     name: String = "QUOTE_ADAPTER".into();
-    /// "demo" (a generated list of stocks), "replay" (a CSV file), "lines" (programs write
+    /// "demo" (a generated list of stocks), "replay" (a file of CSV, or of JSON lines), "lines" (programs write
     /// lines to a socket: an item, then field=value for each change, with tabs between), or "remote" (an adapter in
     /// another process, which the table [adapter_sets.data.remote] describes).
     kind: DataKindName = DataKindName::Demo;
     /// Updates per second: of the whole list for "demo" (15 if not set), of the file for "replay".
     rate: f64, example 1000.0;
-    /// For "replay": the file; a relative path starts at the configuration file's directory.
+    /// For "replay": the file, JSON lines if its name ends in .ndjson or .jsonl, else CSV; a relative path starts at the
+    /// configuration file's directory.
     file: PathBuf, example PathBuf::from("ticks.csv");
-    /// For "replay", instead of rate: follow the times in the file, so many times faster (1.0 if neither is set).
+    /// For "replay", instead of rate: follow the times in the file, so many times faster (1.0 if neither is set); inf: as
+    /// fast as the server takes it.
     speed: f64, example 10.0;
     /// For "replay": start again at the end of the file.
     repeat: bool = false;
