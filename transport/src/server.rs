@@ -376,7 +376,10 @@ fn start_adapters(
             }
             running.push(match data_adapter(data)? {
                 InProcess(adapter) => adapter::spawn(&data.name, adapter, capacity, wake)?,
-                Remote(plan) => remotes.add_data(&set.name, &data.name, plan, capacity, wake)?,
+                Remote(plan) => {
+                    let first = set.metadata_first;
+                    remotes.add_data(&set.name, &data.name, plan, first, capacity, wake)?
+                }
             });
         }
     }

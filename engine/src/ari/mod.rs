@@ -54,14 +54,25 @@ pub enum Version {
 impl Version {
     /// Reads a version that a remote chose. 1.8.1 was never used.
     pub fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "1.8.0" => Self::V1_8_0,
-            "1.8.2" => Self::V1_8_2,
-            "1.8.3" => Self::V1_8_3,
-            "1.9.0" => Self::V1_9_0,
-            "1.9.1" => Self::V1_9_1,
-            _ => return None,
-        })
+        let all = [
+            Self::V1_8_0,
+            Self::V1_8_2,
+            Self::V1_8_3,
+            Self::V1_9_0,
+            Self::V1_9_1,
+        ];
+        all.into_iter().find(|version| version.name() == text)
+    }
+
+    /// As remotes write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V1_8_0 => "1.8.0",
+            Self::V1_8_2 => "1.8.2",
+            Self::V1_8_3 => "1.8.3",
+            Self::V1_9_0 => "1.9.0",
+            Self::V1_9_1 => "1.9.1",
+        }
     }
 
     /// How strings are written from now on.
@@ -154,6 +165,9 @@ impl Mode {
 pub struct Modes(u8);
 
 impl Modes {
+    /// No mode.
+    pub const NONE: Self = Self(0);
+
     /// Whether the mode is in the set.
     pub fn contains(self, mode: Mode) -> bool {
         self.0 & 1 << mode as u8 != 0

@@ -2,17 +2,19 @@
 
 use super::literal;
 use super::plan::{
-    AdapterSetPlan, DataAdapterPlan, DataKind, DataKindName, MetadataKindName, MetadataPlan, Pace,
-    RemoteAddress, RemotePlan, TradeSafePlan,
+    AdapterSetPlan, DataAdapterPlan, DataKind, DataKindName, MetadataKindName, MetadataPlan,
+    OnLoss, Pace, RemoteAddress, RemotePlan, TlsPlan, TradeSafePlan, Unavailable, WhileAway,
 };
 use super::raw::{self, Raw};
 use super::resolve::{HOUR, Problems, check_name};
 use super::value::{Size, Time};
 use crate::adapter::lines::LinesAddress;
+use crate::wire::tls::{self, Identity};
 use engine::item::safe::{ItemPattern, TradeSafe};
-use std::net::SocketAddr;
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(super) fn adapter_sets(
@@ -52,12 +54,20 @@ pub(super) fn adapter_sets(
                 if set.literal.is_some() {
                     problems.add(format!("{key}.literal"), "only for metadata = \"literal\"");
                 }
-                MetadataPlan::Remote(Box::new(remote(set.remote.as_deref(), &key, problems)))
+                let plan = remote(set.remote.as_deref(), &key, directory, problems);
+                MetadataPlan::Remote(Box::new(plan))
             }
         };
+        if set.metadata_first() && metadata == MetadataPlan::Literal {
+            problems.add(
+                format!("{key}.metadata_first"),
+                "only for metadata = \"remote\"",
+            );
+        }
         plans.push(AdapterSetPlan {
             name,
             metadata,
+            metadata_first: set.metadata_first(),
             data,
         });
     }
@@ -145,7 +155,8 @@ fn data_adapters(
         let kind = match adapter.kind() {
             DataKindName::Remote => {
                 refuse_foreign(adapter, &key, &[], problems);
-                DataKind::Remote(Box::new(remote(adapter.remote.as_deref(), &key, problems)))
+                let plan = remote(adapter.remote.as_deref(), &key, directory, problems);
+                DataKind::Remote(Box::new(plan))
             }
             DataKindName::Demo => demo(adapter, &key, problems),
             DataKindName::Replay => replay(adapter, &key, directory, problems),
@@ -288,7 +299,12 @@ fn refuse_foreign(adapter: &raw::DataAdapter, key: &str, own: &[&str], problems:
     }
 }
 
-fn remote(given: Option<&raw::Remote>, key: &str, problems: &mut Problems) -> RemotePlan {
+fn remote(
+    given: Option<&raw::Remote>,
+    key: &str,
+    directory: &Path,
+    problems: &mut Problems,
+) -> RemotePlan {
     let defaults = raw::Remote::default();
     let raw = given.unwrap_or(&defaults);
     let key = format!("{key}.remote");
@@ -316,29 +332,44 @@ fn remote(given: Option<&raw::Remote>, key: &str, problems: &mut Problems) -> Re
     let notify_address = notify_address.map(|written| meet("notify_address", written, problems));
     let mut allow = Vec::new();
     for (index, written) in raw.allow().iter().enumerate() {
-        match written.parse() {
-            Ok(ip) => allow.push(ip),
+        let net = written
+            .parse::<IpNet>()
+            .or_else(|_| written.parse::<IpAddr>().map(IpNet::from));
+        match net {
+            Ok(net) => allow.push(net),
             Err(_) => problems.add(
                 format!("{key}.allow[{index}]"),
-                format!("`{written}` is not an IP address"),
+                format!("`{written}` is neither an IP address nor a network"),
             ),
         }
     }
-    for (name, time, least) in [
-        ("timeout", Some(raw.timeout()), Time::micros(1000)),
+    let (moment, second) = (Time::micros(1000), Time::secs(1));
+    for (name, time, range) in [
+        ("timeout", Some(raw.timeout()), moment..=HOUR),
+        ("connect_retry", Some(raw.connect_retry()), moment..=HOUR),
         (
-            "connect_retry",
-            Some(raw.connect_retry()),
-            Time::micros(1000),
+            "recovery_delay",
+            Some(raw.recovery_delay()),
+            Time::secs(0)..=EVER,
         ),
-        ("recovery_delay", Some(raw.recovery_delay()), Time::secs(0)),
-        ("keepalive_timeout", raw.keepalive_timeout, Time::secs(1)),
-        ("keepalive_hint", raw.keepalive_hint, Time::secs(1)),
+        ("start_wait", raw.start_wait, Time::secs(0)..=EVER),
+        ("keepalive_timeout", raw.keepalive_timeout, second..=HOUR),
+        ("keepalive_hint", raw.keepalive_hint, second..=HOUR),
+        (
+            "user_data_timeout",
+            Some(raw.user_data_timeout()),
+            Time::secs(0)..=HOUR,
+        ),
     ] {
         if let Some(time) = time {
-            problems.check_range(&format!("{key}.{name}"), time, least..=HOUR);
+            problems.check_range(&format!("{key}.{name}"), time, range);
         }
     }
+    problems.check_range(
+        &format!("{key}.pending_limit"),
+        raw.pending_limit(),
+        1..=100_000,
+    );
     problems.check_range(
         &format!("{key}.line_limit"),
         raw.line_limit(),
@@ -366,21 +397,86 @@ fn remote(given: Option<&raw::Remote>, key: &str, problems: &mut Problems) -> Re
         connect_retry: raw.connect_retry().0,
         credentials: raw.credentials(),
         allow,
+        tls: tls(raw, &format!("{key}.tls"), directory, problems),
         timeout: raw.timeout().0,
         keepalive_timeout: raw.keepalive_timeout.map(|time| time.0),
         keepalive_hint: hint.map(|time| time.0),
         on_loss: raw.on_loss(),
         recovery_delay: raw.recovery_delay().0,
+        start_wait: match (raw.start_wait, raw.on_loss()) {
+            (Some(wait), _) => wait.0,
+            (None, OnLoss::Recover) => Duration::ZERO,
+            (None, OnLoss::Stop) => EVER.0,
+        },
         events_recovery: raw.events_recovery(),
         status_item: raw.status_item.clone(),
         params: raw.params().into_iter().collect(),
         table_items: raw.table_items(),
         line_bytes_max: raw.line_limit().bytes(),
-        unavailable: raw
-            .unavailable_code
-            .map(|code| (code, raw.unavailable_text.clone().unwrap_or_default())),
+        pending_max: raw.pending_limit(),
+        while_away: match (raw.unavailable_code, raw.unavailable()) {
+            (Some(code), _) => {
+                WhileAway::Code(code, raw.unavailable_text.clone().unwrap_or_default())
+            }
+            (None, Unavailable::Retry) => WhileAway::Retry,
+            (None, Unavailable::Fail) => WhileAway::Fail,
+        },
+        closes_recovery: raw.closes_recovery(),
+        sequential_tables: raw.sequential_tables(),
+        user_data_timeout: raw.user_data_timeout().0,
+        clear_on_session_close: raw.clear_on_session_close(),
+        clear_on_new_remote: raw.clear_on_new_remote(),
     }
 }
+
+/// The files are read once here, so that mistakes are told with the others.
+fn tls(
+    remote: &raw::Remote,
+    key: &str,
+    directory: &Path,
+    problems: &mut Problems,
+) -> Option<TlsPlan> {
+    let raw = remote.tls.as_deref()?;
+    // Joining an absolute path gives that path.
+    let file = |file: &Option<PathBuf>| file.as_ref().map(|file| directory.join(file));
+    let (certificates, secret) = (file(&raw.certificate), file(&raw.key));
+    if certificates.is_some() != secret.is_some() {
+        problems.add(
+            key,
+            "a certificate needs its key, and a key its certificate",
+        );
+        return None;
+    }
+    let own = certificates.zip(secret);
+    let plan = TlsPlan {
+        own: own.map(|(certificates, key)| Identity { certificates, key }),
+        authorities: file(&raw.authorities),
+        any_name: raw.skip_hostname_check(),
+    };
+    let unusable = match (remote.connect(), &plan.own, &plan.authorities) {
+        (false, None, _) => Some("to listen, a certificate and its key are needed".to_owned()),
+        (true, _, None) => Some("to connect, authorities are needed".to_owned()),
+        (false, Some(own), authorities) => tls::listening(own, authorities.as_deref())
+            .err()
+            .map(|error| error.to_string()),
+        (true, own, Some(authorities)) => tls::connecting(own.as_ref(), authorities, plan.any_name)
+            .err()
+            .map(|error| error.to_string()),
+    };
+    if let Some(reason) = unusable {
+        problems.add(key, reason);
+    }
+    if plan.any_name && !remote.connect() {
+        problems.add(
+            format!("{key}.skip_hostname_check"),
+            "only with connect = true",
+        );
+    }
+    Some(plan)
+}
+
+/// A wait that never ends, as far as anybody will see.
+const EVER: Time = Time::secs(1000 * 365 * 24 * 60 * 60);
 
 /// Updates per second, or times as fast. The lower end is one update in about three hours.
 const PACE_RANGE: RangeInclusive<f64> = 0.0001..=1e9;

@@ -1,7 +1,7 @@
 //! What the server will do: every choice made, every limit known, nothing optional that is not meant to be.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::adapter::literal::LiteralPlan;
 use crate::net::folder::Bounds;
 use crate::net::settings::{ProxyProtocol, Role};
 use crate::wire::origin::{OriginPolicy, Origins};
+use crate::wire::tls::Identity;
 
 /// A server, resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -256,6 +257,8 @@ pub struct AdapterSetPlan {
     pub name: String,
     /// Who decides what users may see.
     pub metadata: MetadataPlan,
+    /// Remote data adapters wait for the remote metadata adapter.
+    pub metadata_first: bool,
     /// At least one, with different names.
     pub data: Vec<DataAdapterPlan>,
 }
@@ -309,7 +312,9 @@ pub struct RemotePlan {
     /// Users and passwords that are let in; everybody if there are none.
     pub credentials: Vec<(String, String)>,
     /// Where remotes may be; anywhere if empty.
-    pub allow: Vec<IpAddr>,
+    pub allow: Vec<IpNet>,
+    /// TLS, if it is spoken.
+    pub tls: Option<TlsPlan>,
     /// How long a request may take.
     pub timeout: Duration,
     /// Silence after which a connection is dead; `None`: never.
@@ -320,6 +325,8 @@ pub struct RemotePlan {
     pub on_loss: OnLoss,
     /// Pause after an attempt that failed.
     pub recovery_delay: Duration,
+    /// How long the server's start waits for it.
+    pub start_wait: Duration,
     /// What becomes of a data adapter's items when it comes back.
     pub events_recovery: EventsRecovery,
     /// An item that tells whether a data adapter is there.
@@ -330,8 +337,64 @@ pub struct RemotePlan {
     pub table_items: TableItems,
     /// The longest line, in bytes.
     pub line_bytes_max: usize,
-    /// What clients are told while a metadata adapter is not there: a code and a text, or to try again.
-    pub unavailable: Option<(i64, String)>,
+    /// Requests of a kind that a metadata adapter may owe an answer to.
+    pub pending_max: usize,
+    /// What clients are told who want a session while a metadata adapter is not there.
+    pub while_away: WhileAway,
+    /// Which ends a metadata adapter is told that were not told to the one before.
+    pub closes_recovery: ClosesRecovery,
+    /// A session's subscriptions are told to a metadata adapter one at a time.
+    pub sequential_tables: bool,
+    /// How long it is remembered what a user may have of an item.
+    pub user_data_timeout: Duration,
+    /// That is forgotten with the user's last session.
+    pub clear_on_session_close: bool,
+    /// What is known of items is forgotten when another remote comes.
+    pub clear_on_new_remote: bool,
+}
+
+/// What clients are told who want a session while a metadata adapter is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhileAway {
+    /// To try again.
+    Retry,
+    /// That the metadata adapter has failed.
+    Fail,
+    /// This code and text.
+    Code(i64, String),
+}
+
+/// The files of TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsPlan {
+    /// Who the server is. Always there where it listens.
+    pub own: Option<Identity>,
+    /// Who is trusted. Always there where the server connects.
+    pub authorities: Option<PathBuf>,
+    /// A certificate for another host will do.
+    pub any_name: bool,
+}
+
+/// What clients are told who want a session while a metadata adapter is not there, as written in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unavailable {
+    /// [`WhileAway::Retry`]
+    Retry,
+    /// [`WhileAway::Fail`]
+    Fail,
+}
+
+/// Which ends of sessions and subscriptions a metadata adapter is told that were not told to the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClosesRecovery {
+    /// None.
+    Unneeded,
+    /// Those after the last that was answered.
+    Optimistic,
+    /// All from the first that was not answered.
+    Pessimistic,
 }
 
 /// Where a remote adapter and the server meet.
@@ -576,8 +639,11 @@ impl fmt::Display for LiteralPlan {
 impl fmt::Display for RemotePlan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(formatter)?;
-        match &self.notify_address {
-            Some(notify) => write!(formatter, " and {notify}"),
+        if let Some(notify) = &self.notify_address {
+            write!(formatter, " and {notify}")?;
+        }
+        match &self.tls {
+            Some(_) => write!(formatter, ", with TLS"),
             None => Ok(()),
         }
     }

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::plan::{
-    DataKindName, DiffFormat, EventsRecovery, IoChoice, MetadataKindName, ModeName, OnLoss,
-    Pinning, TableItems, Threading,
+    ClosesRecovery, DataKindName, DiffFormat, EventsRecovery, IoChoice, MetadataKindName, ModeName,
+    OnLoss, Pinning, TableItems, Threading, Unavailable,
 };
 use super::value::{Size, Time};
 use crate::adapter::literal::tokens::TokenAlgorithm;
@@ -160,6 +160,7 @@ impl Raw {
             DataAdapter::section(),
             optional(TradeSafe::section()),
             optional(Remote::section()),
+            optional(RemoteTls::section()),
         ]
     }
 }
@@ -435,6 +436,9 @@ section! {
     /// (an adapter in another process, which the table [adapter_sets.remote] describes with the keys of
     /// [adapter_sets.data.remote]).
     metadata: MetadataKindName = MetadataKindName::Literal;
+    /// Remote data adapters of this set are refused until its remote metadata adapter is there
+    /// (metadata_adapter_initialised_first, which is "Y" there by default).
+    metadata_first: bool = false;
     tables {
         /// `[[adapter_sets.data]]`; one with default values if there is none.
         data: DataAdapter;
@@ -589,7 +593,8 @@ section! {
     connect_retry: Time = Time::secs(10);
     /// Users and passwords; a remote must present one of the pairs (auth.credentials). Empty: everybody is let in.
     credentials: Vec<(String, String)> = vec![];
-    /// IP addresses from which a remote may connect (remote_address_whitelist). Empty: all.
+    /// Where remotes may connect from (remote_address_whitelist): IP addresses, or networks such as "10.0.0.0/8". Empty:
+    /// from everywhere.
     allow: Vec<String> = vec![];
     /// How long the remote may take to answer a request (timeout).
     timeout: Time = Time::secs(10);
@@ -602,8 +607,13 @@ section! {
     /// subscriptions again: ROBUST_PROXY_FOR_REMOTE_ADAPTER), or "stop" (the server stops, to be started again by a
     /// supervisor: PROXY_FOR_REMOTE_ADAPTER).
     on_loss: OnLoss = OnLoss::Recover;
-    /// Pause after a remote that was refused, or failed in its init (connection_recovery_timeout_millis).
+    /// Pause after a remote that was refused, or failed in its init (connection_recovery_timeout_millis). With on_loss =
+    /// "stop", a failed init stops the server instead.
     recovery_delay: Time = Time::secs(10);
+    /// How long the server, when it starts, waits for the remote before it lets clients in
+    /// (first_connection_timeout_millis); "1year" is for ever. Not set: no time with on_loss = "recover", for ever with
+    /// "stop".
+    start_wait: Time, example Time::secs(30);
     /// For data adapters, what becomes of the items when a remote comes back (events_recovery): "use_snapshot" (the
     /// new snapshot goes into the flow as it comes), "leave_hole" (it is not used), "enforce_snapshot" (items are
     /// cleared when the remote goes, and filled by the new snapshot).
@@ -619,12 +629,50 @@ section! {
     table_items: TableItems = TableItems::Auto;
     /// A longer line ends the connection.
     line_limit: Size = Size::mib(4);
+    /// For metadata adapters: how many requests of one kind (sessions; subscriptions; messages; ends of any) may be
+    /// without an answer (max_pending_remote_requests). More wait their turn here.
+    pending_limit: usize = 1000;
     /// For metadata adapters: what clients are told who want a session while the remote is not there
-    /// (notify_user_disconnection_code, _msg): a code of zero or below, with a text. Not set: they are told to try
-    /// again.
+    /// (notify_user_on_disconnection): "retry" (to try again: force_retry) or "fail" (that the metadata adapter has
+    /// failed; official clients give up). With unavailable_code they are told that instead.
+    unavailable: Unavailable = Unavailable::Retry;
+    /// A code of zero or below for that case, with a text (notify_user_disconnection_code, _msg; send_code).
     unavailable_code: i64, example -10;
     /// The text to that code.
     unavailable_text: String, example "Closed for maintenance".into();
+    /// For metadata adapters: which ends of sessions and subscriptions, not told to a remote that went away, the next
+    /// one is told (close_notifications_recovery): "unneeded" (none), "optimistic" (those after the last that was
+    /// answered), "pessimistic" (all from the first that was not answered, so some of them twice).
+    closes_recovery: ClosesRecovery = ClosesRecovery::Unneeded;
+    /// For metadata adapters: ends and beginnings of a session's subscriptions are told one at a time
+    /// (sequentialize_table_notifications).
+    sequential_tables: bool = false;
+    /// For metadata adapters: how long it is remembered what a user may have of an item (user_data_timeout).
+    user_data_timeout: Time = Time::secs(10);
+    /// That is forgotten when the last session of the user ends (clear_on_session_close).
+    clear_on_session_close: bool = true;
+    /// What is known of items for all users is forgotten when another remote comes (clear_on_new_remote).
+    clear_on_new_remote: bool = false;
+    inner {
+        /// `[adapter_sets.data.remote.tls]`
+        tls: RemoteTls;
+    }
+}
+
+section! {
+    /// With this table the connections of a remote adapter are TLS. Files are PEM; a relative path starts at the
+    /// configuration file's directory.
+    RemoteTls ["[adapter_sets.data.remote.tls]"]
+    /// The server's certificate, followed by those that lead to its authority. Needed to listen; with connect = true
+    /// only for remotes that ask for one.
+    certificate: PathBuf, example PathBuf::from("server.pem");
+    /// The certificate's private key, not encrypted.
+    key: PathBuf, example PathBuf::from("server.key");
+    /// Certificates of authorities. A remote that connects must present a certificate that one of them has signed
+    /// (force_client_auth); not set: it need not. With connect = true the remote's own must be signed by one of them.
+    authorities: PathBuf, example PathBuf::from("ca.pem");
+    /// With connect = true: take a certificate of another host as well (skip_hostname_check).
+    skip_hostname_check: bool = false;
 }
 
 fn to_toml<T: serde::Serialize>(value: T) -> String {

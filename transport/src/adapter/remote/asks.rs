@@ -2,7 +2,7 @@
 //!
 //! | Ring | When full |
 //! |---|---|
-//! | questions and notices | a question is refused at once, as busy; a notice is lost, and said in the log |
+//! | questions and notices | a question is refused at once, as busy; notices wait at ingest's end: there is one for each session and subscription at most |
 //! | answers and orders | kept by the proxy, whose shards have a bounded number of questions open |
 
 use crate::runtime::host::HostWaker;
@@ -33,7 +33,8 @@ pub struct MetadataInbox {
     words: Consumer<(ShardId, Word)>,
     proxy: HostWaker,
     stop: Arc<AtomicBool>,
-    lost_notices: u64,
+    /// Notices that the ring has no room for.
+    notices: VecDeque<Told>,
 }
 
 /// The proxy's end.
@@ -65,7 +66,7 @@ pub(in crate::adapter) fn asks(
         words: word_reader,
         proxy,
         stop: Arc::clone(&stop),
-        lost_notices: 0,
+        notices: VecDeque::new(),
     };
     let parts = OutboxParts {
         questions: question_reader,
@@ -79,6 +80,7 @@ pub(in crate::adapter) fn asks(
 impl MetadataInbox {
     /// Passes a question on. If there is no room, this is the answer.
     pub fn ask(&mut self, shard: ShardId, ask: Ask) -> Option<Answer> {
+        self.flush();
         match self.questions.push(Told::Ask(shard, ask)) {
             Ok(()) => {
                 self.proxy.wake();
@@ -107,23 +109,36 @@ impl MetadataInbox {
         ) {
             return;
         }
-        if self.questions.push(Told::Note(question.clone())).is_err() {
-            self.lost_notices += 1;
-            if self.lost_notices == 1 {
-                tracing::warn!("a metadata adapter is too slow to be told of every session's end");
-            }
-        }
-        self.proxy.wake();
+        self.notices.push_back(Told::Note(question.clone()));
+        self.flush();
     }
 
-    /// What the adapter says, with the shard that it is for.
+    /// Passes on what waits, as far as there is room.
+    fn flush(&mut self) {
+        let mut moved = false;
+        while let Some(told) = self.notices.pop_front() {
+            if let Err(rtrb::PushError::Full(told)) = self.questions.push(told) {
+                self.notices.push_front(told);
+                break;
+            }
+            moved = true;
+        }
+        if moved {
+            self.proxy.wake();
+        }
+    }
+
+    /// What the adapter says, with the shard that it is for. To be asked in every turn.
     pub fn take(&mut self) -> Option<(ShardId, Word)> {
+        if !self.notices.is_empty() {
+            self.flush();
+        }
         self.words.pop().ok()
     }
 
-    /// Whether there is nothing to take.
+    /// Whether there is nothing to take, or to be passed on.
     pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
+        self.words.is_empty() && self.notices.is_empty()
     }
 }
 

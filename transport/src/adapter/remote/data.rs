@@ -5,13 +5,14 @@
 //! | has not come yet, or has gone | are wanted all the same; a snapshot that clients wait for is ended, empty |
 //! | comes | each wanted item is asked for, under a new id |
 //! | refuses an item | clients are not told: the item has no data until all have left it and one comes again |
+//! | does not answer in time | that is said, and what it then has to say of the item is heard all the same |
 //! | speaks of an item under another id than the latest, or of one never asked for | is not heard |
 //! | speaks faster than ingest takes | is not read until there is room in the feed's ring |
 //!
 //! What a remote does wrong is said in the log once per connection and kind; the rest is counted.
 
 use super::lines::{Broken, Lines};
-use super::meet::{Door, Link, Refused};
+use super::meet::{Door, Link};
 use super::trouble::{Trouble, Troubles};
 use crate::adapter::feed::{Feed, FeedCommand, FeedError};
 use crate::config::plan::{EventsRecovery, OnLoss, RemotePlan};
@@ -78,19 +79,15 @@ impl DataProxy {
             match smol::future::or(met, idle).await {
                 None => return Ok(()),
                 Some(Err(refused)) => {
-                    tracing::warn!(adapter, "a remote adapter is not served: {refused}");
-                    let wait = match refused {
-                        Refused::Broken(Broken::Closed) => Duration::ZERO,
-                        _ => self.door.plan.recovery_delay,
-                    };
-                    let until = Some(Instant::now() + wait);
+                    let until = Some(Instant::now() + self.door.pause_after(&refused)?);
                     if !self.desk.without_remote(&mut self.waiter, until).await {
                         return Ok(());
                     }
                 }
                 Some(Ok(mut link)) => {
                     tracing::info!(adapter, remote = link.who, "a remote data adapter is there");
-                    self.desk.connected(&mut link);
+                    self.door.wait_for_first.clear();
+                    self.desk.connected(&link);
                     let end = self.desk.serve(&mut link, &mut self.waiter, &host).await;
                     let reason = match end {
                         End::Stopped => {
@@ -104,12 +101,14 @@ impl DataProxy {
                         adapter,
                         "the remote data adapter is lost: {reason}{troubles}"
                     );
-                    link.farewell(&host, &reason).await;
+                    if self.door.plan.on_loss == OnLoss::Stop {
+                        link.farewell(&host, &reason).await;
+                        return Err(format!("{adapter}: {reason}"));
+                    }
+                    let leaver = host.clone();
+                    host.spawn(async move { link.farewell(&leaver, &reason).await });
                     if !self.desk.lost(&mut self.waiter).await {
                         return Ok(());
-                    }
-                    if self.door.plan.on_loss == OnLoss::Stop {
-                        return Err(format!("{adapter}: {reason}"));
                     }
                 }
             }
@@ -137,7 +136,9 @@ impl Ids {
 pub(super) struct Desk {
     feed: Feed,
     pub ids: Ids,
-    items: HashMap<ItemId, Wanted>,
+    items: HashMap<ItemId, Wanted, foldhash::fast::RandomState>,
+    /// Items that a remote which has just come is still to be asked for. May name items that are gone.
+    to_ask: VecDeque<ItemId>,
     /// By the id of their `SUB`, while it is in force.
     subscribed: HashMap<u64, ItemId, foldhash::fast::RandomState>,
     /// Requests without a reply.
@@ -150,6 +151,8 @@ pub(super) struct Desk {
     timeout: Duration,
     keepalive_timeout: Option<Duration>,
     encoding: Encoding,
+    /// The remote was not read for a while, as ingest had no room.
+    deaf: bool,
 }
 
 /// An item that ingest wants.
@@ -182,7 +185,8 @@ impl Desk {
         Self {
             feed,
             ids: Ids::new(),
-            items: HashMap::new(),
+            items: HashMap::default(),
+            to_ask: VecDeque::new(),
             subscribed: HashMap::default(),
             open: HashMap::new(),
             deadlines: VecDeque::new(),
@@ -196,6 +200,7 @@ impl Desk {
             timeout: door.timeout,
             keepalive_timeout: door.keepalive_timeout,
             encoding: Encoding::Old,
+            deaf: false,
         }
     }
 
@@ -236,23 +241,22 @@ impl Desk {
     }
 
     /// A remote is there: it is asked for all that is wanted.
-    fn connected(&mut self, link: &mut Link) {
+    fn connected(&mut self, link: &Link) {
         self.encoding = link.dialect.encoding;
         self.troubles.clear();
         self.status.text = "connected";
-        let items: Vec<ItemId> = self.items.keys().copied().collect();
-        for item in items {
-            self.subscribe(item, link);
-            let leave_hole = self.events_recovery == EventsRecovery::LeaveHole;
-            let wanted = self.items.get_mut(&item).expect("just listed");
+        let leave_hole = self.events_recovery == EventsRecovery::LeaveHole;
+        for wanted in self.items.values_mut() {
             // What waits for its first snapshot gets it, whatever the policy.
             wanted.hole = leave_hole && !wanted.awaits_snapshot;
         }
+        self.to_ask = self.items.keys().copied().collect();
     }
 
     /// The remote is gone. `false` when the server stops.
     async fn lost(&mut self, waiter: &mut Waiter) -> bool {
         self.subscribed.clear();
+        self.to_ask.clear();
         self.open.clear();
         self.deadlines.clear();
         self.status.text = "reconnecting";
@@ -296,6 +300,13 @@ impl Desk {
             }
             self.feed.commit();
             let now = Instant::now();
+            if std::mem::take(&mut self.deaf) {
+                // It may have spoken while nobody listened.
+                link.requests.heard = now;
+                if let Some(lines) = &mut link.notifications {
+                    lines.heard = now;
+                }
+            }
             self.time_out(now);
             let silent_since = [Some(&link.requests), link.notifications.as_ref()]
                 .into_iter()
@@ -327,6 +338,13 @@ impl Desk {
 
     async fn take_commands(&mut self, link: &mut Link, waiter: &mut Waiter) -> bool {
         while link.requests.out.len() < REQUEST_BYTES_MAX {
+            if let Some(item) = self.to_ask.pop_front() {
+                let wanted = self.items.get(&item);
+                if wanted.is_some_and(|wanted| wanted.subscription.is_none()) {
+                    self.subscribe(item, link);
+                }
+                continue;
+            }
             match self.feed.look_for_command() {
                 None => break,
                 Some(FeedCommand::Stop) => return false,
@@ -396,7 +414,11 @@ impl Desk {
     async fn take_lines(&mut self, lines: &mut Lines, waiter: &mut Waiter) -> Result<(), End> {
         loop {
             let line = match lines.next_line() {
-                Ok(Some(line)) => line,
+                Ok(Some(Ok(line))) => line,
+                Ok(Some(Err(not_text))) => {
+                    self.troubles.note(Trouble::Malformed, &not_text);
+                    continue;
+                }
                 Ok(None) => return Ok(()),
                 Err(broken) => return Err(End::Lost(Loss::Broken(broken))),
             };
@@ -404,6 +426,7 @@ impl Desk {
                 match self.take_line(line) {
                     Ok(()) => break,
                     Err(Stop::Full) => {
+                        self.deaf = true;
                         if !room(&mut self.feed, waiter).await {
                             return Err(End::Stopped);
                         }
@@ -551,14 +574,14 @@ impl Desk {
                 return;
             }
             self.deadlines.pop_front();
-            // Some SDKs never answer a subscription that was obsolete when they came to it.
+            // Some SDKs never answer a subscription that was obsolete when they came to it. One that is in force stays
+            // so: an adapter that is asked for many items at once may come to this one later.
             if let Some(open) = self
                 .open
                 .remove(&id)
                 .filter(|_| self.subscribed.contains_key(&id))
             {
                 self.troubles.note(Trouble::NoReply, &open.name);
-                self.give_up(id, &open);
             }
         }
     }

@@ -1,10 +1,12 @@
 //! One connection of a remote adapter: lines in, bytes out, both with a bound.
 
-use smol::Async;
-use smol::io::{AsyncReadExt, AsyncWriteExt};
+use super::stream::Stream;
+use smol::io::{AsyncRead, AsyncWrite};
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
-use std::net::TcpStream;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 /// What one read asks for. Large enough that a busy feed is read in few calls, and small enough for the cache. (guess)
@@ -22,8 +24,6 @@ pub(super) enum Broken {
     Failed(io::Error),
     /// A line is longer than the configuration allows.
     LineTooLong(usize),
-    /// A line is not UTF-8.
-    NotUtf8,
 }
 
 impl fmt::Display for Broken {
@@ -32,20 +32,26 @@ impl fmt::Display for Broken {
             Self::Closed => f.write_str("the remote has closed the connection"),
             Self::Failed(error) => error.fmt(f),
             Self::LineTooLong(bytes_max) => write!(f, "a line is longer than {bytes_max} bytes"),
-            Self::NotUtf8 => f.write_str("a line is not UTF-8"),
         }
     }
 }
 
 impl From<io::Error> for Broken {
     fn from(error: io::Error) -> Self {
-        Self::Failed(error)
+        match error.kind() {
+            // TLS without its word of farewell: the remote's process has ended.
+            io::ErrorKind::UnexpectedEof => Self::Closed,
+            _ => Self::Failed(error),
+        }
     }
 }
 
+/// A line that is not UTF-8.
+pub(super) const NOT_UTF8: &str = "a line is not UTF-8";
+
 /// A connection with its two buffers. Nothing that is awaited here loses bytes when it is dropped half-way.
 pub(super) struct Lines {
-    stream: Async<TcpStream>,
+    stream: Stream,
     /// 0 <= parsed <= scanned <= filled <= buffer.len()
     buffer: Vec<u8>,
     parsed: usize,
@@ -56,15 +62,14 @@ pub(super) struct Lines {
     at_start: bool,
     /// What is to be written.
     pub out: Vec<u8>,
+    /// The stream may hold back some of what was written.
+    unflushed: bool,
     /// When something came last.
     pub heard: Instant,
 }
 
 impl Lines {
-    pub fn new(stream: Async<TcpStream>, line_bytes_max: usize) -> Self {
-        // Requests are small and answered one by one.
-        let _ = stream.get_ref().set_nodelay(true);
-        let _ = socket2::SockRef::from(stream.get_ref()).set_keepalive(true);
+    pub fn new(stream: Stream, line_bytes_max: usize) -> Self {
         Self {
             stream,
             buffer: Vec::new(),
@@ -74,12 +79,14 @@ impl Lines {
             line_bytes_max,
             at_start: true,
             out: Vec::new(),
+            unflushed: false,
             heard: Instant::now(),
         }
     }
 
-    /// The next line that is there as a whole, without its end. Empty lines are passed over.
-    pub fn next_line(&mut self) -> Result<Option<&str>, Broken> {
+    /// The next line that is there as a whole, without its end, or [`NOT_UTF8`]. Empty lines are passed over.
+    #[inline]
+    pub fn next_line(&mut self) -> Result<Option<Result<&str, &'static str>>, Broken> {
         loop {
             if self.at_start && self.filled >= BYTE_ORDER_MARK.len() {
                 self.at_start = false;
@@ -102,14 +109,11 @@ impl Lines {
             if end - start > self.line_bytes_max {
                 return Err(Broken::LineTooLong(self.line_bytes_max));
             }
-            let line = &self.buffer[start..end];
-            let empty = matches!(line, b"" | b"\r");
+            let empty = matches!(&self.buffer[start..end], b"" | b"\r");
             if !empty {
                 let line = &self.buffer[start..end];
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
-                return std::str::from_utf8(line)
-                    .map(Some)
-                    .map_err(|_| Broken::NotUtf8);
+                return Ok(Some(std::str::from_utf8(line).map_err(|_| NOT_UTF8)));
             }
         }
     }
@@ -117,36 +121,40 @@ impl Lines {
     /// Returns when something was read or written.
     pub async fn turn(&mut self) -> Result<(), Broken> {
         self.make_room();
+        poll_fn(|context| self.poll_turn(context)).await
+    }
+
+    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         let Self {
             stream,
             buffer,
             filled,
             out,
+            unflushed,
             heard,
             ..
         } = self;
-        let mut reader = &*stream;
-        let mut writer = &*stream;
+        let mut stream = Pin::new(stream);
         // Writing first: requests are few, and a remote that never stops to talk must hear them too.
-        let write = async {
-            if out.is_empty() {
-                smol::future::pending::<()>().await;
+        if !out.is_empty()
+            && let Poll::Ready(written) = stream.as_mut().poll_write(context, out)
+        {
+            out.drain(..written?);
+            *unflushed = true;
+            return Poll::Ready(Ok(()));
+        }
+        if *unflushed && let Poll::Ready(flushed) = stream.as_mut().poll_flush(context) {
+            flushed?;
+            *unflushed = false;
+        }
+        match ready!(stream.poll_read(context, &mut buffer[*filled..]))? {
+            0 => Poll::Ready(Err(Broken::Closed)),
+            count => {
+                *filled += count;
+                *heard = Instant::now();
+                Poll::Ready(Ok(()))
             }
-            let written = writer.write(out).await?;
-            out.drain(..written);
-            Ok(())
-        };
-        let read = async {
-            match reader.read(&mut buffer[*filled..]).await? {
-                0 => Err(Broken::Closed),
-                count => {
-                    *filled += count;
-                    *heard = Instant::now();
-                    Ok(())
-                }
-            }
-        };
-        smol::future::or(write, read).await
+        }
     }
 
     /// Sees to it that there is room to read into. All whole lines have been taken.
@@ -169,6 +177,18 @@ impl Lines {
         }
     }
 
+    /// Returns when the connection is of no use any more. What comes meanwhile is kept, up to one line's length.
+    pub async fn until_gone(&mut self) -> Broken {
+        loop {
+            if let Err(broken) = self.turn().await {
+                return broken;
+            }
+            if self.filled - self.parsed > self.line_bytes_max {
+                return Broken::LineTooLong(self.line_bytes_max);
+            }
+        }
+    }
+
     /// Writes what waits to be written, then returns when the remote has closed the connection.
     pub async fn drain(&mut self) {
         loop {
@@ -183,20 +203,22 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use smol::Async;
     use std::io::Write;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     fn pair() -> (TcpStream, Lines) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let remote = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (here, _) = listener.accept().unwrap();
-        (remote, Lines::new(Async::new(here).unwrap(), 200_000))
+        let stream = Stream::Plain(Async::new(here).unwrap());
+        (remote, Lines::new(stream, 200_000))
     }
 
     async fn line(lines: &mut Lines) -> Result<String, Broken> {
         loop {
             if let Some(line) = lines.next_line()? {
-                return Ok(line.to_owned());
+                return Ok(line.unwrap_or_else(|not_text| not_text).to_owned());
             }
             lines.turn().await?;
         }
@@ -227,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_or_no_text_ends_the_connection() {
+    fn what_is_too_long_ends_the_connection_and_what_is_no_text_is_told() {
         let (mut remote, mut lines) = pair();
         smol::block_on(async {
             let writer = std::thread::spawn(move || {
@@ -243,8 +265,9 @@ mod tests {
         });
         let (mut remote, mut lines) = pair();
         smol::block_on(async {
-            remote.write_all(b"\xFF\n").unwrap();
-            assert!(matches!(line(&mut lines).await, Err(Broken::NotUtf8)));
+            remote.write_all(b"\xFF\nnext\n").unwrap();
+            assert_eq!(line(&mut lines).await.unwrap(), NOT_UTF8);
+            assert_eq!(line(&mut lines).await.unwrap(), "next");
         });
     }
 }

@@ -1,31 +1,38 @@
 //! The proxy of a remote metadata adapter: requests and their replies.
 //!
 //! Each question of a shard is a task ([`super::questions`]) that makes its requests one after the other or side by
-//! side; the proxy matches replies to requests by their ids and wakes the task. Bounds: shards have a bounded number of
-//! questions open, each request a timeout. While the remote is away every request fails at once.
+//! side; the proxy matches replies to requests by their ids and wakes the task. Requests are of kinds, and of each kind
+//! only so many wait for a reply at a time, so that slow messages do not keep anybody from opening a session. Each has
+//! a timeout from the moment in which it is written. While the remote is away every request fails at once.
 
 use super::RemoteSet;
 use super::asks::{MetadataOutbox, OutboxParts, Told};
+use super::closes::Closes;
 use super::data::Ids;
 use super::lines::Broken;
-use super::meet::{Door, Link, Refused};
+use super::meet::{Door, Link};
+use super::memory::Memory;
 use super::questions;
-use super::sessions::Sessions;
+use super::sessions::{Announced, Sessions};
 use super::trouble::{Trouble, Troubles};
 use crate::config::plan::{OnLoss, RemotePlan};
 use crate::runtime::host::{Host, HostWaker, Waiter};
 use engine::ari::exception::Exception;
-use engine::ari::metadata::{self, FromMetadata, ItemData, Reply, Request};
+use engine::ari::metadata::{self, FromMetadata, Reply, Request};
 use engine::ari::{Dialect, Encoding, Line, read_line};
 use engine::ids::ShardId;
 use engine::metadata::{Answer, Ask, Order, Word};
 use engine::tlcp::cause::{Cause, Reason};
 use smol::channel::{Sender, bounded};
+use smol::lock::Semaphore;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+/// Requests of the remote that wait for its own agreement to a subscription. (guess: one would do)
+const FORCED_MAX: usize = 100;
 
 /// What all tasks of one metadata adapter share. No borrow lives across an await.
 pub(super) struct Desk {
@@ -33,6 +40,8 @@ pub(super) struct Desk {
     pub set: RemoteSet,
     pub plan: RemotePlan,
     pub state: RefCell<State>,
+    /// By kind: how many requests more may wait for a reply.
+    room: [Semaphore; 4],
     /// Wakes the proxy, to write what a task wants written.
     waker: HostWaker,
 }
@@ -41,8 +50,8 @@ pub(super) struct Desk {
 pub(super) struct State {
     pub outbox: MetadataOutbox,
     pub sessions: Sessions,
-    /// Answers to `GIT`, which are the same for all users and never change.
-    pub item_data: HashMap<Box<str>, ItemData>,
+    pub memory: Memory,
+    pub closes: Closes,
     pub troubles: Troubles,
     /// How to speak with the remote; `None` while it is away.
     dialect: Option<Dialect>,
@@ -90,6 +99,7 @@ impl Replied {
 impl Desk {
     /// Makes a request and waits for its reply.
     pub async fn call(&self, request: Request<'_>) -> Result<Replied, Failure> {
+        let _turn = self.room[kind(&request)].acquire().await;
         let (id, encoding, reply) = {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
@@ -125,6 +135,17 @@ impl Desk {
         self.state.borrow_mut().outbox.say(shard, word);
     }
 
+    /// Answers a remote's request to end a subscription: whether it is entitled to it.
+    pub fn answer_forced(&self, ids: &[String], entitled: bool) {
+        let mut state = self.state.borrow_mut();
+        for id in ids {
+            metadata::answer_order(&mut state.out, id, Some(entitled));
+        }
+        if !ids.is_empty() {
+            self.waker.wake();
+        }
+    }
+
     fn answer(self: &Rc<Self>, shard: ShardId, ask: Ask) {
         let desk = Rc::clone(self);
         self.host.spawn(async move {
@@ -136,9 +157,23 @@ impl Desk {
     }
 }
 
+/// Requests of one kind share a limit.
+fn kind(request: &Request<'_>) -> usize {
+    match request {
+        Request::User { .. } | Request::NewSession { .. } => 0,
+        Request::Message { .. } => 1,
+        Request::SessionClosed { .. } | Request::TableClosed { .. } => 2,
+        Request::Items { .. }
+        | Request::Schema { .. }
+        | Request::ItemData { .. }
+        | Request::UserItemData { .. }
+        | Request::NewTable { .. } => 3,
+    }
+}
+
 /// Serves one remote after the other until the server stops. An error is for the server to stop.
 pub(super) async fn run(
-    door: Door,
+    mut door: Door,
     set: RemoteSet,
     outbox: OutboxParts,
     mut waiter: Waiter,
@@ -146,21 +181,24 @@ pub(super) async fn run(
 ) -> Result<(), String> {
     let adapter = door.adapter.clone();
     let host = door.host.clone();
+    let plan = door.plan.clone();
     let desk = Rc::new(Desk {
         host: host.clone(),
         set,
-        plan: door.plan.clone(),
         state: RefCell::new(State {
             outbox: outbox.assemble(),
             sessions: Sessions::default(),
-            item_data: HashMap::new(),
+            memory: Memory::new(plan.user_data_timeout, plan.clear_on_session_close),
+            closes: Closes::new(plan.closes_recovery, &adapter),
             troubles: Troubles::new(&adapter),
             dialect: None,
             out: Vec::new(),
             ids: Ids::new(),
             calls: HashMap::new(),
         }),
+        room: [(); 4].map(|()| Semaphore::new(plan.pending_max)),
         waker,
+        plan,
     });
     loop {
         let init_id = format!("{:x}", desk.state.borrow_mut().ids.next());
@@ -172,13 +210,8 @@ pub(super) async fn run(
         match smol::future::or(met, idle).await {
             None => return Ok(()),
             Some(Err(refused)) => {
-                tracing::warn!(adapter, "a remote adapter is not served: {refused}");
-                let wait = match refused {
-                    Refused::Broken(Broken::Closed) => Duration::ZERO,
-                    _ => door.plan.recovery_delay,
-                };
-                let until = Some(Instant::now() + wait);
-                if !without_remote(&desk, &mut waiter, until).await {
+                let until = Instant::now() + door.pause_after(&refused)?;
+                if !without_remote(&desk, &mut waiter, Some(until)).await {
                     return Ok(());
                 }
             }
@@ -188,17 +221,15 @@ pub(super) async fn run(
                     remote = link.who,
                     "a remote metadata adapter is there"
                 );
-                {
-                    let mut state = desk.state.borrow_mut();
-                    state.dialect = Some(link.dialect);
-                    state.troubles.clear();
-                }
+                door.wait_for_first.clear();
+                begin(&desk, link.dialect);
                 let end = serve(&desk, &mut link, &mut waiter).await;
                 let troubles = {
                     let mut state = desk.state.borrow_mut();
                     state.dialect = None;
                     state.out.clear();
                     state.calls.clear(); // which wakes all who wait
+                    state.sessions.forget_requests();
                     state.troubles.summary()
                 };
                 let Some(loss) = end else {
@@ -209,13 +240,31 @@ pub(super) async fn run(
                     adapter,
                     "the remote metadata adapter is lost: {loss}{troubles}"
                 );
-                link.farewell(&host, &loss.to_string()).await;
+                let reason = loss.to_string();
                 if door.plan.on_loss == OnLoss::Stop {
-                    return Err(format!("{adapter}: {loss}"));
+                    link.farewell(&host, &reason).await;
+                    return Err(format!("{adapter}: {reason}"));
                 }
+                // Whoever asks meanwhile is not kept waiting.
+                let leaver = host.clone();
+                host.spawn(async move { link.farewell(&leaver, &reason).await });
             }
         }
     }
+}
+
+/// A remote is there.
+fn begin(desk: &Rc<Desk>, dialect: Dialect) {
+    let again = {
+        let mut state = desk.state.borrow_mut();
+        state.dialect = Some(dialect);
+        state.troubles.clear();
+        if desk.plan.clear_on_new_remote {
+            state.memory.forget_items();
+        }
+        state.closes.replay()
+    };
+    questions::tell_again(desk, again);
 }
 
 /// What was wrong with a remote that was served.
@@ -318,92 +367,123 @@ async fn serve(desk: &Rc<Desk>, link: &mut Link, waiter: &mut Waiter) -> Option<
     }
 }
 
-fn take_lines(desk: &Rc<Desk>, link: &mut Link) -> Result<(), Loss> {
+fn take_lines(desk: &Desk, link: &mut Link) -> Result<(), Loss> {
     let encoding = link.dialect.encoding;
     while let Some(line) = link.requests.next_line().map_err(Loss::Broken)? {
-        let (id, method, tokens) = match read_line(line) {
-            Ok(Line::Keepalive) => continue,
-            Ok(Line::Message { id, method, tokens }) => (id, method, tokens),
+        let line = line.map_err(engine::ari::Malformed);
+        match line.and_then(|line| take_line(desk, line, encoding)) {
+            Ok(None) => {}
+            Ok(Some(exception)) => return Err(Loss::Failed(exception)),
             Err(why) => {
-                desk.state
-                    .borrow_mut()
-                    .troubles
-                    .note(Trouble::Malformed, &why);
-                continue;
-            }
-        };
-        match method {
-            "FST" | "FUS" | "FAL" => match metadata::read(method, tokens, encoding) {
-                Ok(Some(FromMetadata::Failed(exception))) => return Err(Loss::Failed(exception)),
-                Ok(Some(FromMetadata::Terminate { session, cause })) => {
-                    let cause = match cause {
-                        Some((code, text)) => {
-                            Cause::destroyed(Some(code), Some(&text.unwrap_or_default()))
-                        }
-                        None => Reason::CLOSED_BY_SERVER.into(),
-                    };
-                    let session = (&*session).into();
-                    order(desk, Order::EndSession { session, cause });
-                    metadata::answer_order(&mut desk.state.borrow_mut().out, id, None);
-                }
-                Ok(Some(FromMetadata::Unsubscribe { session, window })) => {
-                    let entitled = force_unsubscription(desk, &session, window);
-                    metadata::answer_order(&mut desk.state.borrow_mut().out, id, Some(entitled));
-                }
-                _ => {
-                    let mut state = desk.state.borrow_mut();
-                    state.troubles.note(Trouble::Malformed, &method);
-                }
-            },
-            "RAC" => {} // it introduces itself late
-            _ => {
                 let mut state = desk.state.borrow_mut();
-                let number = u64::from_str_radix(id, 16).ok();
-                match number.and_then(|id| state.calls.remove(&id)) {
-                    Some(call) => _ = call.try_send(line.to_owned()),
-                    None => state.troubles.note(Trouble::LateReply, &id),
-                }
+                state.troubles.note(Trouble::Malformed, &why);
             }
         }
     }
     Ok(())
 }
 
-/// Passes an order on, or holds it back until the session's shard knows that the session was granted.
-pub(super) fn order(desk: &Desk, order: Order) {
-    let (Order::EndSession { session, .. } | Order::Unsubscribe { session, .. }) = &order;
-    let shard = {
+/// Takes a line; returns the failure that it tells of the adapter as a whole.
+fn take_line(
+    desk: &Desk,
+    line: &str,
+    encoding: Encoding,
+) -> Result<Option<Exception>, engine::ari::Malformed> {
+    let (id, method, tokens) = match read_line(line)? {
+        Line::Keepalive => return Ok(None),
+        Line::Message { id, method, tokens } => (id, method, tokens),
+    };
+    match method {
+        "FST" | "FUS" | "FAL" => match metadata::read(method, tokens, encoding)? {
+            Some(FromMetadata::Failed(exception)) => return Ok(Some(exception)),
+            Some(FromMetadata::Terminate { session, cause }) => {
+                let cause = match cause {
+                    Some((code, text)) => {
+                        Cause::destroyed(Some(code), Some(&text.unwrap_or_default()))
+                    }
+                    None => Reason::CLOSED_BY_SERVER.into(),
+                };
+                end_session(desk, &session, cause);
+                metadata::answer_order(&mut desk.state.borrow_mut().out, id, None);
+            }
+            Some(FromMetadata::Unsubscribe { session, window }) => {
+                if let Some(entitled) = force_unsubscription(desk, &session, window, id) {
+                    let mut state = desk.state.borrow_mut();
+                    metadata::answer_order(&mut state.out, id, Some(entitled));
+                }
+            }
+            _ => return Err(engine::ari::Malformed("a failure without an exception")),
+        },
+        "RAC" => {} // it introduces itself late
+        _ => {
+            let mut state = desk.state.borrow_mut();
+            let number = u64::from_str_radix(id, 16).ok();
+            match number.and_then(|id| state.calls.remove(&id)) {
+                Some(call) => _ = call.try_send(line.to_owned()),
+                None => state.troubles.note(Trouble::LateReply, &id),
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Ends a session of this adapter set: behind the answer that grants it, if that is still to come. One that is over
+/// already, or another adapter set's, is no error.
+pub(super) fn end_session(desk: &Desk, session: &str, cause: Cause) {
+    let (shard, order) = {
         let mut state = desk.state.borrow_mut();
+        let name = state.sessions.name(session).into();
         let Some(known) = state.sessions.get(session) else {
-            return; // over already, or another adapter set's
+            return;
         };
-        if known.busy > 0 {
-            known.held.push(order);
+        let order = Order::EndSession {
+            session: name,
+            cause,
+        };
+        if known.opening {
+            known.held.retain(|(of, _)| of.is_some()); // once is enough
+            known.held.push((None, order));
             return;
         }
-        known.shard
+        (known.shard, order)
     };
     desk.say(shard, Word::Order(order));
 }
 
-/// Whether the adapter may end this subscription. One that is over already may be ended.
-fn force_unsubscription(desk: &Desk, session: &str, window: i64) -> bool {
+/// Whether the adapter may end this subscription, as it wants to. One that is over already may be ended. `None`: it is
+/// not known yet, and the request `id` is answered later.
+fn force_unsubscription(desk: &Desk, session: &str, window: i64, id: &str) -> Option<bool> {
     let Ok(sub_id) = u32::try_from(window) else {
-        return true;
+        return Some(true);
     };
-    {
+    let (shard, session) = {
         let mut state = desk.state.borrow_mut();
-        let table = state
-            .sessions
-            .get(session)
-            .and_then(|known| known.tables.get(&sub_id));
-        match table {
-            None => return true,
-            Some(table) if !table.can_unsubscribe => return false,
-            Some(_) => {}
+        let name: Box<str> = state.sessions.name(session).into();
+        let Some(known) = state.sessions.get(session) else {
+            return Some(true);
+        };
+        match known.tables.get_mut(&sub_id) {
+            None => return Some(true),
+            Some(Announced::Asked(pending)) => {
+                if pending.forced.len() == FORCED_MAX {
+                    return Some(false);
+                }
+                pending.forced.push(id.to_owned());
+                return None;
+            }
+            Some(Announced::Told(table)) if !table.can_unsubscribe => return Some(false),
+            Some(Announced::Told(_)) => {}
         }
-    }
-    let session = session.into();
-    order(desk, Order::Unsubscribe { session, sub_id });
-    true
+        let order = Order::Unsubscribe {
+            session: name.clone(),
+            sub_id,
+        };
+        if let Some(at) = known.held.iter().position(|(of, _)| *of == Some(sub_id)) {
+            known.held[at].1 = order; // its agreement is not told yet
+            return Some(true);
+        }
+        (known.shard, name)
+    };
+    desk.say(shard, Word::Order(Order::Unsubscribe { session, sub_id }));
+    Some(true)
 }

@@ -8,46 +8,71 @@
 //! | Module | What it is |
 //! |---|---|
 //! | `meet` | listening or connecting, credentials, init |
-//! | `lines` | a connection: whole lines in, bytes out |
+//! | `stream`, `lines` | a connection: TLS or not; whole lines in, bytes out |
 //! | `data` | the proxy of a data adapter |
 //! | `metadata` | the proxy of a metadata adapter: requests and their replies |
-//! | `questions` | which requests a shard's question takes, and what their replies mean |
-//! | `sessions` | which sessions and subscriptions a metadata adapter was told of |
+//! | `questions`, `opening`, `subscribing` | which requests a shard's question takes, and what their replies mean |
+//! | `sessions`, `closes` | which sessions and subscriptions a metadata adapter was told of, and of the ends of which |
+//! | `memory` | what is remembered of its answers |
+//! | `refusals` | what clients are told when it fails or says no |
 //! | `asks` | the rings between ingest and a metadata adapter's proxy |
 //! | `trouble` | what remotes do wrong, said once and counted |
 //!
-//! Bounds: a line (`line_limit`), the feed's rings, a second for farewells; requests out are two per item at most.
+//! | What grows | Bound | At the bound |
+//! |---|---|---|
+//! | a line | `line_limit` | the connection is closed |
+//! | events on their way to ingest | the feed's ring | the remote is not read until there is room |
+//! | requests to a data adapter | two per item; 1 MiB to be written | subscriptions wait in ingest |
+//! | requests to a metadata adapter that wait for their reply | `pending_limit` of each kind | questions wait in line |
+//! | questions in line | what shards may have open | shards refuse them |
+//! | what is remembered of items | 200,000 in all | all of it is forgotten |
+//! | ends kept for the next remote | 100,000 | the oldest are forgotten, and that is said |
 
 pub(in crate::adapter) mod asks;
+mod closes;
 mod data;
 mod lines;
 mod meet;
+mod memory;
 mod metadata;
+mod opening;
 mod questions;
+mod refusals;
 mod sessions;
+mod stream;
+mod subscribing;
 mod trouble;
 
 pub use asks::MetadataInbox;
 
 use super::RunningAdapter;
 use super::feed::{self, FeedCapacity};
-use crate::config::plan::{OnLoss, RemoteAddress, RemotePlan};
+use crate::config::plan::{OnLoss, RemoteAddress, RemotePlan, TlsPlan};
 use crate::runtime::host::{self, Host, HostKind, WakeSource};
+use crate::wire::tls;
 use data::{DataProxy, Desk};
 use engine::ari::init::Role;
 use engine::ids::DataAdapterId;
 use engine::metadata::AdapterSetId;
-use meet::{Door, Port};
+use meet::{Door, Gate, Port, Surroundings};
+use smol::channel::{Receiver, Sender, bounded};
+use socket2::Socket;
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::time::{Duration, Instant};
+use stream::Security;
 
 /// The remote adapters of a server before their thread has started: they listen, and answer nobody yet.
 pub struct Remotes {
     server_instance: String,
     proxies: Vec<Start>,
     addresses: Vec<(String, SocketAddr)>,
+    /// Whom the server's start waits for, and how long.
+    awaited: Vec<(String, Receiver<()>, Duration)>,
+    /// Opens the way for data adapters that wait for the metadata adapter just added.
+    gate: Option<Receiver<()>>,
 }
 
 /// An adapter set whose metadata adapter is remote.
@@ -70,24 +95,32 @@ impl Default for Remotes {
             server_instance: format!("brightwire-{:016x}", fastrand::u64(..)),
             proxies: Vec::new(),
             addresses: Vec::new(),
+            awaited: Vec::new(),
+            gate: None,
         }
     }
 }
 
 impl Remotes {
-    /// Adds the data adapter `name` of an adapter set. `wake_ingest` is explained at [`feed::feed`].
+    /// Adds the data adapter `name` of an adapter set. With `metadata_first` it is refused until the metadata adapter of
+    /// the set, which was added last, is there. `wake_ingest` is explained at [`feed::feed`].
     pub fn add_data(
         &mut self,
         adapter_set: &str,
         name: &str,
         plan: &RemotePlan,
+        metadata_first: bool,
         capacity: FeedCapacity,
         wake_ingest: impl Fn() + Send + Sync + 'static,
     ) -> io::Result<RunningAdapter> {
         let (waker, source) = host::wake_pair()?;
         let (mut feed, inbox) = feed::feed(capacity, wake_ingest);
         feed.wake_by(move || waker.wake());
-        let mut setup = self.setup(adapter_set, Some(name), plan)?;
+        let gate = match &self.gate {
+            Some(opened) if metadata_first => Gate::After(opened.clone()),
+            _ => Gate::Open,
+        };
+        let mut setup = self.setup(adapter_set, Some(name), plan, gate)?;
         setup
             .parameters
             .insert(1, ("data_provider.name".into(), name.into()));
@@ -109,12 +142,38 @@ impl Remotes {
     ) -> io::Result<MetadataInbox> {
         let (waker, source) = host::wake_pair()?;
         let (inbox, outbox) = asks::asks(waker.clone(), wake_ingest);
-        let setup = self.setup(&adapter_set.name, None, plan)?;
+        let mut setup = self.setup(&adapter_set.name, None, plan, Gate::Open)?;
+        let (opens, opened) = bounded(1);
+        setup.wait_for_first.push(opens);
+        self.gate = Some(opened);
         self.proxies.push(Box::new(move |host| {
             let (door, waiter) = setup.open(host, Role::Metadata, source)?;
-            Ok(Box::pin(metadata::run(door, adapter_set, outbox, waiter, waker)) as Proxy)
+            let proxy = metadata::run(door, adapter_set, outbox, waiter, waker);
+            Ok(Box::pin(proxy) as Proxy)
         }));
         Ok(inbox)
+    }
+
+    /// Waits for those adapters that the server's start has to wait for, each for as long as it is configured.
+    pub fn started(&mut self, host: &Host) -> impl Future<Output = ()> + use<> {
+        let awaited = std::mem::take(&mut self.awaited);
+        let (host, begin) = (host.clone(), Instant::now());
+        async move {
+            for (adapter, started, wait) in awaited {
+                if started.is_closed() {
+                    continue;
+                }
+                tracing::info!(adapter, "the start waits for this remote adapter");
+                let here = async { started.recv().await.is_err() };
+                let late = async {
+                    host.sleep(wait.saturating_sub(begin.elapsed())).await;
+                    false
+                };
+                if !smol::future::or(here, late).await {
+                    tracing::warn!(adapter, "the server starts without this remote adapter");
+                }
+            }
+        }
     }
 
     /// Whether there are none.
@@ -154,27 +213,37 @@ impl Remotes {
         adapter_set: &str,
         data_adapter: Option<&str>,
         plan: &RemotePlan,
+        gate: Gate,
     ) -> io::Result<Setup> {
         let adapter = match data_adapter {
             Some(name) => format!("{adapter_set}.{name}"),
             None => adapter_set.to_owned(),
         };
-        let mut listen = |name: String, address: &RemoteAddress| -> io::Result<_> {
+        let mut claim = |name: String, address: &RemoteAddress| -> io::Result<_> {
             let RemoteAddress::Listen(address) = address else {
                 return Ok(None);
             };
-            let listener = TcpListener::bind(address).map_err(|error| {
+            let claimed = meet::bind(*address).and_then(|socket| {
+                if matches!(gate, Gate::Open) {
+                    meet::listen(&socket)?;
+                }
+                Ok(socket)
+            });
+            let socket = claimed.map_err(|error| {
                 io::Error::new(
                     error.kind(),
                     format!("{name}: cannot listen at {address}: {error}"),
                 )
             })?;
-            self.addresses.push((name, listener.local_addr()?));
-            Ok(Some(listener))
+            let actual = socket.local_addr()?.as_socket();
+            let actual = actual.ok_or_else(|| io::Error::other("not an address of IP"))?;
+            tracing::info!(adapter = name, "remote adapters connect to {actual}");
+            self.addresses.push((name, actual));
+            Ok(Some(socket))
         };
-        let requests = listen(adapter.clone(), &plan.address)?;
+        let requests = claim(adapter.clone(), &plan.address)?;
         let notifications = match &plan.notify_address {
-            Some(address) => listen(format!("{adapter}.notify"), address)?,
+            Some(address) => claim(format!("{adapter}.notify"), address)?,
             None => None,
         };
         let mut parameters = vec![
@@ -193,12 +262,19 @@ impl Remotes {
             parameters.insert(0, ("keepalive_hint.millis".to_owned(), hint));
         }
         parameters.extend(plan.params.iter().cloned());
+        let (starts, started) = bounded(1);
+        if !plan.start_wait.is_zero() {
+            self.awaited
+                .push((adapter.clone(), started, plan.start_wait));
+        }
         Ok(Setup {
             plan: plan.clone(),
             adapter,
             requests,
             notifications,
             parameters,
+            gate,
+            wait_for_first: vec![starts],
         })
     }
 }
@@ -207,15 +283,24 @@ impl Remotes {
 struct Setup {
     plan: RemotePlan,
     adapter: String,
-    requests: Option<TcpListener>,
-    notifications: Option<TcpListener>,
+    requests: Option<Socket>,
+    notifications: Option<Socket>,
     parameters: Vec<(String, String)>,
+    gate: Gate,
+    wait_for_first: Vec<Sender<()>>,
 }
 
 impl Setup {
     fn open(self, host: &Host, role: Role, source: WakeSource) -> io::Result<(Door, host::Waiter)> {
-        let open = |address: &RemoteAddress, listener| {
-            Port::open(host, address, listener, &self.plan.allow, &self.adapter)
+        let around = Surroundings {
+            host,
+            allow: &self.plan.allow,
+            adapter: &self.adapter,
+            gate: &self.gate,
+        };
+        let open = |address: &RemoteAddress, socket: Option<Socket>| -> io::Result<Port> {
+            let security = security(self.plan.tls.as_ref(), address)?;
+            Port::open(&around, address, socket, security)
         };
         let requests = open(&self.plan.address, self.requests)?;
         let notifications = match &self.plan.notify_address {
@@ -230,7 +315,31 @@ impl Setup {
             notifications,
             parameters: self.parameters,
             plan: self.plan,
+            wait_for_first: self.wait_for_first,
         };
         Ok((door, host.waiter(source)?))
+    }
+}
+
+/// The files were read when the configuration was checked; they may have changed since.
+fn security(plan: Option<&TlsPlan>, address: &RemoteAddress) -> io::Result<Security> {
+    let Some(plan) = plan else {
+        return Ok(Security::Plain);
+    };
+    let missing = || io::Error::other("TLS without the files that it needs");
+    match address {
+        RemoteAddress::Listen(_) => {
+            let own = plan.own.as_ref().ok_or_else(missing)?;
+            let config = tls::listening(own, plan.authorities.as_deref());
+            Ok(Security::Server(config.map_err(io::Error::other)?))
+        }
+        RemoteAddress::Connect(address) => {
+            let trusted = plan.authorities.as_deref().ok_or_else(missing)?;
+            let config = tls::connecting(plan.own.as_ref(), trusted, plan.any_name);
+            let name = meet::host_name(address).ok_or_else(|| {
+                io::Error::other(format!("`{address}` has no name for a certificate"))
+            })?;
+            Ok(Security::Client(config.map_err(io::Error::other)?, name))
+        }
     }
 }

@@ -1,36 +1,28 @@
-//! Which requests a shard's question takes, and what their replies mean.
+//! Which requests a shard's question takes, and what a metadata adapter is told to be over.
 //!
 //! | Question | Requests |
 //! |---|---|
-//! | a session | `NUS`, then `NNS`; again `NNS` when the session that was in its way is closed |
-//! | a subscription | `GIS` and `GSC` side by side, then `GIT` and `GUI` side by side, then `NNT` if wanted |
+//! | a session | see [`super::opening`] |
+//! | a subscription | see [`super::subscribing`] |
 //! | a message | `NUM` |
 //! | the end of a subscription | `NTC`, if the adapter was told of it |
 //! | the end of a session | `NTC` for each subscription left, then `NSC` |
-//!
-//! What the adapter may say no with, and what clients are told, is at the end of the file.
 
-use super::metadata::{Desk, Failure, Replied};
-use super::sessions::{Session, Told};
+use super::closes::CloseId;
+use super::metadata::{Desk, Failure};
+use super::opening::Opening;
+use super::refusals;
+use super::sessions::{Announced, Close, ClosedTable, Session};
+use super::subscribing::Subscribing;
 use super::trouble::Trouble;
-use engine::ari::exception::{Exception, ForClient, Kind};
-use engine::ari::metadata::{ItemData, Reply, Request, Table};
-use engine::ari::{Mode, Modes};
+use engine::ari::Mode;
+use engine::ari::metadata::{self, Reply, Request};
 use engine::ids::ShardId;
-use engine::metadata::client::Certificate;
-use engine::metadata::{Client, DEFAULT_NAME, Granted, GrantedItem, Order, Question, Word, select};
-use engine::tlcp::cause::{Reason, Refusal};
-use engine::tlcp::cid;
+use engine::metadata::{DEFAULT_NAME, Granted, Question, Statistics, Word};
+use engine::tlcp::cause::Refusal;
 use engine::tlcp::request::Mode as TlcpMode;
-use smol::channel::bounded;
+use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::Duration;
-
-/// How often a session that is in the way of a new one may be closed: one would do, unless the adapter names another
-/// one each time. (guess)
-const CONFLICTS_MAX: usize = 3;
-/// Items whose answers to `GIT` are kept. They are small; a server with more items asks again. (guess)
-const ITEM_DATA_MAX: usize = 200_000;
 
 /// Finds the answer to a question.
 pub(super) async fn answer(
@@ -46,15 +38,16 @@ pub(super) async fn answer(
             client,
             ..
         } => {
-            desk.state.borrow_mut().sessions.open(session, shard);
+            let user = user.as_deref();
+            desk.state.borrow_mut().sessions.open(session, shard, user);
             let opening = Opening {
                 session,
-                user: user.as_deref(),
+                user,
                 password: password.as_deref(),
                 client,
             };
             let opened = opening.run(desk).await;
-            opened.map_err(|failure| refuse_session(desk, failure))
+            opened.map_err(|failure| refusals::session(desk, failure))
         }
         Question::Subscribe {
             session,
@@ -68,8 +61,7 @@ pub(super) async fn answer(
             mode,
             ..
         } => {
-            let entered = enter(desk, session);
-            if !entered {
+            if !desk.state.borrow_mut().sessions.enter(session) {
                 return Err(Refusal::session_not_found());
             }
             let subscribing = Subscribing {
@@ -91,7 +83,7 @@ pub(super) async fn answer(
             message,
             ..
         } => {
-            if !enter(desk, session) {
+            if !desk.state.borrow_mut().sessions.enter(session) {
                 return Err(Refusal::session_not_found());
             }
             let request = Request::Message {
@@ -107,7 +99,7 @@ pub(super) async fn answer(
             };
             match response.await {
                 Ok(response) => Ok(Granted::Message { response }),
-                Err(failure) => Err(refuse_message(desk, failure)),
+                Err(failure) => Err(refusals::message(desk, failure)),
             }
         }
         Question::SessionClosed { .. } | Question::Unsubscribed { .. } => {
@@ -118,26 +110,34 @@ pub(super) async fn answer(
 
 /// A question was answered, and its shard told: what was held back until then is done.
 pub(super) fn answered(desk: &Rc<Desk>, question: &Question) {
-    let (Question::OpenSession { session, .. }
-    | Question::Subscribe { session, .. }
-    | Question::Message { session, .. }) = question
-    else {
-        return;
+    let (session, of) = match question {
+        Question::OpenSession { session, .. } => (session, None),
+        Question::Subscribe {
+            session, sub_id, ..
+        } => (session, Some(*sub_id)),
+        Question::Message { session, .. } => return leave(desk, session),
+        Question::SessionClosed { .. } | Question::Unsubscribed { .. } => return,
     };
-    let (over, shard, held) = {
+    let held = {
         let mut state = desk.state.borrow_mut();
-        let over = state.sessions.leave(session);
-        match state.sessions.get(session) {
-            Some(known) if known.busy == 0 => (over, known.shard, std::mem::take(&mut known.held)),
-            _ => (over, ShardId::default(), Vec::new()),
-        }
+        state.sessions.get(session).map(|known| {
+            if of.is_none() {
+                known.opening = false;
+                // A session that was refused is over.
+                known.closed |= !known.known;
+            }
+            let held = std::mem::take(&mut known.held);
+            let (now, later): (Vec<_>, Vec<_>) = held.into_iter().partition(|held| held.0 == of);
+            known.held = later;
+            (known.shard, now)
+        })
     };
-    for order in held {
-        desk.say(shard, Word::Order(order));
+    if let Some((shard, held)) = held {
+        for (_, order) in held {
+            desk.say(shard, Word::Order(order));
+        }
     }
-    if let Some(over) = over {
-        tell_end(desk, session.clone(), over);
-    }
+    leave(desk, session);
 }
 
 /// Something is over.
@@ -145,425 +145,176 @@ pub(super) fn note(desk: &Rc<Desk>, question: Question) {
     match question {
         Question::SessionClosed { session } => {
             let over = desk.state.borrow_mut().sessions.close(&session);
-            if let Some(over) = over {
-                tell_end(desk, session, over);
+            if let Some((name, over)) = over {
+                tell_end(desk, name, over);
             }
         }
         Question::Unsubscribed {
-            session, sub_id, ..
+            session,
+            sub_id,
+            statistics,
         } => {
-            let table = {
+            let close = {
                 let mut state = desk.state.borrow_mut();
+                let name: Box<str> = state.sessions.name(&session).into();
                 let Some(known) = state.sessions.get(&session) else {
                     return;
                 };
-                match known.tables.remove(&sub_id) {
-                    Some(table) => {
-                        known.busy += 1; // the session's end is told after this one
-                        table
-                    }
-                    None => {
-                        // The adapter may be asked about it just now; the list is short, since questions are few.
-                        if known.busy > 0 && known.wants_tables {
-                            known.unwanted.push(sub_id);
-                        }
-                        return;
-                    }
+                match known.tables.get_mut(&sub_id) {
+                    // It is told when the adapter has answered.
+                    Some(Announced::Asked(pending)) => return pending.over = true,
+                    Some(Announced::Told(_)) => {}
+                    None => return,
                 }
+                known.busy += 1; // the session's end is told after this one
+                closed_table(known, &name, sub_id, statistics)
             };
-            let desk_of_task = Rc::clone(desk);
+            let Some(close) = close else {
+                return leave(desk, &session);
+            };
+            let (desk_of_task, turn) = (Rc::clone(desk), turn_of(desk, &session));
+            let close = Rc::new(close);
+            let id = desk.state.borrow_mut().closes.begin(&close);
             desk.host.spawn(async move {
                 let desk = desk_of_task;
-                tell_table_end(&desk, &session, sub_id, &table).await;
-                let over = desk.state.borrow_mut().sessions.leave(&session);
-                if let Some(over) = over {
-                    tell_end(&desk, session, over);
+                {
+                    let _turn = match desk.plan.sequential_tables {
+                        true => Some(turn.lock().await),
+                        false => None,
+                    };
+                    tell(&desk, id, &close).await;
                 }
+                leave(&desk, &session);
             });
         }
         _ => {}
     }
 }
 
-/// A question about a session begins; `false` if the session is over.
-fn enter(desk: &Desk, session: &str) -> bool {
-    let mut state = desk.state.borrow_mut();
-    match state.sessions.get(session) {
-        Some(known) => {
-            known.busy += 1;
-            true
-        }
-        None => false,
+/// Tells a remote of ends that got lost with the one before. The ends of one session in their order.
+pub(super) fn tell_again(desk: &Rc<Desk>, closes: Vec<(CloseId, Rc<Close>)>) {
+    let mut by_session: HashMap<Box<str>, Vec<(CloseId, Rc<Close>)>> = HashMap::new();
+    for (id, close) in closes {
+        let all = by_session.entry(close.session.clone()).or_default();
+        all.push((id, close));
+    }
+    for (session, closes) in by_session {
+        // If it lives, its own end is told after these.
+        let lives = desk.state.borrow_mut().sessions.enter(&session);
+        let desk_of_task = Rc::clone(desk);
+        desk.host.spawn(async move {
+            let desk = desk_of_task;
+            for (id, close) in closes {
+                tell(&desk, Some(id), &close).await;
+            }
+            if lives {
+                leave(&desk, &session);
+            }
+        });
+    }
+}
+
+/// Something that was said or asked about a session is done.
+fn leave(desk: &Rc<Desk>, session: &str) {
+    let over = desk.state.borrow_mut().sessions.leave(session);
+    if let Some((name, over)) = over {
+        tell_end(desk, name, over);
     }
 }
 
 /// Tells the end of a session that is already forgotten here.
-fn tell_end(desk: &Rc<Desk>, id: Box<str>, mut session: Session) {
+fn tell_end(desk: &Rc<Desk>, name: Box<str>, mut session: Session) {
+    let mut closes = Vec::new();
+    {
+        let mut state = desk.state.borrow_mut();
+        if session.known {
+            state.memory.session_closed(session.user.as_deref());
+            let sub_ids: Vec<u32> = session.tables.keys().copied().collect();
+            for sub_id in sub_ids {
+                let close = closed_table(&mut session, &name, sub_id, Box::default());
+                closes.extend(close.map(Rc::new));
+            }
+            closes.push(Rc::new(Close {
+                session: name,
+                table: None,
+            }));
+        }
+    }
+    let ids: Vec<_> = {
+        let mut state = desk.state.borrow_mut();
+        let begin = closes.iter().map(|close| state.closes.begin(close));
+        begin.collect()
+    };
     let desk_of_task = Rc::clone(desk);
     desk.host.spawn(async move {
-        let desk = desk_of_task;
-        if session.known {
-            for (sub_id, table) in std::mem::take(&mut session.tables) {
-                tell_table_end(&desk, &id, sub_id, &table).await;
-            }
-            let told = desk.call(Request::SessionClosed { session: &id }).await;
-            let told = told.and_then(|reply| reply.read().map(drop));
-            note_failure(&desk, "NSC", told);
+        for (id, close) in ids.into_iter().zip(closes) {
+            tell(&desk_of_task, id, &close).await;
         }
-        for waiting in session.on_end {
-            let _ = waiting.try_send(());
-        }
+        session.tell_waiting();
     });
 }
 
-async fn tell_table_end(desk: &Desk, session: &str, sub_id: u32, table: &Told) {
-    let request = Request::TableClosed {
-        session,
-        table: table.table(sub_id),
-        // Not counted: adapters that want them are told that there are none.
-        statistics: &[],
+/// Takes a subscription out of those that the adapter knows.
+fn closed_table(
+    session: &mut Session,
+    name: &str,
+    sub_id: u32,
+    statistics: Box<[Statistics]>,
+) -> Option<Close> {
+    match session.tables.remove(&sub_id) {
+        Some(Announced::Told(told)) => Some(Close {
+            session: name.into(),
+            table: Some(ClosedTable {
+                sub_id,
+                told,
+                statistics,
+            }),
+        }),
+        _ => None,
+    }
+}
+
+fn turn_of(desk: &Desk, session: &str) -> Rc<smol::lock::Mutex<()>> {
+    let mut state = desk.state.borrow_mut();
+    let known = state.sessions.get(session);
+    known.map_or_else(Rc::default, |known| Rc::clone(&known.turn))
+}
+
+/// Tells an end. One that the remote cannot be told now may be told to the next.
+async fn tell(desk: &Desk, id: Option<CloseId>, close: &Close) {
+    let session = &*close.session;
+    let statistics: Vec<metadata::Statistics>;
+    let request = match &close.table {
+        None => Request::SessionClosed { session },
+        Some(table) => {
+            let counted = table.statistics.iter().map(|item| metadata::Statistics {
+                sent: item.sent,
+                lost: item.lost,
+                filtered: item.filtered,
+            });
+            // Adapters that did not ask are told that there are none.
+            statistics = match table.told.wants_statistics {
+                true => counted.collect(),
+                false => Vec::new(),
+            };
+            Request::TableClosed {
+                session,
+                table: table.told.table(table.sub_id),
+                statistics: &statistics,
+            }
+        }
     };
+    let method = request.method();
     let told = desk.call(request).await;
     let told = told.and_then(|reply| reply.read().map(drop));
-    note_failure(desk, "NTC", told);
-}
-
-fn note_failure(desk: &Desk, method: &str, told: Result<(), Failure>) {
+    if matches!(told, Err(Failure::Away | Failure::Lost)) {
+        return;
+    }
+    let mut state = desk.state.borrow_mut();
+    state.closes.answered(id);
     if let Err(Failure::Exception(exception)) = told {
         let what = format!("{method}: {}", exception.message);
-        desk.state
-            .borrow_mut()
-            .troubles
-            .note(Trouble::Failed, &what);
-    }
-}
-
-/// A session on its way.
-struct Opening<'q> {
-    session: &'q str,
-    user: Option<&'q str>,
-    password: Option<&'q str>,
-    client: &'q Client,
-}
-
-impl Opening<'_> {
-    async fn run(&self, desk: &Rc<Desk>) -> Result<Granted, Failure> {
-        let result = self.ask(desk).await;
-        if result.is_err() {
-            desk.state.borrow_mut().sessions.remove(self.session);
-        }
-        result
-    }
-
-    async fn ask(&self, desk: &Rc<Desk>) -> Result<Granted, Failure> {
-        // One request makes one session, so that the session's id can name both.
-        let mut headers: Vec<_> = self.client.headers.iter().collect();
-        headers.push(("REQUEST_ID", self.session));
-        let principal = match &self.client.certificate {
-            Certificate::NotAsked => None,
-            Certificate::Missing => Some(None),
-            Certificate::Principal(name) => Some(Some(&**name)),
-        };
-        let user = desk.call(Request::User {
-            user: self.user,
-            password: self.password,
-            principal,
-            headers: &headers,
-        });
-        let user = user.await?;
-        let Reply::User {
-            bandwidth_kbps_max,
-            wants_tables,
-        } = user.read()?
-        else {
-            return Err(Failure::Malformed);
-        };
-        let mut conflicts = 0;
-        let time_to_live_s = loop {
-            match self.open(desk).await {
-                Err(Failure::Exception(Exception {
-                    kind: Kind::ConflictingSession { client, session },
-                    message,
-                })) => {
-                    conflicts += 1;
-                    let other = session.filter(|_| conflicts <= CONFLICTS_MAX);
-                    let closed = match &other {
-                        Some(other) => close_other(desk, other).await,
-                        None => false,
-                    };
-                    if !closed {
-                        let kind = Kind::Credits(client);
-                        return Err(Failure::Exception(Exception { kind, message }));
-                    }
-                }
-                other => break other?,
-            }
-        };
-        if let Some(known) = desk.state.borrow_mut().sessions.get(self.session) {
-            known.wants_tables = wants_tables;
-            known.known = true;
-        }
-        Ok(Granted::Session {
-            adapter_set: desk.set.id,
-            session: None,
-            bandwidth_kbps_max,
-            time_to_live: time_to_live_s.map(Duration::from_secs),
-            notices: true,
-        })
-    }
-
-    async fn open(&self, desk: &Desk) -> Result<Option<u64>, Failure> {
-        let client = self.client;
-        let port = (client.port > 0).then(|| client.port.to_string());
-        let cid = client.cid.as_deref();
-        let (library, version) = match cid.and_then(cid::library) {
-            Some((library, version)) => (Some(library), version),
-            None => (cid, None),
-        };
-        let context = [
-            ("REMOTE_IP", Some(&*client.ip)),
-            ("REMOTE_PORT", port.as_deref()),
-            ("USER_AGENT", client.headers.get("user-agent")),
-            ("FORWARDING_INFO", client.headers.get("x-forwarded-for")),
-            ("LOCAL_SERVER", client.listener.as_deref()),
-            ("CLIENT_TYPE", library),
-            ("CLIENT_VERSION", version),
-            ("REQUEST_ID", Some(self.session)),
-        ];
-        let request = Request::NewSession {
-            user: self.user,
-            session: self.session,
-            context: &context,
-        };
-        match desk.call(request).await?.read()? {
-            Reply::Session { time_to_live_s } => Ok(time_to_live_s),
-            _ => Err(Failure::Malformed),
-        }
-    }
-}
-
-/// Closes a session that is in the way of another, and waits until the adapter has been told.
-async fn close_other(desk: &Desk, session: &str) -> bool {
-    let ended = {
-        let mut state = desk.state.borrow_mut();
-        let Some(known) = state.sessions.get(session) else {
-            return false;
-        };
-        let (sender, ended) = bounded(1);
-        known.on_end.push(sender);
-        ended
-    };
-    let cause = Reason::REPLACED_BY_NEWER.into();
-    let session = session.into();
-    super::metadata::order(desk, Order::EndSession { session, cause });
-    let ended = async { ended.recv().await.is_ok() };
-    let late = async {
-        desk.host.sleep(desk.plan.timeout).await;
-        false
-    };
-    smol::future::or(ended, late).await
-}
-
-/// A subscription on its way.
-struct Subscribing<'q> {
-    session: &'q str,
-    sub_id: u32,
-    user: Option<&'q str>,
-    data_adapter: &'q str,
-    group: &'q str,
-    range: Option<(u32, u32)>,
-    schema: &'q str,
-    selector: Option<&'q str>,
-    mode: Mode,
-}
-
-impl Subscribing<'_> {
-    async fn run(&self, desk: &Rc<Desk>) -> Result<Granted, Refusal> {
-        let known = desk
-            .set
-            .data
-            .iter()
-            .find(|(name, _)| **name == *self.data_adapter);
-        let (_, data_adapter) = *known.ok_or_else(Refusal::data_adapter_unknown)?;
-        let refuse = |failure| refuse_subscription(desk, failure);
-        let (items, fields) = self.names(desk).await.map_err(refuse)?;
-        let items = select(items, self.range)?;
-        if fields.is_empty() {
-            return Err(Refusal::bad_schema());
-        }
-        let granted = match items.is_empty() {
-            true => Vec::new(),
-            false => self.rules(desk, &items).await.map_err(refuse)?,
-        };
-        let allowed = granted.iter().all(|(_, modes)| modes.contains(self.mode));
-        if !allowed {
-            return Err(Refusal::mode_not_allowed());
-        }
-        let wants_tables = match desk.state.borrow_mut().sessions.get(self.session) {
-            Some(known) => known.wants_tables,
-            None => return Err(Refusal::session_not_found()),
-        };
-        if wants_tables {
-            self.announce(desk, &items).await.map_err(refuse)?;
-        }
-        Ok(Granted::Subscription {
-            data_adapter,
-            items: granted.into_iter().map(|(item, _)| item).collect(),
-            fields,
-            statistics: false,
-        })
-    }
-
-    /// What group and schema stand for.
-    async fn names(&self, desk: &Desk) -> Result<(Vec<Box<str>>, Vec<Box<str>>), Failure> {
-        let items = desk.call(Request::Items {
-            user: self.user,
-            group: self.group,
-            session: self.session,
-        });
-        let fields = desk.call(Request::Schema {
-            user: self.user,
-            group: self.group,
-            schema: self.schema,
-            session: self.session,
-        });
-        let (items, fields) = smol::future::zip(items, fields).await;
-        Ok((names(&items?)?, names(&fields?)?))
-    }
-
-    /// What the user may have of the items, and in which modes.
-    async fn rules(
-        &self,
-        desk: &Desk,
-        items: &[Box<str>],
-    ) -> Result<Vec<(GrantedItem, Modes)>, Failure> {
-        let unknown: Vec<Box<str>> = {
-            let state = desk.state.borrow();
-            let unknown = items
-                .iter()
-                .filter(|item| !state.item_data.contains_key(*item));
-            unknown.cloned().collect()
-        };
-        let general = async {
-            match unknown.is_empty() {
-                true => Ok(Vec::new()),
-                false => {
-                    let reply = desk.call(Request::ItemData { items: &unknown }).await?;
-                    item_data(&reply, unknown.len())
-                }
-            }
-        };
-        let user = self.user;
-        let personal = async {
-            let reply = desk.call(Request::UserItemData { user, items }).await?;
-            item_data(&reply, items.len())
-        };
-        let (general, personal) = smol::future::zip(general, personal).await;
-        let (general, personal) = (general?, personal?);
-        let mut state = desk.state.borrow_mut();
-        if state.item_data.len() + unknown.len() > ITEM_DATA_MAX {
-            state.item_data.clear();
-        }
-        state.item_data.extend(unknown.into_iter().zip(general));
-        let rules = items.iter().zip(personal).map(|(name, personal)| {
-            let general = state
-                .item_data
-                .get(name)
-                .copied()
-                .ok_or(Failure::Malformed)?;
-            let positive = |value: f64| (value > 0.0 && value.is_finite()).then_some(value);
-            let item = GrantedItem {
-                name: name.clone(),
-                frequency_max: positive(personal.frequency),
-                buffer_size_max: match personal.length {
-                    0 => None,
-                    length => Some(u32::try_from(length).unwrap_or(u32::MAX)),
-                },
-                source_frequency_max: positive(general.frequency),
-                snapshot_length: u32::try_from(general.length).unwrap_or(u32::MAX),
-                ..GrantedItem::default()
-            };
-            Ok((item, general.modes.and(personal.modes)))
-        });
-        rules.collect()
-    }
-
-    /// Tells the adapter of the subscription, which it may refuse.
-    async fn announce(&self, desk: &Rc<Desk>, items: &[Box<str>]) -> Result<(), Failure> {
-        let mut told = Told {
-            mode: self.mode,
-            group: self.group.into(),
-            schema: self.schema.into(),
-            data_adapter: self.data_adapter.into(),
-            selector: self.selector.map(Into::into),
-            items: items.to_vec(),
-            can_unsubscribe: false,
-        };
-        let reply = desk.call(Request::NewTable {
-            user: self.user,
-            session: self.session,
-            table: told.table(self.sub_id),
-        });
-        let reply = reply.await?;
-        let Reply::Table {
-            can_unsubscribe, ..
-        } = reply.read()?
-        else {
-            return Err(Failure::Malformed);
-        };
-        told.can_unsubscribe = can_unsubscribe;
-        let unwanted = {
-            let mut state = desk.state.borrow_mut();
-            let Some(known) = state.sessions.get(self.session) else {
-                return Ok(());
-            };
-            known.tables.insert(self.sub_id, told);
-            let at = known.unwanted.iter().position(|id| *id == self.sub_id);
-            at.map(|at| known.unwanted.swap_remove(at)).is_some()
-        };
-        if unwanted {
-            let (session, sub_id) = (self.session.into(), self.sub_id);
-            let statistics = Box::default();
-            note(
-                desk,
-                Question::Unsubscribed {
-                    session,
-                    sub_id,
-                    statistics,
-                },
-            );
-        }
-        Ok(())
-    }
-}
-
-impl Told {
-    fn table(&self, sub_id: u32) -> Table<'_> {
-        Table {
-            window: i64::from(sub_id),
-            mode: self.mode,
-            group: &self.group,
-            data_adapter: &self.data_adapter,
-            schema: &self.schema,
-            range: (1, self.items.len()),
-            selector: self.selector.as_deref(),
-            items: &self.items,
-        }
-    }
-}
-
-fn names(reply: &Replied) -> Result<Vec<Box<str>>, Failure> {
-    match reply.read()? {
-        Reply::Names(names) => Ok(names.iter().map(|name| (**name).into()).collect()),
-        _ => Err(Failure::Malformed),
-    }
-}
-
-/// One for each item that was asked about.
-fn item_data(reply: &Replied, count: usize) -> Result<Vec<ItemData>, Failure> {
-    match reply.read()? {
-        Reply::Items(items) if items.len() == count => Ok(items),
-        _ => Err(Failure::Malformed),
+        state.troubles.note(Trouble::Failed, &what);
     }
 }
 
@@ -574,70 +325,4 @@ fn mode_of(mode: TlcpMode) -> Mode {
         TlcpMode::Distinct => Mode::Distinct,
         TlcpMode::Command => Mode::Command,
     }
-}
-
-// What clients are told. Messages of exceptions are for the log: they may say what is nobody's business.
-
-fn refuse_session(desk: &Desk, failure: Failure) -> Refusal {
-    match failure {
-        Failure::Away | Failure::Lost => match &desk.plan.unavailable {
-            Some((code, text)) => Refusal::by_adapter(*code, text.clone()),
-            None => Refusal::authentication_unavailable(),
-        },
-        Failure::Late => Refusal::authentication_unavailable(),
-        Failure::Malformed => failed(desk, "a malformed reply", Refusal::adapter_failed()),
-        Failure::Exception(exception) => match exception.kind {
-            Kind::Access => Refusal::authentication_failed(),
-            Kind::ResourceUnavailable => Refusal::authentication_unavailable(),
-            Kind::Credits(client) | Kind::ConflictingSession { client, .. } => told(client),
-            _ => failed(desk, &exception.message, Refusal::adapter_failed()),
-        },
-    }
-}
-
-fn refuse_subscription(desk: &Desk, failure: Failure) -> Refusal {
-    match failure {
-        Failure::Away | Failure::Lost => {
-            Refusal::adapter_failed().with_text("The Metadata Adapter is not connected")
-        }
-        Failure::Late => {
-            Refusal::adapter_failed().with_text("The Metadata Adapter does not answer")
-        }
-        Failure::Malformed => failed(desk, "a malformed reply", Refusal::adapter_failed()),
-        Failure::Exception(exception) => match exception.kind {
-            Kind::Items => Refusal::bad_group(),
-            Kind::Schema => Refusal::bad_schema(),
-            Kind::Credits(client) => told(client),
-            _ => failed(desk, &exception.message, Refusal::adapter_failed()),
-        },
-    }
-}
-
-fn refuse_message(desk: &Desk, failure: Failure) -> Refusal {
-    match failure {
-        Failure::Away | Failure::Lost => {
-            Refusal::message_failed().with_text("The Metadata Adapter is not connected")
-        }
-        Failure::Late => {
-            Refusal::message_adapter_failed().with_text("The Metadata Adapter does not answer")
-        }
-        Failure::Malformed => failed(desk, "a malformed reply", Refusal::message_adapter_failed()),
-        Failure::Exception(exception) => match exception.kind {
-            Kind::Credits(client) => told(client),
-            Kind::Notification => Refusal::message_failed(),
-            _ => failed(desk, &exception.message, Refusal::message_adapter_failed()),
-        },
-    }
-}
-
-fn told(client: ForClient) -> Refusal {
-    Refusal::by_adapter(client.code, client.text)
-}
-
-fn failed(desk: &Desk, what: &str, refusal: Refusal) -> Refusal {
-    desk.state
-        .borrow_mut()
-        .troubles
-        .note(Trouble::Failed, &what);
-    refusal
 }
