@@ -60,6 +60,14 @@ impl StopSignal {
         Ok(Self { seen, source })
     }
 
+    /// The same wish, for another host: see [`WakeSource::try_clone`].
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            seen: self.seen.clone(),
+            source: self.source.try_clone()?,
+        })
+    }
+
     /// Returns when the first signal has come, which may have been before.
     pub async fn wait(self, host: &Host) -> io::Result<Signal> {
         let mut waiter = host.waiter(self.source)?;

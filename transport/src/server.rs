@@ -84,6 +84,13 @@ pub(crate) enum Stop {
 }
 
 impl Stop {
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Signal(signal) => Self::Signal(signal.try_clone()?),
+            Self::Wake(source) => Self::Wake(source.try_clone()?),
+        })
+    }
+
     /// Returns why the server shall stop.
     async fn wait(self, host: &Host) -> io::Result<String> {
         match self {
@@ -123,16 +130,14 @@ pub(crate) fn run_with(
     };
     let (ingest_rings, shard_rings, mut control) = rings::rings(plan.shards, capacities);
     let settings = settings(&plan)?;
-    let (mut listeners, addresses) = listen(&plan)?;
     let Adapters {
         sets,
         running: adapters,
         metadata,
         desks,
-        remotes,
+        mut remotes,
     } = start_adapters(&plan.adapter_sets, own, &ingest_rings.park)?;
-    let mut ports = addresses.clone();
-    ports.extend_from_slice(remotes.addresses());
+    let (awaited, remote_ports) = (remotes.awaited(), remotes.addresses().to_vec());
     let ingest = Ingest::new(
         plan.shards,
         plan.sessions.subscription_linger,
@@ -150,6 +155,24 @@ pub(crate) fn run_with(
         let run = move || desk.run().map(|()| Vec::new());
         threads.push(spawn("metadata", ended.clone(), run)?);
     }
+    if !awaited.is_empty() {
+        let (stop, source) = (stop.try_clone()?, source.try_clone()?);
+        let reason = host::run(host_kind, "start", None, |host| async move {
+            let here = async {
+                awaited.wait(&host).await;
+                Ok(None)
+            };
+            let told = async { told_to_stop(stop, source, &host).await.map(Some) };
+            smol::future::or(told, here).await
+        })??;
+        if let Some(reason) = reason {
+            tracing::info!("stopping before clients could connect: {reason}");
+            ingest.finish();
+            return finish(threads);
+        }
+    }
+    let (mut listeners, addresses) = listen(&plan)?;
+    let ports = [&addresses[..], &remote_ports].concat();
     let mut setups = shard_rings
         .into_iter()
         .map(|rings| setup(&plan, &settings, rings, clock));
@@ -191,17 +214,7 @@ pub(crate) fn run_with(
         host_kind,
         "control",
         plan.placement.control,
-        |host| async move {
-            let mut ended = host.waiter(source)?;
-            let told = stop.wait(&host);
-            let core_ended = async {
-                ended
-                    .wait(None)
-                    .await
-                    .map(|_| "a core has ended".to_owned())
-            };
-            smol::future::or(told, core_ended).await
-        },
+        |host| async move { told_to_stop(stop, source, &host).await },
     )??;
     tracing::info!("stopping: {reason}");
     for (commands, park) in &mut control.cores {
@@ -209,6 +222,19 @@ pub(crate) fn run_with(
         park.wake_if_parked();
     }
     finish(threads)
+}
+
+/// Waits until somebody wants the server to stop, or one of its threads has ended. Returns why.
+async fn told_to_stop(stop: Stop, ended: WakeSource, host: &Host) -> io::Result<String> {
+    let mut ended = host.waiter(ended)?;
+    let told = stop.wait(host);
+    let core_ended = async {
+        ended
+            .wait(None)
+            .await
+            .map(|_| "a core has ended".to_owned())
+    };
+    smol::future::or(told, core_ended).await
 }
 
 fn finish(threads: Vec<JoinHandle<Outcome>>) -> Result<(), Box<dyn Error>> {
@@ -475,7 +501,7 @@ fn settings(plan: &Plan) -> Result<Vec<Settings>, String> {
     let keeps_headers = plan
         .adapter_sets
         .iter()
-        .any(|set| set.metadata != MetadataPlan::Literal);
+        .any(|set| matches!(set.metadata, MetadataPlan::Remote(_) | MetadataPlan::Own));
     let settings = |listener: &ListenerPlan| Settings {
         request_bytes_max: plan.sessions.request_limit,
         origins: listener.origins.clone(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use brightwire::config::plan::{
     DataKind, IoChoice, MetadataPlan, Pace, Placement, RemoteAddress, Threading, TradeSafePlan,
+    WhileAway,
 };
 use brightwire::config::raw::{Raw, Section};
 use brightwire::config::{self, ConfigError, Demo, Plan};
@@ -695,12 +696,98 @@ fn adapters_in_other_processes() {
             "unavailable_code"
         ]
     );
+    let remote = set("[adapter_sets.data.remote]\nallow = [\"10.0.0.0/8\", \"::1\"]").unwrap();
+    let allowed = |ip: &str| {
+        let ip: std::net::IpAddr = ip.parse().unwrap();
+        remote.allow.iter().any(|net| net.contains(&ip))
+    };
+    assert!(allowed("10.1.2.3") && allowed("::1") && !allowed("11.1.2.3"));
+
+    // A plain proxy waits for its remote, a robust one does not, unless the file says so.
+    let start_wait = |more: &str| {
+        let remote = set(&format!("[adapter_sets.data.remote]\n{more}"));
+        remote.unwrap().start_wait
+    };
+    assert_eq!(start_wait(""), Duration::ZERO);
+    assert!(start_wait("on_loss = \"stop\"") > Duration::from_secs(1_000_000_000));
+    assert_eq!(
+        start_wait("on_loss = \"stop\"\nstart_wait = \"3s\""),
+        Duration::from_secs(3)
+    );
+
+    let while_away = |more: &str| {
+        let remote = set(&format!("[adapter_sets.data.remote]\n{more}"));
+        remote.unwrap().while_away
+    };
+    assert_eq!(while_away(""), WhileAway::Retry);
+    assert_eq!(while_away("unavailable = \"fail\""), WhileAway::Fail);
+    assert_eq!(
+        while_away("unavailable = \"fail\"\nunavailable_code = -3"),
+        WhileAway::Code(-3, String::new())
+    );
+
     for text in [
         "[[adapter_sets]]\n[adapter_sets.remote]\n",
         "[[adapter_sets]]\n[[adapter_sets.data]]\n[adapter_sets.data.remote]\n",
     ] {
         let problems = plan(text).unwrap_err().problems;
         assert!(problems[0].reason.starts_with("only for"), "{problems:?}");
+    }
+    let problems = plan("[[adapter_sets]]\nmetadata_first = true\n")
+        .unwrap_err()
+        .problems;
+    assert!(problems[0].key.ends_with("metadata_first"), "{problems:?}");
+}
+
+/// Files that TLS needs are read when the configuration is, so that mistakes are told with the others.
+#[test]
+fn the_files_of_tls_are_checked() {
+    let directory = tempfile::tempdir().unwrap();
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("own.pem", &certified.cert.pem());
+    write("own.key", &certified.signing_key.serialize_pem());
+    write("text", "nothing of use");
+    let problem = |more: &str| {
+        let text = format!(
+            "[[adapter_sets]]\n[[adapter_sets.data]]\nkind = \"remote\"\n[adapter_sets.data.remote]\n{more}"
+        );
+        let path = directory.path().join("server.toml");
+        std::fs::write(&path, text).unwrap();
+        match Plan::load(&path) {
+            Ok(_) => String::new(),
+            Err(error) => error.problems[0].reason.clone(),
+        }
+    };
+    let tls = "[adapter_sets.data.remote.tls]\n";
+    let own = "certificate = \"own.pem\"\nkey = \"own.key\"\n";
+    assert_eq!(problem(&format!("{tls}{own}")), "");
+    assert_eq!(problem(&format!("{tls}{own}authorities = \"own.pem\"")), "");
+    let connect = format!("connect = true\n{tls}");
+    assert_eq!(problem(&format!("{connect}authorities = \"own.pem\"")), "");
+    for (more, expected) in [
+        (tls.to_owned(), "to listen, a certificate and its key"),
+        (connect.clone(), "to connect, authorities"),
+        (format!("{tls}certificate = \"own.pem\""), "needs its key"),
+        (
+            format!("{tls}{own}authorities = \"text\""),
+            "no certificate",
+        ),
+        (
+            format!("{tls}certificate = \"own.pem\"\nkey = \"text\""),
+            "no private key",
+        ),
+        (
+            format!("{tls}certificate = \"absent.pem\"\nkey = \"own.key\""),
+            "absent.pem",
+        ),
+        (
+            format!("{tls}{own}skip_hostname_check = true"),
+            "only with connect",
+        ),
+    ] {
+        let reason = problem(&more);
+        assert!(reason.contains(expected), "{more}: {reason}");
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn adapter_sets(
                 MetadataPlan::Remote(Box::new(plan))
             }
         };
-        if set.metadata_first() && metadata == MetadataPlan::Literal {
+        if set.metadata_first() && !matches!(metadata, MetadataPlan::Remote(_)) {
             problems.add(
                 format!("{key}.metadata_first"),
                 "only for metadata = \"remote\"",
@@ -122,6 +122,7 @@ fn set_plan<'p>(
         plans.push(AdapterSetPlan {
             name: name.to_owned(),
             metadata: MetadataPlan::Literal,
+            metadata_first: false,
             data: Vec::new(),
         });
         plans.len() - 1

@@ -227,6 +227,17 @@ pub struct WakeSource {
     waker: HostWaker,
 }
 
+impl WakeSource {
+    /// A second receiving end, for another host. What one of them takes the other does not see, so only one may wait at
+    /// a time, and the other one only if nothing came meanwhile.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            stream: self.stream.try_clone()?,
+            waker: self.waker.clone(),
+        })
+    }
+}
+
 /// Waits for wakes inside a host.
 #[derive(Debug)]
 pub struct Waiter {

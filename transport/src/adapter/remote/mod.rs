@@ -154,26 +154,9 @@ impl Remotes {
         Ok(inbox)
     }
 
-    /// Waits for those adapters that the server's start has to wait for, each for as long as it is configured.
-    pub fn started(&mut self, host: &Host) -> impl Future<Output = ()> + use<> {
-        let awaited = std::mem::take(&mut self.awaited);
-        let (host, begin) = (host.clone(), Instant::now());
-        async move {
-            for (adapter, started, wait) in awaited {
-                if started.is_closed() {
-                    continue;
-                }
-                tracing::info!(adapter, "the start waits for this remote adapter");
-                let here = async { started.recv().await.is_err() };
-                let late = async {
-                    host.sleep(wait.saturating_sub(begin.elapsed())).await;
-                    false
-                };
-                if !smol::future::or(here, late).await {
-                    tracing::warn!(adapter, "the server starts without this remote adapter");
-                }
-            }
-        }
+    /// Those adapters that the server's start has to wait for.
+    pub fn awaited(&mut self) -> Awaited {
+        Awaited(std::mem::take(&mut self.awaited))
     }
 
     /// Whether there are none.
@@ -276,6 +259,35 @@ impl Remotes {
             gate,
             wait_for_first: vec![starts],
         })
+    }
+}
+
+/// Remote adapters that the server's start waits for.
+pub struct Awaited(Vec<(String, Receiver<()>, Duration)>);
+
+impl Awaited {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Waits for each as long as it is configured.
+    pub async fn wait(self, host: &Host) {
+        let begin = Instant::now();
+        for (adapter, here, wait) in self.0 {
+            if here.is_closed() {
+                continue;
+            }
+            tracing::info!(adapter, "the start waits for this remote adapter");
+            let here = async { here.recv().await.is_err() };
+            let late = async {
+                host.sleep(wait.saturating_sub(begin.elapsed())).await;
+                false
+            };
+            if !smol::future::or(here, late).await {
+                tracing::warn!(adapter, "the server starts without this remote adapter");
+            }
+        }
     }
 }
 
