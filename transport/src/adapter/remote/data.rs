@@ -164,6 +164,8 @@ struct Wanted {
     awaits_snapshot: bool,
     /// Snapshot events are not used, until the snapshot ends.
     hole: bool,
+    /// The remote that is there has said something of it.
+    heard: bool,
 }
 
 /// A request without a reply.
@@ -267,11 +269,11 @@ impl Desk {
         for item in items {
             let wanted = self.items.get_mut(&item).expect("just listed");
             wanted.subscription = None;
-            if wanted.awaits_snapshot {
-                if !self.end_snapshot(item, waiter).await {
-                    return false;
-                }
-            } else if self.events_recovery == EventsRecovery::EnforceSnapshot {
+            let heard = std::mem::take(&mut wanted.heard);
+            if wanted.awaits_snapshot && !self.end_snapshot(item, waiter).await {
+                return false;
+            }
+            if heard && self.events_recovery == EventsRecovery::EnforceSnapshot {
                 let clear = |feed: &mut Feed| feed.clear_snapshot(item);
                 if !insist(&mut self.feed, waiter, clear).await {
                     return false;
@@ -504,6 +506,7 @@ impl Desk {
         if let Err(error) = fed {
             return self.not_fed(error);
         }
+        wanted.heard = true;
         if !matches!(event, Event::Update { snapshot: true, .. }) {
             wanted.awaits_snapshot = false;
             wanted.hole = false;
@@ -614,6 +617,7 @@ impl Wanted {
             subscription: None,
             awaits_snapshot: true,
             hole: false,
+            heard: false,
         }
     }
 }

@@ -12,13 +12,11 @@ use rustls::pki_types::ServerName;
 use smol::Async;
 use smol::channel::{Receiver, Sender, bounded};
 use socket2::Socket;
-use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::pin::pin;
-use std::rc::Rc;
 use std::time::Duration;
 
 /// How long a remote may keep its name to itself before it is taken for one that has none to tell. Only where no
@@ -28,6 +26,8 @@ const INTRODUCTION: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How long one of two connections waits for the other before that is worth a word. (guess)
 const PAIRING: Duration = Duration::from_secs(5);
+/// How long a remote waits for the one before it to be gone: whoever restarts it may be quicker than its end. (guess)
+const HANDOVER: Duration = Duration::from_millis(250);
 /// Connections that may wait to be accepted: one is served, all others are turned away. (guess)
 const BACKLOG: i32 = 16;
 
@@ -55,10 +55,10 @@ pub(super) struct Port {
 }
 
 enum Source {
-    /// They are accepted by a task that turns away whoever comes while nobody waits for a remote.
+    /// They are accepted by a task that turns away whoever comes while nobody waits for a remote. Whoever waits says so.
     Listen {
         accepted: Receiver<Async<TcpStream>>,
-        waiting: Rc<Cell<bool>>,
+        waits: Sender<()>,
     },
     /// The remote listens.
     Connect { address: String, gate: Gate },
@@ -90,16 +90,16 @@ impl Port {
             }
             (RemoteAddress::Listen(_), Some(socket)) => {
                 let (sender, accepted) = bounded(1);
-                let waiting = Rc::new(Cell::new(false));
+                let (waits, waiting) = bounded(1);
                 let acceptor = Acceptor {
                     host: around.host.clone(),
                     sender,
-                    waiting: Rc::clone(&waiting),
+                    waiting,
                     allow: around.allow.to_vec(),
                     adapter: around.adapter.to_owned(),
                 };
                 around.host.spawn(acceptor.run(socket, around.gate.clone()));
-                Source::Listen { accepted, waiting }
+                Source::Listen { accepted, waits }
             }
         };
         Ok(Self { source, security })
@@ -108,8 +108,8 @@ impl Port {
     /// The next connection, as the kernel gives it.
     async fn next(&self, host: &Host, retry: Duration, adapter: &str) -> Async<TcpStream> {
         match &self.source {
-            Source::Listen { accepted, waiting } => {
-                waiting.set(true);
+            Source::Listen { accepted, waits } => {
+                let _ = waits.try_send(()); // once is enough
                 match accepted.recv().await {
                     Ok(stream) => stream,
                     Err(_) => smol::future::pending().await, // the acceptor lives as long as the host
@@ -173,7 +173,7 @@ async fn connect(address: &str) -> io::Result<Async<TcpStream>> {
 struct Acceptor {
     host: Host,
     sender: Sender<Async<TcpStream>>,
-    waiting: Rc<Cell<bool>>,
+    waiting: Receiver<()>,
     allow: Vec<IpNet>,
     adapter: String,
 }
@@ -201,8 +201,8 @@ impl Acceptor {
                         tracing::warn!(adapter, %peer, "a remote adapter may not connect from there");
                     }
                 }
-                Ok((_, peer)) if !self.waiting.replace(false) => {
-                    // At once, so that it sees a clear failure: one at a time is served.
+                Ok((_, peer)) if !self.is_awaited().await => {
+                    // So that it sees a clear failure: one at a time is served.
                     if !std::mem::replace(&mut said_second, true) {
                         tracing::warn!(adapter, %peer, "a remote adapter is turned away: there is one already, or one has just failed");
                     }
@@ -219,6 +219,16 @@ impl Acceptor {
                 }
             }
         }
+    }
+
+    /// Whether somebody waits for a remote, or will in a moment: the end of the one before may be on its way.
+    async fn is_awaited(&self) -> bool {
+        let awaited = async { self.waiting.recv().await.is_ok() };
+        let not_now = async {
+            self.host.sleep(HANDOVER).await;
+            false
+        };
+        smol::future::or(awaited, not_now).await
     }
 
     fn admits(&self, peer: std::net::SocketAddr) -> bool {
