@@ -22,6 +22,7 @@ use crate::item::safe::TradeSafe;
 use crate::item::state::{DistinctState, State};
 use crate::item::{ItemName, ItemNameRef};
 use crate::limits::Limits;
+use crate::metadata::{Answer, Granted};
 use crate::time::{Duration, Instant};
 use crate::tlcp::request::Mode;
 use debt::Debt;
@@ -192,8 +193,34 @@ impl Ingest {
         }
     }
 
+    /// Tells the shard that a metadata adapter answers in which mode each item is looked at already, on whatever shard:
+    /// an item is MERGE, DISTINCT or COMMAND to all who look at it.
+    pub fn tell_modes(&self, answer: &mut Answer) {
+        let Ok(Granted::Subscription {
+            data_adapter,
+            items,
+            ..
+        }) = &mut answer.result
+        else {
+            return;
+        };
+        for granted in items {
+            let name = ItemNameRef {
+                adapter: *data_adapter,
+                name: &granted.name,
+            };
+            let known = self
+                .by_name
+                .get(&name)
+                .and_then(|id| item(&self.items, *id));
+            granted.looked_at = known
+                .filter(|item| item.subject.listeners.any_state())
+                .and_then(|item| item.mode);
+        }
+    }
+
     /// The item with this name, in a state in which it can be looked at in this mode. `None` if there cannot be another
-    /// item, or it is looked at in another mode: the metadata adapter should have prevented that.
+    /// item, or it is looked at in another mode: two shards have been told at the same time that nobody does.
     fn find_or_open(&mut self, name: ItemNameRef<'_>, mode: Mode) -> Option<ItemId> {
         let Some(&id) = self.by_name.get(&name) else {
             return self.open(name);
@@ -439,6 +466,16 @@ fn parts(id: ItemId) -> (usize, u8) {
 }
 
 /// A live item by its number; `None` if the number is of an earlier tenant.
+fn item(items: &[Slot], id: ItemId) -> Option<&Item> {
+    let (slot, generation) = parts(id);
+    items
+        .get(slot)
+        .filter(|entry| entry.generation == generation)?
+        .item
+        .as_ref()
+}
+
+/// The same, to be changed.
 fn item_mut(items: &mut [Slot], id: ItemId) -> Option<&mut Item> {
     let (slot, generation) = parts(id);
     items

@@ -202,6 +202,9 @@ pub struct GrantedItem {
     pub snapshot_length: u32,
     /// Which of the item's events may not be merged, for everybody. What the configuration says of the item is added.
     pub trade_safe: TradeSafe,
+    /// The mode, if not RAW, in which somebody looks at the item already. No adapter's business: ingest knows, see
+    /// [`Ingest::tell_modes`](crate::ingest::Ingest::tell_modes).
+    pub looked_at: Option<Mode>,
 }
 
 /// The adapter sets of a server, as far as questions are concerned.

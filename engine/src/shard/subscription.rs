@@ -526,7 +526,8 @@ impl Shard {
                 adapter: data_adapter,
                 name: &item.name,
             };
-            self.items.check_mode(name, mode).is_ok()
+            let elsewhere = item.looked_at.is_none_or(|known| known == mode);
+            (elsewhere || mode == Mode::Raw) && self.items.check_mode(name, mode).is_ok()
         };
         match items.iter().all(free) {
             true => Ok(()),

@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Events that one turn takes from each data adapter: what one commit publishes. Their records fit a data ring of the
 /// default size many times. (guess)
 const EVENTS_PER_TURN: usize = 4096;
-/// Demands and questions that one turn takes from each shard. (guess)
+/// Questions that one turn takes from each shard. (guess)
 const REQUESTS_PER_TURN: usize = 1024;
 
 /// Ingest with its ends of the rings and its data adapters.
@@ -146,11 +146,15 @@ impl IngestCore {
     }
 
     /// One turn; whether it did anything.
+    ///
+    /// A shard posts its demands before it tells clients of subscriptions, and before questions that come behind. Ingest
+    /// looks for demands before each question and each event: an event that was published because somebody is subscribed
+    /// finds the item wanted, and a question that follows the end of a subscription finds it ended.
     pub fn turn(&mut self) -> bool {
         let now = self.clock.now();
         self.rings.data.refresh();
         let mut worked = self.take_demands(now);
-        worked |= self.take_questions();
+        worked |= self.take_questions(now);
         self.ingest.on_timers(now);
         worked |= self.tell_adapters();
         worked |= self.take_events(now);
@@ -165,24 +169,26 @@ impl IngestCore {
     }
 
     fn take_demands(&mut self, now: Instant) -> bool {
-        let mut worked = false;
-        for (shard, ring) in self.rings.demand.iter_mut().enumerate() {
-            for _ in 0..REQUESTS_PER_TURN {
-                let Ok(demand) = ring.pop() else { break };
-                self.ingest
-                    .on_demand(shard_id(shard), demand, now, &mut self.rings.data);
-                worked = true;
-            }
+        let risen = self.rings.demands.rises();
+        if risen {
+            take_demands(&mut self.ingest, &mut self.rings, now);
         }
-        worked
+        risen
     }
 
-    fn take_questions(&mut self) -> bool {
+    fn take_questions(&mut self, now: Instant) -> bool {
         let mut worked = false;
         for (_, inbox) in &mut self.metadata {
             for _ in 0..REQUESTS_PER_TURN {
                 let Some((shard, word)) = inbox.take() else {
                     break;
+                };
+                let word = match word {
+                    Word::Answer(mut answer) => {
+                        self.ingest.tell_modes(&mut answer);
+                        Word::Answer(answer)
+                    }
+                    order @ Word::Order(_) => order,
                 };
                 // A session id that names a shard we do not have is none of ours.
                 if let Some(words) = self.answers.get_mut(usize::from(shard.0)) {
@@ -195,6 +201,9 @@ impl IngestCore {
                 let Ok(ask) = self.rings.ask[shard].pop() else {
                     break;
                 };
+                if self.rings.demands.rises() {
+                    take_demands(&mut self.ingest, &mut self.rings, now);
+                }
                 worked = true;
                 let answer = match self.sets.elsewhere(&ask.question) {
                     Some(set) => {
@@ -209,7 +218,10 @@ impl IngestCore {
                         Some(self.sets.answer(shard_id(shard), &ask))
                     }
                 };
-                words.extend(answer.map(Word::Answer));
+                words.extend(answer.map(|mut answer| {
+                    self.ingest.tell_modes(&mut answer);
+                    Word::Answer(answer)
+                }));
             }
             let waiting = words.len();
             while let Some(word) = words.pop_front() {
@@ -294,6 +306,9 @@ impl IngestCore {
         let mut events = 0;
         for adapter in adapters {
             events += adapter.running.inbox.drain(EVENTS_PER_TURN, |event| {
+                if rings.demands.rises() {
+                    take_demands(ingest, rings, now);
+                }
                 ingest.on_adapter(event, now, &mut rings.data)
             });
             if adapter.running.inbox.is_dead() && !adapter.reported_dead {
@@ -305,6 +320,16 @@ impl IngestCore {
             }
         }
         events > 0
+    }
+}
+
+/// All that shards have posted by now, which is no more than their rings hold.
+fn take_demands(ingest: &mut Ingest, rings: &mut IngestRings, now: Instant) {
+    for (shard, ring) in rings.demand.iter_mut().enumerate() {
+        for _ in 0..ring.slots() {
+            let Ok(demand) = ring.pop() else { break };
+            ingest.on_demand(shard_id(shard), demand, now, &mut rings.data);
+        }
     }
 }
 

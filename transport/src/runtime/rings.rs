@@ -1,6 +1,7 @@
 //! The rings between cores: everything that crosses from one thread to another. The map is in [`super`].
 
 use super::park::Park;
+use crossbeam::utils::CachePadded;
 use engine::ids::ShardId;
 use engine::ingest::demand::Demand;
 use engine::ingest::fanout::Rings;
@@ -10,6 +11,7 @@ use engine::shard::{MovedRequest, Peer, ShardMessage};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::net::connection::{Caller, Connection};
 use crate::net::response::Responding;
@@ -64,6 +66,8 @@ pub struct IngestRings {
     pub data: DataWriter,
     /// What each shard wants.
     pub demand: Vec<Consumer<Demand>>,
+    /// Whether any shard has posted more.
+    pub demands: DemandWatch,
     /// What each shard asks.
     pub ask: Vec<Consumer<Ask>>,
     /// The answers, and what adapters want of their own accord.
@@ -74,6 +78,39 @@ pub struct IngestRings {
     pub park: Arc<Park>,
 }
 
+/// Ingest's view of a count that all shards raise: a look costs one load, so that it can be taken before each event.
+pub struct DemandWatch {
+    posted: Arc<CachePadded<AtomicU32>>,
+    seen: u32,
+}
+
+/// A shard's end of it.
+#[derive(Clone)]
+pub struct DemandFlag(Arc<CachePadded<AtomicU32>>);
+
+impl DemandWatch {
+    fn new() -> (DemandFlag, Self) {
+        let posted = Arc::new(CachePadded::new(AtomicU32::new(0)));
+        let flag = DemandFlag(Arc::clone(&posted));
+        (flag, Self { posted, seen: 0 })
+    }
+
+    /// Whether demands have come since the last time that this said so. What was posted before something else that the
+    /// caller has seen is not missed.
+    #[inline]
+    pub fn rises(&mut self) -> bool {
+        let posted = self.posted.load(Ordering::Acquire);
+        std::mem::replace(&mut self.seen, posted) != posted
+    }
+}
+
+impl DemandFlag {
+    /// Says that there is something new in the shard's demand ring.
+    pub fn raise(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
 /// One shard's ends.
 pub struct ShardRings {
     /// Which shard.
@@ -82,6 +119,8 @@ pub struct ShardRings {
     pub data: DataReader,
     /// To ingest: what items are wanted.
     pub demand: Producer<Demand>,
+    /// To be raised when there is something new in it.
+    pub demands: DemandFlag,
     /// To ingest: questions for the metadata adapter.
     pub ask: Producer<Ask>,
     /// From ingest: their answers, and what adapters want of their own accord.
@@ -119,9 +158,11 @@ pub fn rings(
     let mut control = ControlRings {
         cores: vec![(ingest_command, Arc::clone(&ingest_park))],
     };
+    let (demand_flag, demands) = DemandWatch::new();
     let mut ingest = IngestRings {
         data: DataWriter { rings: Vec::new() },
         demand: Vec::new(),
+        demands,
         ask: Vec::new(),
         answer: Vec::new(),
         command,
@@ -151,6 +192,7 @@ pub fn rings(
                 straddling: Vec::new(),
             },
             demand: demand_in,
+            demands: demand_flag.clone(),
             ask: ask_in,
             answer: answer_out,
             to_shards: Vec::new(),

@@ -18,7 +18,7 @@ use desk::{Desk, Listeners};
 use engine::counters::Counters;
 use engine::ingest::demand::Demand;
 use engine::metadata::Ask;
-use engine::shard::{Shard, ShardMessage};
+use engine::shard::{Effect, Shard, ShardMessage};
 use engine::time::{Duration, Instant};
 use link::{Out, line_mut};
 use std::collections::VecDeque;
@@ -57,6 +57,8 @@ pub struct ShardCore<R> {
     /// What did not fit the rings to ingest; goes first next time.
     demands: VecDeque<Demand>,
     asks: VecDeque<Ask>,
+    /// What else the engine wants, until all is written.
+    effects: VecDeque<Effect>,
     /// By shard: what it is to be told and did not fit the ring; goes first next time.
     tells: Vec<VecDeque<ShardMessage>>,
     spin: Duration,
@@ -81,6 +83,7 @@ impl<R: Reactor> ShardCore<R> {
             rings: setup.rings,
             demands: VecDeque::new(),
             asks: VecDeque::new(),
+            effects: VecDeque::new(),
             tells,
             spin: setup.spin,
             idle_since: None,
@@ -173,6 +176,7 @@ impl<R: Reactor> ShardCore<R> {
         let now = self.desk.now;
         self.desk.shard.on_timers(now);
         self.desk.on_deadlines();
+        self.post_to_ingest();
         self.write()?;
         self.carry_out()?;
         self.close_finished();

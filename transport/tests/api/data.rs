@@ -6,6 +6,7 @@ use brightwire::{
     AdapterError, DataAdapter, Difference, Item, Place, PublishError, Published, Publisher, Server,
     ServerBuilder, SubscriptionError,
 };
+use engine::tlcp::client::Line;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -326,5 +327,39 @@ fn fields_go_out_as_differences_if_the_adapter_says_so() {
         update.starts_with("U,1,1,^T") && update.ends_with("|a text of which nothing changes"),
         "{update}"
     );
+    server.stop().unwrap();
+}
+
+/// Once a client is told of its subscription, every event is one that it gets: here each is published because of that,
+/// and there is no snapshot that would show it otherwise. Another client, of whatever shard, keeps the item alive.
+#[test]
+fn an_event_that_follows_a_subscription_is_not_missed() {
+    let (publishers, publisher) = mpsc::channel();
+    let (adapter, _hear) = Scripted::new(false, move |item, publisher| {
+        let other = publisher.another().expect("one more");
+        publishers.send((item.clone(), other)).unwrap();
+        Ok(())
+    });
+    let config = "[runtime]\nshards = 2\n[sessions]\nsubscription_linger = \"0s\"";
+    let server = server(adapter).config_text(config).start().unwrap();
+    let (mut keeper, session) = Client::with_session(server.address());
+    keeper.send(&subscribe(&session, 1, "OWN", "item", "n"));
+    let (item, mut publisher) = publisher.recv().unwrap();
+    for client in 0..4 {
+        let (mut client_of_any_shard, session) = Client::with_session(server.address());
+        for sub_id in 1..=100 {
+            let add = subscribe(&session, sub_id, "OWN", "item", "n");
+            let add = add.replace("LS_snapshot=true", "LS_snapshot=false");
+            client_of_any_shard.send(&add);
+            client_of_any_shard.line_such(|line| matches!(line, Line::Subok { .. }));
+            let n = format!("{client}.{sub_id}");
+            publisher.update(&item, &[("n", Some(&n))]).unwrap();
+            assert_eq!(client_of_any_shard.update(), format!("U,{sub_id},1,{n}"));
+            client_of_any_shard.send(&format!(
+                "control\r\nLS_reqId=d&LS_op=delete&LS_subId={sub_id}&LS_session={session}"
+            ));
+            client_of_any_shard.line_such(|line| matches!(line, Line::Unsub { .. }));
+        }
+    }
     server.stop().unwrap();
 }

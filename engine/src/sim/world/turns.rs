@@ -30,9 +30,10 @@ impl World {
                 busy = true;
             }
             while let Some(ask) = self.nodes[index].ask.pop(self.now) {
-                let Some(answer) = self.answer(shard, &ask) else {
+                let Some(mut answer) = self.answer(shard, &ask) else {
                     continue;
                 };
+                self.ingest.tell_modes(&mut answer);
                 let at = self.arrival() + self.options.answer_delay;
                 self.nodes[index].answer.push(at, answer);
                 busy = true;

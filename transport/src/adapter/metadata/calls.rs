@@ -99,6 +99,7 @@ impl Subscribing {
             source_frequency_max: positive(adapter.min_source_frequency(item, data_adapter)),
             snapshot_length: adapter.distinct_snapshot_length(item, data_adapter),
             trade_safe: adapter.trade_safe(item, data_adapter),
+            looked_at: None, // ingest knows
         };
         let granted = items.iter().map(granted).collect();
         let table = self.wants_tables.then(|| {

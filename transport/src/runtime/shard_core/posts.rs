@@ -74,13 +74,50 @@ impl<R: Reactor> ShardCore<R> {
         desk.shard.on_moved(id, peer, &lines, &request, desk.now);
         desk.resume(id);
     }
-    /// What the engine wants of others.
-    pub(super) fn carry_out(&mut self) -> io::Result<()> {
-        let mut flush = false;
+
+    /// What the engine wants of ingest, before clients are told anything: see `IngestCore::turn`.
+    pub(super) fn post_to_ingest(&mut self) {
         while let Some(effect) = self.desk.shard.poll_effect() {
             match effect {
                 Effect::Demand(demand) => self.demands.push_back(demand),
                 Effect::Ask(ask) => self.asks.push_back(ask),
+                other => self.effects.push_back(other),
+            }
+        }
+        if self.demands.is_empty() && self.asks.is_empty() {
+            return;
+        }
+        let before = self.demands.len();
+        while let Some(demand) = self.demands.pop_front() {
+            if let Err(rtrb::PushError::Full(demand)) = self.rings.demand.push(demand) {
+                self.demands.push_front(demand);
+                break;
+            }
+        }
+        if self.demands.len() < before {
+            self.rings.demands.raise();
+        }
+        while self.demands.is_empty()
+            && let Some(ask) = self.asks.pop_front()
+        {
+            if let Err(rtrb::PushError::Full(ask)) = self.rings.ask.push(ask) {
+                self.asks.push_front(ask);
+                break;
+            }
+        }
+        self.rings.ingest.wake_if_parked();
+    }
+
+    /// What the engine wants of others.
+    pub(super) fn carry_out(&mut self) -> io::Result<()> {
+        let mut flush = false;
+        loop {
+            self.post_to_ingest(); // what the pump has brought about, or another effect
+            let Some(effect) = self.effects.pop_front() else {
+                break;
+            };
+            match effect {
+                Effect::Demand(_) | Effect::Ask(_) => {} // posted already
                 Effect::Tell { shard, message } => self.tell(shard, message),
                 Effect::Move {
                     conn,
@@ -96,22 +133,6 @@ impl<R: Reactor> ShardCore<R> {
         }
         for index in 0..self.tells.len() {
             self.post_tells(index);
-        }
-        let before = self.demands.len() + self.asks.len();
-        while let Some(demand) = self.demands.pop_front() {
-            if let Err(rtrb::PushError::Full(demand)) = self.rings.demand.push(demand) {
-                self.demands.push_front(demand);
-                break;
-            }
-        }
-        while let Some(ask) = self.asks.pop_front() {
-            if let Err(rtrb::PushError::Full(ask)) = self.rings.ask.push(ask) {
-                self.asks.push_front(ask);
-                break;
-            }
-        }
-        if before > 0 {
-            self.rings.ingest.wake_if_parked();
         }
         if flush { self.write() } else { Ok(()) }
     }

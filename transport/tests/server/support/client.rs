@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use brightwire::wire::ws::{CloseCode, Decoder, Incoming};
 use brightwire::wire::ws_client::{self, Handshake};
@@ -158,13 +159,15 @@ impl Client {
             .unwrap_or_else(|ended| panic!("the connection has ended: {ended:?}"))
     }
 
-    /// The next line of which `wanted` says yes. Others are dropped.
+    /// The next line of which `wanted` says yes. Others are dropped; a stream that has nothing but others is given up.
     pub fn line_such(&mut self, wanted: impl Fn(&Line<'_>) -> bool) -> String {
+        let start = Instant::now();
         loop {
             let line = self.line();
             if wanted(&Line::parse(&line).unwrap()) {
                 return line;
             }
+            assert!(start.elapsed() < WAIT_MAX, "in vain, at last: {line}");
         }
     }
 
