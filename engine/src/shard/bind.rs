@@ -14,6 +14,7 @@ use crate::tlcp::request::{self, Bind, StreamOptions, Verb};
 use crate::tlcp::{notify, response};
 
 use super::session_id;
+use std::hash::BuildHasher;
 
 /// What a request's `LS_session` leads to.
 pub(super) enum Target {
@@ -83,7 +84,11 @@ impl Shard {
             Target::Here(key) => match self.check_bind(key, &bind) {
                 Err(refusal) => refusal,
                 Ok(replay) => {
-                    self.take_over(key, &bind, now);
+                    let http = origin.slot.is_some();
+                    let request = http.then(|| self.by_id.hasher().hash_one(&*message));
+                    let before = std::mem::replace(&mut self.sessions[key].bound_by, request);
+                    let given_up = bind.recovery_from.is_some() || http && request == before;
+                    self.take_over(key, given_up, now);
                     let start = Start::Bind {
                         recovery: bind.recovery_from.map(|received| (received, replay)),
                     };
@@ -128,9 +133,11 @@ impl Shard {
         }
     }
 
-    /// Frees a session from the connection it still writes to. A client that recovers has given the old one up; any
-    /// other is told there that somebody else took the session.
-    fn take_over(&mut self, key: SessionKey, bind: &Bind<'_>, now: Instant) {
+    /// Frees a session from the connection it still writes to. A client that recovers has given the old one up. So has
+    /// the HTTP library that sends a request again, word for word, because its connection failed; of the two, the one
+    /// that comes last may even be the first that was sent, and then the client behind the other recovers. Anybody else
+    /// is told on the old connection that the session was taken, and for official clients that is the end.
+    fn take_over(&mut self, key: SessionKey, given_up: bool, now: Instant) {
         let State::Bound(old) = self.sessions[key].state else {
             return;
         };
@@ -138,7 +145,7 @@ impl Shard {
             entry.stream = None;
             entry.poll = None;
             entry.ends = true;
-            if bind.recovery_from.is_some() || self.config.take_over_silent {
+            if given_up || self.config.take_over_silent {
                 self.drop_connection(old, now);
             } else {
                 response::end(&mut entry.replies, &Reason::BOUND_ELSEWHERE.into());

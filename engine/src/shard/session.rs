@@ -77,6 +77,8 @@ pub(super) struct Session {
     pub inactivity: Option<Duration>,
     /// When its last poll began.
     pub last_poll: Option<Instant>,
+    /// Over HTTP, a hash of the request that bound it to its connection.
+    pub bound_by: Option<u64>,
     /// It comes to be when what came with its creation is granted; until then nobody knows it.
     pub combining: Option<Box<Combining>>,
     /// Counts the times that a connection came or went: a timer of an earlier one is stale.
@@ -312,6 +314,7 @@ impl Shard {
                     last_heard: now,
                     inactivity: None,
                     last_poll: None,
+                    bound_by: None,
                     combining: None,
                     life_version: 0,
                     notices,
