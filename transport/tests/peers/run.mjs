@@ -5,7 +5,7 @@
 // Environment:
 //   BRIGHTWIRE_BIN           the server (default: target/release/brightwire)
 //   BRIGHTWIRE_IO            back ends to test (default: uring,epoll)
-//   BRIGHTWIRE_CUTS          connections to cut for each transport (default: 200); clients other than Node's get a part
+//   BRIGHTWIRE_CUTS          connections to cut for each client on each transport (default: 200)
 //   BRIGHTWIRE_SEED          where they are cut (default: a random one, which is printed)
 //   BRIGHTWIRE_DATA          directory with fx-ticks.csv and aapl-top-of-book.csv, optional real market data
 //   BRIGHTWIRE_PEERS_PYTHON  a Python with requirements.txt installed (default: target/peers-venv/bin/python)
@@ -24,7 +24,7 @@ import { CASE_NAMES, runCase } from './clients/cases.mjs';
 import { optionNames, optionSkipped, runOption } from './clients/options.mjs';
 import './values.mjs';
 import { launchBrowser, serveClientPage } from './support/browser.mjs';
-import { counterServer, cutsCase, nodeFollower, processFollower, webFollower } from './support/cuts.mjs';
+import { counterServer, cutsCase, nodeClients, processClients, webClients } from './support/cuts.mjs';
 import { checkDemoPage } from './support/demo_page.mjs';
 import { conflatedCase, fullSpeedCase, prepareReplays } from './support/replay.mjs';
 import { BINARY, ROOT, bounded, configFile, startServer } from './support/server.mjs';
@@ -70,14 +70,17 @@ const chromium = spawnSync('which', ['chromium'], { encoding: 'utf8' }).stdout.t
 const web = needs(chromium !== '', 'chromium');
 const replays = prepareReplays();
 
-// Node's client gets all cuts. The others get fewer, so that they end in the same time: a browser is slower, and the
-// Python client learns of a broken WebSocket by silence only.
-const WEB_SHARE = 0.5;
-const PYTHON_SHARE = { 'WS-STREAMING': 0.1, 'HTTP-STREAMING': 0.5, 'WS-POLLING': 0.02, 'HTTP-POLLING': 0.5 };
+// How many clients of a kind share the cuts of a case, so that it ends in half a minute or so: some wait for seconds
+// before they notice a cut. The last two learn of a broken WebSocket by silence, and poll every five seconds.
+const FOLLOWERS = { node: 4, web: { 9: 2, 8: { 'WS-STREAMING': 3, 'HTTP-STREAMING': 4, 'WS-POLLING': 2, 'HTTP-POLLING': 3 } } };
+const PYTHON_FOLLOWERS = { 'WS-STREAMING': 8, 'HTTP-STREAMING': 4, 'WS-POLLING': 20, 'HTTP-POLLING': 4 };
+const RUST_FOLLOWERS = { 'WS-STREAMING': 4, 'HTTP-STREAMING': 4, 'HTTP-POLLING': 20 };
+// So many such cases at once: they mostly wait, but a browser has work to do.
+const CUT_CASES_AT_ONCE = 8;
 
 const how = (transport) => (transport ? `forced ${transport}` : 'its own choice of transport');
 
-const nodeClients = {
+const nodeModules = {
   9: createRequire(import.meta.url)('lightstreamer-client-node'),
   8: createRequire(import.meta.url)('lightstreamer-client-node-8'),
 };
@@ -105,7 +108,7 @@ for (const io of BACK_ENDS) {
     const options = (transport, generation) => ({ address: `http://${server.address}`, transport, generation });
 
     for (const generation of [9, 8]) {
-      const ls = nodeClients[generation];
+      const ls = nodeModules[generation];
       for (const transport of TRANSPORTS) {
         describe(`Node client ${generation}, ${how(transport)}`, { skip: generation === 8 && others, concurrency: true }, () => {
           for (const name of CASE_NAMES) test(name, () => runCase(name, { ls, ...options(transport, generation) }));
@@ -170,22 +173,34 @@ for (const io of BACK_ENDS) {
       }
     });
 
-    describe('recovery from cut connections', { concurrency: true }, () => {
+    describe('recovery from cut connections', { concurrency: CUT_CASES_AT_ONCE }, () => {
       let counting;
       before(async () => { counting = await startServer('--io', io, '--shards', '2', ...counterServer()); });
       after(() => counting?.stop());
+      const cut = (name, requirement, transport, clients) =>
+        peer(`${name}, ${transport}`, requirement, (t) => cutsCase(t, counting, transport, clients));
+      const other = (requirement) => ({ ...requirement, ...(others && { skip: others }) });
+      // The longest first.
+      for (const transport of FORCED.toReversed()) {
+        cut('Python client', other(python), transport, processClients(PYTHON, [PYTHON_COUNTER], PYTHON_FOLLOWERS));
+      }
+      for (const transport of RUST_TRANSPORTS.toReversed()) {
+        cut('Rust client', other(rust), transport, processClients(RUST, ['follow'], RUST_FOLLOWERS));
+      }
       for (const transport of FORCED) {
-        test(`Node client, ${transport}`, (t) => cutsCase(t, counting, transport, nodeFollower(nodeClients[9])));
-        peer(`web client, ${transport}`, { ...web, ...(others && { skip: others }) }, (t) =>
-          cutsCase(t, counting, transport, webFollower((report) => serveClientPage(browser, 9, report)), WEB_SHARE));
-        peer(`Python client, ${transport}`, { ...python, ...(others && { skip: others }) }, (t) =>
-          cutsCase(t, counting, transport, processFollower(PYTHON, PYTHON_COUNTER), PYTHON_SHARE[transport]));
+        cut('Node client 9', {}, transport, nodeClients(9, FOLLOWERS.node));
+        // In generation 8 an answer that breaks off is an error for good, unless it is long.
+        if (transport !== 'HTTP-POLLING') cut('Node client 8', other({}), transport, nodeClients(8, FOLLOWERS.node));
+        for (const generation of [9, 8]) {
+          cut(`web client ${generation}`, other(web), transport,
+            webClients((report) => serveClientPage(browser, generation, report), generation, FOLLOWERS.web[generation]));
+        }
       }
     });
 
     for (const replay of replays) {
       test(`replay: ${replay.name}`, { skip: replay.skip ?? false }, async (t) => {
-        const ls = nodeClients[9];
+        const ls = nodeModules[9];
         const player = await startServer('--io', io, '--replay', replay.file, ...replay.options);
         try {
           const env = { ls, address: `http://${player.address}`, transport: null };

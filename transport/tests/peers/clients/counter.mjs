@@ -8,10 +8,13 @@
 export function followCounter({ ls, address, transport, item }, report) {
   const client = new ls.LightstreamerClient(address, 'DEMO');
   client.connectionOptions.setForcedTransport(transport);
+  // On a busy machine recovery may take longer than clients are patient by default.
+  client.connectionOptions.setSessionRecoveryTimeout(60_000);
   client.addListener({
     onStatusChange(status) {
       report('status', status);
-      if (status.startsWith('CONNECTED:')) report('session', client.connectionDetails.getSessionId());
+      const session = client.connectionDetails.getSessionId(); // none for a moment of a recovery, in generation 8
+      if (status.startsWith('CONNECTED:') && session) report('session', session);
     },
     onServerError: (code, message) => report('error', `${code} ${message}`),
   });

@@ -1,7 +1,7 @@
-"""Follows an item whose every update carries the next number, with the official Python client.
+"""Follows an item whose every update carries the next number, with official Python clients, one for each address.
 
-Run: python python_counter.py http://HOST:PORT TRANSPORT ITEM
-Prints what counter.mjs reports, one "KIND VALUE" a line, until its standard input ends.
+Run: python python_counter.py TRANSPORT ITEM http://HOST:PORT...
+Prints what counter.mjs reports, one "CLIENT KIND VALUE" a line, until its standard input ends.
 """
 
 import sys
@@ -12,44 +12,50 @@ from lightstreamer.client import ClientListener, LightstreamerClient, Subscripti
 PRINTING = threading.Lock()  # callbacks come from several threads
 
 
-def report(kind, value):
-    with PRINTING:
-        print(kind, value, flush=True)
+class Follower(ClientListener, SubscriptionListener):
+    def __init__(self, which, address, transport, item):
+        self.which = which
+        self.client = LightstreamerClient(address, "DEMO")
+        options = self.client.connectionOptions
+        options.setForcedTransport(transport)
+        # Over WebSocket this client learns of a reset by silence only, so silence shall be short.
+        options.setKeepaliveInterval(1000)
+        options.setStalledTimeout(300)
+        options.setReconnectTimeout(300)
+        options.setIdleTimeout(1000)
+        # On a busy machine recovery may take longer than it is patient by default.
+        options.setSessionRecoveryTimeout(60_000)
+        self.client.addListener(self)
+        self.subscription = Subscription("RAW", [item], ["n"])
+        self.subscription.setDataAdapter("REPLAY")
+        self.subscription.addListener(self)
+        self.client.subscribe(self.subscription)
+        self.client.connect()
 
+    def report(self, kind, value):
+        with PRINTING:
+            print(self.which, kind, value, flush=True)
 
-class Status(ClientListener):
     def onStatusChange(self, status):
-        report("status", status)
+        self.report("status", status)
         if status.startswith("CONNECTED:"):
-            report("session", client.connectionDetails.getSessionId())
+            self.report("session", self.client.connectionDetails.getSessionId())
 
     def onServerError(self, code, message):
-        report("error", f"{code} {message}")
+        self.report("error", f"{code} {message}")
 
-
-class Numbers(SubscriptionListener):
     def onItemUpdate(self, update):
-        report("update", update.getValue("n"))
+        self.report("update", update.getValue("n"))
 
     def onItemLostUpdates(self, name, position, count):
-        report("lost", count)
+        self.report("lost", count)
 
     def onSubscriptionError(self, code, message):
-        report("error", f"{code} {message}")
+        self.report("error", f"{code} {message}")
 
 
-address, transport, item = sys.argv[1:]
-client = LightstreamerClient(address, "DEMO")
-client.connectionOptions.setForcedTransport(transport)
-# Over WebSocket this client learns of a reset by silence only, so silence shall be short.
-client.connectionOptions.setKeepaliveInterval(1000)
-client.connectionOptions.setStalledTimeout(300)
-client.connectionOptions.setReconnectTimeout(300)
-client.addListener(Status())
-subscription = Subscription("RAW", [item], ["n"])
-subscription.setDataAdapter("REPLAY")
-subscription.addListener(Numbers())
-client.subscribe(subscription)
-client.connect()
+transport, item, *addresses = sys.argv[1:]
+followers = [Follower(which, address, transport, item) for which, address in enumerate(addresses)]
 sys.stdin.read()
-client.disconnect()
+for follower in followers:
+    follower.client.disconnect()

@@ -33,7 +33,9 @@ import { runCase } from '/cases.mjs';
 import { followCounter } from '/counter.mjs';
 window.runCase = (name, options) => runCase(name, { ls, ...options });
 // report is a function that the test gives to the page.
-window.followCounter = (options) => { window.stopFollowing = followCounter({ ls, ...options }, window.report); };
+window.followCounter = (which, options) => {
+  followCounter({ ls, ...options }, (kind, value) => window.report(which, kind, value));
+};
 </script>`;
 
 /**
@@ -46,7 +48,7 @@ export async function serveClientPage(browser, generation = 9, report = () => {}
     '/': ['text/html', HTML],
     '/client.js': ['text/javascript', readFileSync(MODULES[generation])],
   };
-  for (const name of readdirSync(CLIENTS).filter((file) => file.endsWith('.mjs'))) {
+  for (const name of readdirSync(CLIENTS).filter((file) => file.endsWith('.mjs') && !file.startsWith('node_'))) {
     files[`/${name}`] = ['text/javascript', readFileSync(join(CLIENTS, name))];
   }
   const web = http.createServer((request, response) => {
@@ -62,7 +64,7 @@ export async function serveClientPage(browser, generation = 9, report = () => {}
   await page.waitForFunction(() => typeof window.runCase === 'function');
   return {
     addCookie: (url) => context.addCookies([{ name: 'peer', value: 'brightwire', url }]),
-    follow: (options) => page.evaluate((o) => window.followCounter(o), options),
+    follow: (which, options) => page.evaluate(([w, o]) => window.followCounter(w, o), [which, options]),
     run: (name, options) => page.evaluate(([n, o]) => window.runCase(n, o), [name, options]),
     async close() {
       await context.close();

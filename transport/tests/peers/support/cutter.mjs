@@ -24,28 +24,34 @@ const SHARE_WITHOUT_ANSWER = 0.2;
 const HALF_OPEN_MS_MAX = 2000;
 
 /**
- * Starts a proxy in front of `upstream` ("host:port"). It cuts `cutsMax` times, `polls` tells whether also before an
- * answer. Returns `{ address, cuts, kinds, done, close }`; `done` resolves at the last cut.
+ * Starts a proxy in front of `upstream` ("host:port"). It cuts `cutsMax` times; `polls` tells whether also before an
+ * answer. Returns `{ address, state, reached, close }`. What not every client survives, whoever the server is, can be left out:
+ *
+ * `answers`: answers that are lost though their request has arrived. `resets`: cuts that take back what the client has not
+ * read yet, so that an answer may be lost which was begun. `recoveries`: cuts of the answer to a recovery.
+ * `head`: cuts of a creation's answer, and of what comes together with CONOK; without these, `reached` must be called when
+ * the client says that it is connected, which it may not yet be though it was sent all of that. `anywhere`: HTTP that ends
+ * in the middle of a line.
  */
-export async function startCutter(upstream, { random, cutsMax, polls = false }) {
+export async function startCutter(upstream, { random, cutsMax, polls = false, answers = true, resets = true, recoveries = true, head = true, anywhere = true }) {
   const [host, port] = upstream.split(':');
   const sockets = new Set();
   const state = { cuts: 0, kinds: { reset: 0, end: 0, halfOpen: 0 }, places: { stream: 0, recovery: 0, unanswered: 0 } };
   let budget = nextBudget();
-  let finish;
-  const done = new Promise((resolve) => { finish = resolve; });
 
   function nextBudget() {
     return Math.ceil(BUDGET_BYTES_MAX ** random());
   }
 
-  const active = () => state.cuts < cutsMax;
+  let connected = head;
+  const active = () => state.cuts < cutsMax && connected;
 
   function cut(client, server, place) {
     state.cuts++;
     state.places[place]++;
+    if (place !== 'unanswered') connected = head; // else it may not even notice
     budget = nextBudget();
-    const dice = random();
+    const dice = resets ? random() : 0.34 + 0.66 * random();
     if (dice < 0.34) {
       state.kinds.reset++;
       client.resetAndDestroy();
@@ -61,7 +67,6 @@ export async function startCutter(upstream, { random, cutsMax, polls = false }) 
       server.resume();
       setTimeout(() => server.destroy(), HALF_OPEN_MS_MAX).unref();
     }
-    if (!active()) finish();
   }
 
   const proxy = net.createServer((client) => {
@@ -92,13 +97,15 @@ export async function startCutter(upstream, { random, cutsMax, polls = false }) 
       const text = data.toString('latin1'); // masked where it is WebSocket
       if (/^(POST|GET) /.test(text)) [streams, spared, place] = [false, false, 'stream']; // connections are used again
       if (/^upgrade: websocket/im.test(text)) webSocket = true;
+      if (!head && text.includes('/create_session.txt')) spared = true;
       if (text.includes('LS_recovery_from=')) {
         place = 'recovery';
-        spared = random() >= SHARE_IN_RECOVERY;
+        spared = random() >= (recoveries ? SHARE_IN_RECOVERY : 0);
       } else if (polls && active() && text.includes('LS_polling=true') && /LS_idle_millis=[1-9]/.test(text) && random() < SHARE_WITHOUT_ANSWER * 0.1) {
         wasCut = true;
-        // Half of them never reach the server; the answer of the others is lost.
-        if (random() < 0.5) cut(client, server, 'unanswered');
+        // Half of them never reach the server; the answer of the others is lost. Not for those who send the request again
+        // without being told to: the server takes that for the next poll, and what the answer said is lost for good.
+        if (!answers || random() < 0.5) cut(client, server, 'unanswered');
         else server.write(data, () => cut(client, server, 'unanswered'));
         return;
       }
@@ -110,14 +117,14 @@ export async function startCutter(upstream, { random, cutsMax, polls = false }) 
       let from = 0;
       if (!streams) {
         // The head of a stream or a poll, in HTTP and in WebSocket frames alike.
-        const head = data.indexOf('CONOK,');
-        streams = head >= 0;
+        const begin = data.indexOf('CONOK,');
+        streams = begin >= 0;
         // A client whose WebSocket ends before the message with CONOK gives WebSocket up for good.
-        from = webSocket ? data.length : head;
+        from = webSocket || !head ? data.length : begin;
       }
       if (!streams || spared || !active()) {
         // A recovery has succeeded with its first lines: a WebSocket goes on as any other stream does.
-        if (streams) [spared, place] = [false, 'stream'];
+        if (streams && place === 'recovery') [spared, place] = [false, 'stream'];
         client.write(data);
         return;
       }
@@ -127,8 +134,17 @@ export async function startCutter(upstream, { random, cutsMax, polls = false }) 
         client.write(data);
         return;
       }
+      let at = from + budget;
+      if (!anywhere && !webSocket) {
+        const end = data.indexOf('\r\n', at);
+        if (end < 0) {
+          client.write(data);
+          return;
+        }
+        at = end + 2;
+      }
       wasCut = true;
-      client.write(data.subarray(0, from + budget));
+      client.write(data.subarray(0, at));
       cut(client, server, place);
     });
   });
@@ -136,7 +152,7 @@ export async function startCutter(upstream, { random, cutsMax, polls = false }) 
   return {
     address: `127.0.0.1:${proxy.address().port}`,
     state,
-    done,
+    reached() { connected = true; },
     async close() {
       for (const socket of sockets) socket.destroy();
       await new Promise((closed) => proxy.close(closed));

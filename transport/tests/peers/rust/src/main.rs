@@ -3,6 +3,10 @@
 //! Run: `brightwire-peer-rust http://HOST:PORT [TRANSPORT]`. Prints one line a case, `ok NAME` or `not ok NAME: reason`,
 //! which `run.mjs` reads. The cases are those of `clients/cases.mjs` as far as this client has the means: it
 //! can neither change a live subscription's frequency nor ask for a bandwidth.
+//!
+//! Run: `brightwire-peer-rust follow TRANSPORT ITEM http://HOST:PORT...`. Clients follow a counter, see `follow`.
+
+mod follow;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -32,16 +36,23 @@ async fn main() {
         "HTTP-POLLING" => Some(Transport::HttpPolling),
         _ => None,
     };
-    let (Some(url), Some(transport)) = (
+    let (Some(first), Some(transport)) = (
         arguments.next(),
         transport(arguments.next().as_deref().unwrap_or("WS-STREAMING")),
     ) else {
         eprintln!(
-            "usage: brightwire-peer-rust http://HOST:PORT [WS-STREAMING|HTTP-STREAMING|HTTP-POLLING]"
+            "usage: brightwire-peer-rust http://HOST:PORT|follow [TRANSPORT] [ITEM ADDRESS...]"
         );
         std::process::exit(2);
     };
-    let address = Address { url, transport };
+    if first == "follow" {
+        let item = arguments.next().unwrap_or_default();
+        return follow::run(transport, &item, arguments).await;
+    }
+    let address = Address {
+        url: first,
+        transport,
+    };
     report("connects and disconnects", connects(&address)).await;
     report("receives a snapshot and live updates", receives(&address)).await;
     report(
