@@ -367,6 +367,28 @@ fn a_poll_whose_length_must_be_told_waits_with_its_head() {
 }
 
 #[test]
+fn a_head_that_waits_does_not_hold_back_what_the_client_asked_for_between_polls() {
+    let mut bench = Bench::new();
+    bench.identity = true;
+    let conn = bench.connect();
+    let poll = "LS_polling=true&LS_polling_millis=0&LS_idle_millis=19000";
+    bench.request(conn, Verb::CreateSession, "", &format!("LS_cid=x&{poll}"));
+    let (_, _, text) = bench.one();
+    let id = text["CONOK,".len()..].split(',').next().unwrap();
+    let poll = format!("LS_session={id}&{poll}");
+    bench.request(conn, Verb::BindSession, "", &poll);
+    bench.one();
+    let constrain =
+        format!("LS_session={id}&LS_reqId=1&LS_op=constrain&LS_requested_max_bandwidth=40");
+    bench.request(conn, Verb::Control, "", &constrain);
+    assert_eq!(bench.one().2, "REQOK,1\r\n");
+    bench.request(conn, Verb::BindSession, "", &poll);
+    let (_, part, text) = bench.one();
+    assert_eq!(part, Part::Response);
+    assert!(text.ends_with("CONS,40.0\r\nLOOP,0\r\n"), "{text}");
+}
+
+#[test]
 fn the_first_poll_after_a_stream_does_not_wait_with_its_head() {
     let mut bench = Bench::new();
     bench.identity = true;

@@ -290,8 +290,8 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let session = &mut self.sessions[key];
         session.set_bandwidth(bandwidth, now);
-        // Without a connection it is the head of the next response that says it.
-        if !session.reduce_head && session.conn().is_some() {
+        // Without a connection it is the head of the next response that says it, unless that is one which waits.
+        if !session.reduce_head && (session.conn().is_some() || session.head_waits) {
             let granted = session.granted_bandwidth();
             notify::cons(&mut session.lines, granted);
         }
