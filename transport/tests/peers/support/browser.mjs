@@ -32,10 +32,16 @@ import * as ls from '/client.js';
 import { runCase } from '/cases.mjs';
 import { followCounter } from '/counter.mjs';
 window.runCase = (name, options) => runCase(name, { ls, ...options });
-// report is a function that the test gives to the page.
+// takeReports is a function that the test gives to the page. A call for each report would be more than a busy browser
+// gets through.
+let reports = [];
 window.followCounter = (which, options) => {
-  followCounter({ ls, ...options }, (kind, value) => window.report(which, kind, value));
+  followCounter({ ls, ...options }, (kind, value) => reports.push([which, kind, value]));
 };
+setInterval(() => {
+  if (reports.length > 0) window.takeReports(reports);
+  reports = [];
+}, 50);
 </script>`;
 
 /**
@@ -59,7 +65,7 @@ export async function serveClientPage(browser, generation = 9, report = () => {}
   await new Promise((done) => web.listen(0, '127.0.0.1', done));
   const context = await browser.newContext();
   const page = await context.newPage();
-  await page.exposeFunction('report', report);
+  await page.exposeFunction('takeReports', (reports) => reports.forEach((one) => report(...one)));
   await page.goto(`http://127.0.0.1:${web.address().port}/`);
   await page.waitForFunction(() => typeof window.runCase === 'function');
   return {

@@ -20,7 +20,7 @@ const UPDATES_AFTER = 25;
 const NUMBERS = 180_000;
 const RATE_HZ = 50;
 // Between one cut and the next, or after the last: a client takes some seconds to notice and some to recover.
-const PAUSE_MS_MAX = 60_000;
+const PAUSE_MS_MAX = 120_000;
 
 /**
  * Options of a server that has the counter. Its sessions wait longer than by default: a client that learns of a broken

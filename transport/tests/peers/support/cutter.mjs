@@ -44,12 +44,14 @@ export async function startCutter(upstream, { random, cutsMax, polls = false, an
   }
 
   let connected = head;
+  let headsSince = 0; // answers that have begun since the last cut
   const active = () => state.cuts < cutsMax && connected;
 
   function cut(client, server, place) {
     state.cuts++;
     state.places[place]++;
-    if (place !== 'unanswered') connected = head; // else it may not even notice
+    if (!polls) connected = head; // a client may not even notice that it lost a connection on which a poll was
+    headsSince = 0;
     budget = nextBudget();
     const dice = resets ? random() : 0.34 + 0.66 * random();
     if (dice < 0.34) {
@@ -119,8 +121,10 @@ export async function startCutter(upstream, { random, cutsMax, polls = false, an
         // The head of a stream or a poll, in HTTP and in WebSocket frames alike.
         const begin = data.indexOf('CONOK,');
         streams = begin >= 0;
-        // A client whose WebSocket ends before the message with CONOK gives WebSocket up for good.
-        from = webSocket || !head ? data.length : begin;
+        if (streams) headsSince++;
+        // A client whose WebSocket ends before the message with CONOK gives WebSocket up for good. Where heads are spared, so
+        // is a creation or recovery, and the first poll behind it.
+        from = webSocket || !head && !(polls && headsSince > 2) ? data.length : begin;
       }
       if (!streams || spared || !active()) {
         // A recovery has succeeded with its first lines: a WebSocket goes on as any other stream does.
