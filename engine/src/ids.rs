@@ -18,6 +18,11 @@ pub struct ShardId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DataAdapterId(pub u16);
 
+impl DataAdapterId {
+    /// The built-in status adapter, in every adapter set that has it. No configuration has so many others.
+    pub const STATUS: Self = Self(u16::MAX);
+}
+
 /// An item as ingest numbers it. An item that is dropped and wanted again gets a new number, so what an adapter
 /// still says under the old one is recognised as stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

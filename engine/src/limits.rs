@@ -35,6 +35,9 @@ pub struct Limits {
     /// Requests about one subscription that wait for the metadata adapter to decide about it. Beyond: `REQERR,68`. (guess:
     /// clients change their minds some times, programs that fail do so for ever)
     pub deferred_per_subscription_max: usize,
+    /// Items of the status adapter that one session may look at. Beyond: `REQERR,21`. (guess: each is looked at once an
+    /// interval)
+    pub status_items_per_session_max: usize,
     /// Items of one subscription. Beyond: `REQERR,21`. (guess)
     pub items_per_subscription_max: usize,
     /// Messages of one session that have no outcome yet: inside the adapter, in line for it, or waiting for numbers that
@@ -91,6 +94,7 @@ impl Limits {
         closed_sessions_max: 10_000,
         subscriptions_per_session_max: 10_000,
         deferred_per_subscription_max: 16,
+        status_items_per_session_max: 100,
         items_per_subscription_max: 10_000,
         messages_per_session_max: 1_000,
         message_bytes_per_session_max: 1 << 20,

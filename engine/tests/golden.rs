@@ -33,7 +33,7 @@
 
 use engine::ids::{DataAdapterId, ShardId};
 use engine::item::safe::{ItemPattern, SafeRule, SafeRules, TradeSafe};
-use engine::metadata::{AdapterSets, Granted, literal::Literal};
+use engine::metadata::{AdapterSetId, AdapterSets, Granted, literal::Literal};
 use engine::shard::{Config, Peer};
 use engine::sim::world::{CLIENT_IP, Event, Options, Say, WireId, World};
 use engine::text::{Plus, percent_decode};
@@ -213,10 +213,12 @@ impl Stage {
             }
         }
         options.sets = AdapterSets::default();
-        for set in ["DEFAULT", "DEMO"] {
-            options
-                .sets
-                .add(set, literal.clone(), &["DEFAULT", "QUOTE"]);
+        for (index, set) in (0..).zip(["DEFAULT", "DEMO"]) {
+            let sets = &mut options.sets;
+            sets.add(set, literal.clone(), &["DEFAULT", "QUOTE"]);
+            if options.config.status_interval.is_some() {
+                sets.add_status(AdapterSetId(index), "STATUS");
+            }
         }
         Self {
             world: World::new(options),
@@ -261,6 +263,7 @@ impl Stage {
             "snapshot_rows_per_s_max" => {
                 config.snapshot_rows_per_s_max = Some(value.parse().unwrap())
             }
+            "status_interval_ms" => config.status_interval = Some(time()),
             "trade_safe" => {
                 let mut words = value.split(' ');
                 let items: Box<[_]> = words.next().into_iter().map(ItemPattern::parse).collect();

@@ -383,6 +383,9 @@ fn start_adapters(
                 metadata.push((id, inbox));
             }
         }
+        if let Some(name) = &set.status {
+            sets.add_status(set_id(index), name);
+        }
         for data in &set.data {
             let ingest = Arc::clone(ingest);
             let capacity = FeedCapacity {
@@ -543,6 +546,7 @@ fn site(plan: &Plan) -> Result<Site, String> {
 
 fn setup(plan: &Plan, listeners: &[Settings], rings: ShardRings, clock: Clock) -> ShardSetup {
     let sessions = &plan.sessions;
+    let with_status = plan.adapter_sets.iter().any(|set| set.status.is_some());
     let config = Config {
         shard: rings.shard,
         shards: u16::try_from(plan.shards).expect("the plan bounds the shards"),
@@ -574,6 +578,7 @@ fn setup(plan: &Plan, listeners: &[Settings], rings: ShardRings, clock: Clock) -
         write_timeout: plan.socket.write_timeout,
         diffs: plan.diffs,
         trade_safe: trade_safe(plan),
+        status_interval: with_status.then_some(sessions.status_interval),
         limits: limits(plan),
         ..Config::default()
     };

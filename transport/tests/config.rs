@@ -646,6 +646,54 @@ fn trade_safe_events_are_declared_per_adapter() {
 }
 
 #[test]
+fn clients_can_be_told_of_their_own_updates() {
+    let status = |more: &str| {
+        format!(
+            "[[adapter_sets]]\n[[adapter_sets.data]]\n\
+             [[adapter_sets.data]]\nname = \"STATUS\"\nkind = \"status\"\n{more}"
+        )
+    };
+    let with = plan(&status("[sessions]\nstatus_interval = \"5s\"")).unwrap();
+    let set = &with.adapter_sets[0];
+    assert_eq!(set.status.as_deref(), Some("STATUS"));
+    assert_eq!(set.data.len(), 1);
+    assert_eq!(with.sessions.status_interval, Duration::from_secs(5));
+    let summary = with.to_string();
+    assert!(
+        summary.contains("QUOTE_ADAPTER (demo, 15/s), STATUS (status)\n"),
+        "{summary}"
+    );
+    assert_eq!(plan("").unwrap().adapter_sets[0].status, None);
+
+    for (text, reason) in [
+        (status("rate = 1.0"), "data[1].rate: means nothing"),
+        (
+            status("[[adapter_sets.data.trade_safe]]"),
+            "data[1].trade_safe: not for",
+        ),
+        (
+            status("[[adapter_sets.data]]\nname = \"AGAIN\"\nkind = \"status\""),
+            "data[2].kind: a set has one",
+        ),
+        (
+            status("[[adapter_sets.data]]\nname = \"STATUS\""),
+            "data[2].name: ",
+        ),
+        (
+            "[[adapter_sets]]\n[[adapter_sets.data]]\nkind = \"status\"".to_owned(),
+            "data: there must be a data adapter besides",
+        ),
+        (
+            status("[sessions]\nstatus_interval = \"1ms\""),
+            "sessions.status_interval",
+        ),
+    ] {
+        let refusal = refusal(&text);
+        assert!(refusal.contains(reason), "{refusal}");
+    }
+}
+
+#[test]
 fn adapters_in_other_processes() {
     let set = |data: &str| {
         let text = format!("[[adapter_sets]]\n[[adapter_sets.data]]\nkind = \"remote\"\n{data}");

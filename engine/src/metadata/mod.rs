@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod literal;
+pub mod status;
 
 use crate::ids::{DataAdapterId, ShardId};
 use crate::item::safe::TradeSafe;
@@ -221,6 +222,8 @@ struct AdapterSet {
     /// `None`: an adapter elsewhere, which the driver asks.
     metadata: Option<Literal>,
     data: Vec<(Box<str>, DataAdapterId)>,
+    /// The name of the status adapter, if the set has it.
+    status: Option<Box<str>>,
 }
 
 /// The name that a client means when it names no adapter set or data adapter.
@@ -242,16 +245,32 @@ impl AdapterSets {
         self.add_set(name, None, data_adapters)
     }
 
+    /// Gives a set the built-in [`status`] adapter under this name, which none of its others has.
+    pub fn add_status(&mut self, set: AdapterSetId, name: &str) {
+        self.sets[usize::from(set.0)].status = Some(name.into());
+    }
+
     /// The set whose metadata adapter is elsewhere and must be asked. `None`: [`AdapterSets::answer`] does.
     pub fn elsewhere(&self, question: &Question) -> Option<AdapterSetId> {
         let index = match question {
             Question::OpenSession { adapter_set, .. } => self.position(adapter_set)?,
+            Question::Subscribe {
+                adapter_set,
+                data_adapter,
+                ..
+            } if self.is_status(*adapter_set, data_adapter.as_deref()) => return None,
             Question::Subscribe { adapter_set, .. } | Question::Message { adapter_set, .. } => {
                 usize::from(adapter_set.0)
             }
             Question::SessionClosed { .. } | Question::Unsubscribed { .. } => return None,
         };
         self.sets[index].metadata.is_none().then(|| set_id(index))
+    }
+
+    /// Whether a set's data adapter of this name is the status adapter.
+    fn is_status(&self, set: AdapterSetId, data_adapter: Option<&str>) -> bool {
+        let name = data_adapter.unwrap_or(DEFAULT_NAME);
+        self.sets[usize::from(set.0)].status.as_deref() == Some(name)
     }
 
     fn position(&self, name: &str) -> Option<usize> {
@@ -278,6 +297,7 @@ impl AdapterSets {
             name: name.into(),
             metadata,
             data,
+            status: None,
         });
         ids
     }
@@ -320,6 +340,17 @@ impl AdapterSets {
                 mode,
                 ..
             } => {
+                if self.is_status(*adapter_set, data_adapter.as_deref()) {
+                    if selector.is_some() {
+                        return Err(Refusal::bad_selector());
+                    }
+                    return Ok(Granted::Subscription {
+                        data_adapter: DataAdapterId::STATUS,
+                        items: select(status::items(group, *mode)?, *range)?,
+                        fields: Literal::default().fields(schema)?,
+                        statistics: false,
+                    });
+                }
                 let set = &self.sets[usize::from(adapter_set.0)];
                 let metadata = self.literal(*adapter_set)?;
                 let name = data_adapter.as_deref().unwrap_or(DEFAULT_NAME);

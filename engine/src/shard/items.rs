@@ -7,6 +7,7 @@
 use super::SubItemKey;
 use super::diffs::{Diffs, FieldDiffs, Parsed, Variant};
 use super::rows::{KeyChange, Table};
+use super::status::is_status;
 use super::tails::{Tail, Tails};
 use crate::ingest::demand::Demand;
 use crate::ingest::record::{Kind, Lost, Record};
@@ -144,8 +145,8 @@ impl Items {
         }
     }
 
-    /// The index of an item, and the demand for it if nobody here looked at it so far in this mode. A listener must be
-    /// added.
+    /// The index of an item, and the demand for it if nobody here looked at it so far in this mode, and ingest has it. A
+    /// listener must be added.
     pub fn open(
         &mut self,
         name: ItemNameRef<'_>,
@@ -179,7 +180,7 @@ impl Items {
             }
             _ => {}
         }
-        let demand = new.then(|| Demand::Want {
+        let demand = (new && !is_status(name.adapter)).then(|| Demand::Want {
             local: index,
             epoch: slot.epoch,
             adapter: name.adapter,
@@ -217,16 +218,28 @@ impl Items {
         index
     }
 
+    /// The tenant of an index now.
+    pub fn epoch(&self, index: u32) -> u32 {
+        self.slots[index as usize].epoch
+    }
+
+    /// Whether this tenant of an index is still there.
+    pub fn is_alive(&self, index: u32, epoch: u32) -> bool {
+        let slot = &self.slots[index as usize];
+        slot.epoch == epoch && slot.item.is_some()
+    }
+
     /// Forgets an item that has no listener, if so; the demand tells ingest.
     pub fn close_if_unused(&mut self, index: u32) -> Option<Demand> {
         let slot = &mut self.slots[index as usize];
         let item = slot.item.take_if(|item| item.listeners.is_empty())?;
         self.by_name.remove(&item.name.as_ref());
         self.free.push(index);
-        Some(Demand::Drop {
+        let drop = Demand::Drop {
             local: index,
             epoch: slot.epoch,
-        })
+        };
+        (!is_status(item.name.adapter)).then_some(drop)
     }
 
     /// A live item.

@@ -30,11 +30,13 @@ mod recovery;
 mod rows;
 mod session;
 pub mod session_id;
+mod status;
 mod subscription;
 mod table;
 #[cfg(feature = "sim")]
 pub mod tail_probe;
 mod tails;
+mod tally;
 mod timer;
 
 use crate::counters::{Counter, Counters};
@@ -140,6 +142,9 @@ pub struct Config {
     pub question_timeout: Duration,
     /// How long the messages of a sequence wait for one that is missing, unless their client is less patient.
     pub missing_message_timeout: Duration,
+    /// How often the counters of a session are told to its client at most, if that looks at the status adapter; `None`:
+    /// there is none, and nothing is counted for it.
+    pub status_interval: Option<Duration>,
     /// Fields that go out as differences.
     pub diffs: Diffs,
     /// Events that may not be merged.
@@ -181,6 +186,7 @@ impl Default for Config {
             control_link: None,
             question_timeout: Duration::from_secs(30),
             missing_message_timeout: Duration::from_secs(30),
+            status_interval: None,
             diffs: Diffs::default(),
             trade_safe: SafeRules::default(),
             limits: Limits::DEFAULT,
@@ -584,6 +590,7 @@ impl Shard {
                 Timer::Bandwidth(session) => self.on_bandwidth(session),
                 Timer::Loading(session) => self.on_loading(session),
                 Timer::Gathered(session) => self.on_gathered(session),
+                Timer::Status(session, version) => self.on_status(session, version, now),
                 Timer::Question(question) => self.on_question_timeout(question, now),
                 Timer::MissingMessages(session) => self.on_missing_messages(session, now),
             }

@@ -281,6 +281,9 @@ impl Shard {
             buffer.truncate(begin); // the time goes with data only
             return rest;
         }
+        if let Some(status) = &mut session.status {
+            status.bytes += (buffer.len() - begin) as u64;
+        }
         if syncs {
             session.last_sync = now;
             if let Some(bucket) = &mut session.bandwidth {
@@ -403,6 +406,9 @@ impl Shard {
             }
             if let (Some(counted), Some(_)) = (&mut sub_item.counted, &written) {
                 counted.sent(first);
+                if let Some(status) = &mut session.status {
+                    status.totals.sent(first);
+                }
             }
             sub_item.sent(next, written.map(|(_, parsed)| parsed), now);
             if sub_item.owed {

@@ -127,10 +127,11 @@ impl Shard {
 
     /// What became of a subscription's updates; nothing if nobody wanted to know.
     pub(super) fn statistics(&self, sub: SubKey) -> Box<[Statistics]> {
-        let items = self.subscriptions.get(sub).map(|sub| sub.items());
-        let counted = items.unwrap_or_default().iter().map(|item| {
+        let subscription = self.subscriptions.get(sub).filter(|sub| sub.statistics);
+        let items = subscription.map(|sub| sub.items()).unwrap_or_default();
+        let counted = items.iter().map(|item| {
             let counted = self.sub_items.get(*item)?.counted.as_deref()?;
-            Some(counted.statistics)
+            Some(counted.statistics())
         });
         counted.collect::<Option<_>>().unwrap_or_default()
     }

@@ -33,7 +33,10 @@ impl Shard {
                     counters.add(Counter::UpdatesFiltered, taken.filtered.into());
                     counters.add(Counter::UpdatesLost, taken.lost.into());
                     if let Some(counted) = &mut sub_item.counted {
-                        counted.dropped(taken);
+                        counted.took(taken);
+                        if let Some(status) = &mut self.sessions[sub_item.session].status {
+                            status.totals.took(taken);
+                        }
                     }
                 }
                 if sub_item.owed && !(sub_item.waits_for_due && taken.urgent) {

@@ -8,6 +8,7 @@ use super::message::Messages;
 use super::question::Waiting;
 use super::recovery::Log;
 use super::session_id::{self, Owner};
+use super::status::Status;
 use super::{Origin, SessionKey, Shard, ShardMessage, SubItem, SubItemKey, SubKey};
 use crate::counters::Counter;
 use crate::ids::ConnId;
@@ -51,6 +52,8 @@ pub(super) struct Session {
     pub waits_for_bandwidth: bool,
     /// The pace of its snapshots, if they have one.
     pub loading: Option<Box<Loading>>,
+    /// What is counted of it, if its client may look at that.
+    pub status: Option<Box<Status>>,
     /// Until when updates wait for others to go with them.
     pub gathers_until: Instant,
     /// A timer will write them then.
@@ -299,6 +302,7 @@ impl Shard {
                         .config
                         .snapshot_rows_per_s_max
                         .map(|rows| Box::new(Loading::new(rows, now))),
+                    status: self.config.status_interval.map(|_| Box::default()),
                     gathers_until: now,
                     waits_to_gather: false,
                     ascii: opening.ascii,

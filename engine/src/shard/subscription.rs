@@ -2,10 +2,12 @@
 
 use super::deferred::Deferred;
 use super::diffs::Parsed;
-use super::event_buffer::{EventBuffer, Next, Overflow, Queue, TableBuffer, Taken};
+use super::event_buffer::{EventBuffer, Next, Overflow, Queue, TableBuffer};
 use super::items::{LocalItem, Rows, Schema};
 use super::question::Waiting;
+use super::status::{is_status, local_name};
 use super::table::Held;
+use super::tally::Tally;
 use super::timer::Timer;
 use super::{Effect, Origin, SessionKey, Shard, SubItemKey, SubKey};
 use crate::counters::Counter;
@@ -15,7 +17,8 @@ use crate::item::command::{COMMAND, KEY};
 use crate::item::row::Row;
 use crate::item::safe::TradeSafe;
 use crate::limits::Limits;
-use crate::metadata::{Granted, GrantedItem, Question, Statistics};
+use crate::metadata::status::StatusItem;
+use crate::metadata::{Granted, GrantedItem, Question};
 use crate::time::{Duration, Instant};
 use crate::tlcp::cause::Refusal;
 use crate::tlcp::notify;
@@ -45,6 +48,10 @@ pub(super) struct Subscription {
     pub table: Table,
     /// Granted, but not started yet (`add_silent`).
     pub held: Option<Box<Held>>,
+    /// The metadata adapter wants to know what becomes of its updates.
+    pub statistics: bool,
+    /// It is to the status adapter, of which no metadata adapter knows.
+    of_status: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -95,16 +102,8 @@ pub(super) struct SubItem {
     pub interval: Duration,
     frequency_max: Option<f64>,
     due_version: u32,
-    /// What becomes of its updates, if the metadata adapter wants to know.
-    pub counted: Option<Box<Counted>>,
-}
-
-/// What becomes of the updates of one item of a subscription.
-#[derive(Debug)]
-pub(super) struct Counted {
-    pub statistics: Statistics,
-    /// The client gets a snapshot, which is no update: in MERGE the first that it is sent.
-    snapshot_first: bool,
+    /// What becomes of its updates, if anybody wants to know.
+    pub counted: Option<Box<Tally>>,
 }
 
 /// Which events of an item may not be merged for a client, as far as it sees them.
@@ -305,6 +304,8 @@ impl Shard {
             deferred: Vec::new(),
             table,
             held: None,
+            statistics: false,
+            of_status: false,
         });
         let at = session
             .subscriptions
@@ -347,6 +348,7 @@ impl Shard {
                 fields,
                 statistics,
             }) => {
+                subscription.of_status = is_status(data_adapter);
                 let checked = self.check_granted(sub, data_adapter, &items, &fields);
                 checked.map(|()| Held {
                     data_adapter,
@@ -362,7 +364,7 @@ impl Shard {
             Ok(granted) => granted,
             Err(refusal) => {
                 let subscription = self.subscriptions.remove(sub).expect("checked above");
-                if adapter_agreed {
+                if adapter_agreed && !subscription.of_status {
                     self.note_unsubscribed(
                         subscription.session,
                         subscription.sub_id,
@@ -406,6 +408,8 @@ impl Shard {
             (subscription.session, subscription.sub_id, subscription.mode);
         let deleted = subscription.delete_on_active;
         subscription.active = true;
+        subscription.statistics = statistics;
+        let counts = statistics || self.config.status_interval.is_some() && !subscription.of_status;
 
         let entry = &mut self.sessions[session];
         let (items_count, fields_count) = (count(items.len()), count(fields.len()));
@@ -424,9 +428,13 @@ impl Shard {
         let dialect = entry.version.dialect();
         let schema = self.intern(fields);
         for (index, granted) in items.iter().enumerate() {
+            let status = is_status(data_adapter)
+                .then(|| StatusItem::parse(&granted.name))
+                .flatten();
+            let own_name = status.map(|_| local_name(&self.sessions[session].id, &granted.name));
             let name = ItemNameRef {
                 adapter: data_adapter,
-                name: &granted.name,
+                name: own_name.as_ref().unwrap_or(&granted.name),
             };
             let limits = &self.config.limits;
             let (item, demand) = self.items.open(name, mode, granted, limits);
@@ -463,12 +471,8 @@ impl Shard {
                 interval,
                 frequency_max,
                 due_version: 0,
-                counted: statistics.then(|| {
-                    Box::new(Counted {
-                        statistics: Statistics::default(),
-                        snapshot_first: subscription.snapshot != Snapshot::No,
-                    })
-                }),
+                counted: counts
+                    .then(|| Box::new(Tally::new(subscription.snapshot != Snapshot::No))),
             };
             if sub_item.awaits_snapshot && (local.row.is_some() || local.complete) {
                 sub_item.owe_snapshot(local);
@@ -480,6 +484,9 @@ impl Shard {
             self.subscriptions[sub].items.push(key);
             if owed {
                 self.sessions[session].owed.push_back(key);
+            }
+            if let Some(what) = status {
+                self.show_status(session, item, what);
             }
         }
         self.say_conf(sub);
@@ -500,6 +507,12 @@ impl Shard {
         let mode = subscription.mode;
         if items.len() > self.config.limits.items_per_subscription_max {
             return Err(Refusal::bad_group().with_text("Too many items"));
+        }
+        if subscription.of_status {
+            let known = self.status_items(subscription.session);
+            if known + items.len() > self.config.limits.status_items_per_session_max {
+                return Err(Refusal::bad_group().with_text("Too many items"));
+            }
         }
         if mode == Mode::Command {
             let has = |name: &str| fields.iter().any(|field| **field == *name);
@@ -557,8 +570,14 @@ impl Shard {
     }
 
     pub(super) fn unsubscribe(&mut self, key: SessionKey, sub_id: u32, sub: SubKey) {
-        let statistics = self.statistics(sub);
-        self.note_unsubscribed(key, sub_id, statistics);
+        let told = self
+            .subscriptions
+            .get(sub)
+            .is_some_and(|sub| !sub.of_status);
+        if told {
+            let statistics = self.statistics(sub);
+            self.note_unsubscribed(key, sub_id, statistics);
+        }
         self.forget(key, sub_id);
         self.remove_subscription(sub);
         let session = &mut self.sessions[key];
@@ -631,24 +650,29 @@ impl Shard {
         }
     }
 
-    /// `CONF`: the highest frequency granted to any item of the subscription.
-    pub(super) fn say_conf(&mut self, sub: SubKey) {
+    /// The highest frequency granted to any item of a subscription.
+    pub(super) fn granted_frequency(&self, sub: SubKey) -> Option<f64> {
         let subscription = &self.subscriptions[sub];
         let limit = |key: &SubItemKey| self.sub_items[*key].frequency(subscription.frequency);
-        let granted = subscription
+        let highest = subscription
             .items
             .iter()
             .map(limit)
             .reduce(|a, b| Some(a?.max(b?)));
-        let granted = granted.unwrap_or(subscription.frequency);
-        let session = &mut self.sessions[subscription.session];
+        highest.unwrap_or(subscription.frequency)
+    }
+
+    /// `CONF`: the frequency granted, and whether events are filtered.
+    pub(super) fn say_conf(&mut self, sub: SubKey) {
+        let granted = self.granted_frequency(sub);
+        let subscription = &self.subscriptions[sub];
+        let key = subscription.session;
         notify::conf(
-            &mut session.lines,
+            &mut self.sessions[key].lines,
             subscription.sub_id,
             granted,
             subscription.is_unfiltered(),
         );
-        let key = subscription.session;
         self.wake(key);
     }
 
@@ -679,21 +703,6 @@ impl Shard {
         }
         self.schemas.insert(fields.clone());
         fields
-    }
-}
-
-impl Counted {
-    /// A row is sent; `loads` says that the client had nothing of the item yet, or that the row is of a longer snapshot.
-    pub fn sent(&mut self, loads: bool) {
-        if !(loads && self.snapshot_first) {
-            self.statistics.sent += 1;
-        }
-    }
-
-    /// Updates will not be sent.
-    pub fn dropped(&mut self, taken: Taken) {
-        self.statistics.filtered += u64::from(taken.conflated) + u64::from(taken.filtered);
-        self.statistics.lost += u64::from(taken.lost);
     }
 }
 

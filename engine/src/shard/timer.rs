@@ -29,6 +29,8 @@ pub enum Timer {
     Gathered(SessionKey),
     /// More rows of a session's snapshots may go.
     Loading(SessionKey),
+    /// The counters of a session may be told to its client, which looks at them.
+    Status(SessionKey, u32),
     /// A metadata adapter has not answered in time.
     Question(QuestionKey),
     /// Messages of a session may have waited long enough for others that are missing.

@@ -32,11 +32,7 @@ pub fn clientip(out: &mut Vec<u8>, address: &str) {
 /// `CONS`: the bandwidth granted to the session.
 pub fn cons(out: &mut Vec<u8>, bandwidth: GrantedBandwidth) {
     out.extend_from_slice(b"CONS,");
-    match bandwidth {
-        GrantedBandwidth::Limited(kbps) => push_decimal(out, kbps),
-        GrantedBandwidth::Unlimited => out.extend_from_slice(b"unlimited"),
-        GrantedBandwidth::Unmanaged => out.extend_from_slice(b"unmanaged"),
-    }
+    push_bandwidth(out, bandwidth);
     out.extend_from_slice(CRLF);
 }
 
@@ -111,15 +107,29 @@ pub fn conf(out: &mut Vec<u8>, sub_id: u32, frequency_hz: Option<f64>, unfiltere
     out.extend_from_slice(b"CONF,");
     push_integer(out, sub_id);
     out.push(b',');
-    match frequency_hz {
-        Some(hz) => push_decimal(out, hz),
-        None => out.extend_from_slice(b"unlimited"),
-    }
+    push_frequency(out, frequency_hz);
     out.extend_from_slice(if unfiltered {
         b",unfiltered\r\n".as_slice()
     } else {
         b",filtered\r\n"
     });
+}
+
+/// A frequency as `CONF` has it.
+pub fn push_frequency(out: &mut Vec<u8>, hz: Option<f64>) {
+    match hz {
+        Some(hz) => push_decimal(out, hz),
+        None => out.extend_from_slice(b"unlimited"),
+    }
+}
+
+/// A bandwidth as `CONS` has it.
+pub fn push_bandwidth(out: &mut Vec<u8>, bandwidth: GrantedBandwidth) {
+    match bandwidth {
+        GrantedBandwidth::Limited(kbps) => push_decimal(out, kbps),
+        GrantedBandwidth::Unlimited => out.extend_from_slice(b"unlimited"),
+        GrantedBandwidth::Unmanaged => out.extend_from_slice(b"unmanaged"),
+    }
 }
 
 /// The beginning of `U`: the caller appends the field list ([`values`](super::values)) and the line end.

@@ -35,7 +35,7 @@ pub(super) fn adapter_sets(
             plans.iter().map(|plan| plan.name.as_str()),
             problems,
         );
-        let data = data_adapters(set, raw.own.is_some(), &key, directory, problems);
+        let (data, status) = data_adapters(set, raw.own.is_some(), &key, directory, problems);
         let metadata = match set.metadata() {
             MetadataKindName::Literal => {
                 if set.remote.is_some() {
@@ -69,6 +69,7 @@ pub(super) fn adapter_sets(
             metadata,
             metadata_first: set.metadata_first(),
             data,
+            status,
         });
     }
     if let Some(own) = &raw.own {
@@ -83,7 +84,11 @@ pub(super) fn adapter_sets(
                 true => format!("adapter_sets[{index}].data"),
                 false => plan.name.clone(),
             };
-            problems.add(key, "there must be at least one data adapter");
+            let reason = match plan.status {
+                None => "there must be at least one data adapter",
+                Some(_) => "there must be a data adapter besides the one that tells of others",
+            };
+            problems.add(key, reason);
         }
     }
     plans
@@ -101,7 +106,8 @@ fn add_own(own: &raw::OwnAdapters, plans: &mut Vec<AdapterSetPlan>, problems: &m
     }
     for (set, name) in &own.data {
         let plan = set_plan(plans, set, problems);
-        let others = plan.data.iter().map(|plan| plan.name.as_str());
+        let others = plan.data.iter().map(|plan| &plan.name);
+        let others = others.chain(&plan.status).map(String::as_str);
         check_name(&format!("{set}.{name}"), name, others, problems);
         plan.data.push(DataAdapterPlan {
             name: name.clone(),
@@ -124,32 +130,32 @@ fn set_plan<'p>(
             metadata: MetadataPlan::Literal,
             metadata_first: false,
             data: Vec::new(),
+            status: None,
         });
         plans.len() - 1
     });
     &mut plans[index]
 }
 
+/// What stands behind a set's names, and the name of the one that tells clients of their own updates.
 fn data_adapters(
     set: &raw::AdapterSet,
     own: bool,
     set_key: &str,
     directory: &Path,
     problems: &mut Problems,
-) -> Vec<DataAdapterPlan> {
+) -> (Vec<DataAdapterPlan>, Option<String>) {
     let defaults = [raw::DataAdapter::default()];
     let defaults: &[_] = if own { &[] } else { &defaults };
     let given = set.data.as_deref().unwrap_or(defaults);
     let mut plans: Vec<DataAdapterPlan> = Vec::new();
+    let mut status = None;
     for (index, adapter) in given.iter().enumerate() {
         let key = format!("{set_key}.data[{index}]");
         let name = adapter.name();
-        check_name(
-            &format!("{key}.name"),
-            &name,
-            plans.iter().map(|plan| plan.name.as_str()),
-            problems,
-        );
+        let others = plans.iter().map(|plan| &plan.name);
+        let others = others.chain(&status).map(String::as_str);
+        check_name(&format!("{key}.name"), &name, others, problems);
         if adapter.remote.is_some() && adapter.kind() != DataKindName::Remote {
             problems.add(format!("{key}.remote"), "only for kind = \"remote\"");
         }
@@ -162,6 +168,16 @@ fn data_adapters(
             DataKindName::Demo => demo(adapter, &key, problems),
             DataKindName::Replay => replay(adapter, &key, directory, problems),
             DataKindName::Lines => lines(adapter, &key, directory, problems),
+            DataKindName::Status => {
+                refuse_foreign(adapter, &key, &[], problems);
+                if adapter.trade_safe.is_some() {
+                    problems.add(format!("{key}.trade_safe"), "not for kind = \"status\"");
+                }
+                if status.replace(name).is_some() {
+                    problems.add(format!("{key}.kind"), "a set has one of this kind at most");
+                }
+                continue;
+            }
         };
         plans.push(DataAdapterPlan {
             name,
@@ -169,7 +185,7 @@ fn data_adapters(
             trade_safe: trade_safe(adapter, &key, problems),
         });
     }
-    plans
+    (plans, status)
 }
 
 fn trade_safe(
@@ -294,6 +310,7 @@ fn refuse_foreign(adapter: &raw::DataAdapter, key: &str, own: &[&str], problems:
             DataKindName::Replay => "replay",
             DataKindName::Lines => "lines",
             DataKindName::Remote => "remote",
+            DataKindName::Status => "status",
         };
         let reason = format!("means nothing with kind = \"{kind}\"");
         problems.add(format!("{key}.{name}"), reason);

@@ -238,6 +238,8 @@ pub struct SessionPlan {
     pub closed_memory: Duration,
     /// How long messages wait for missing ones.
     pub missing_message_timeout: Duration,
+    /// How often clients are told of their own updates, where they can ask for that.
+    pub status_interval: Duration,
     /// A user may have one session in an adapter set.
     pub one_per_user: bool,
     /// A session that is bound elsewhere leaves its connection without a word.
@@ -261,6 +263,8 @@ pub struct AdapterSetPlan {
     pub metadata_first: bool,
     /// At least one, with different names.
     pub data: Vec<DataAdapterPlan>,
+    /// The name, different from theirs, under which clients are told of their own updates.
+    pub status: Option<String>,
 }
 
 /// Kinds of metadata adapters, as written in the file.
@@ -472,6 +476,8 @@ pub enum DataKindName {
     Lines,
     /// [`DataKind::Remote`]
     Remote,
+    /// [`AdapterSetPlan::status`]
+    Status,
 }
 
 /// What a data adapter publishes.
@@ -572,7 +578,9 @@ impl fmt::Display for Plan {
             }
         }
         for set in &self.adapter_sets {
-            let data: Vec<String> = set.data.iter().map(DataAdapterPlan::to_string).collect();
+            let data = set.data.iter().map(DataAdapterPlan::to_string);
+            let status = set.status.iter().map(|name| format!("{name} (status)"));
+            let data: Vec<String> = data.chain(status).collect();
             writeln!(
                 formatter,
                 "adapter set:  {}{} with {}",

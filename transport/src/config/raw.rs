@@ -348,6 +348,8 @@ section! {
     /// How long messages of a sequence wait for one before them that is missing, unless their client is less patient
     /// (missingMessageTimeoutMillis). Then it counts as lost, and is told so.
     missing_message_timeout: Time = Time::secs(30);
+    /// For data adapters of the kind "status": how often a client is told of its own updates, at most.
+    status_interval: Time = Time::secs(1);
     /// A user may have one session in an adapter set: a new one ends the one before, which its client is told for good.
     /// Sessions without a user name are not concerned.
     one_per_user: bool = false;
@@ -541,8 +543,9 @@ section! {
     /// The name that clients ask for.
     name: String = "QUOTE_ADAPTER".into();
     /// "demo" (a generated list of stocks), "replay" (a file of CSV, or of JSON lines), "lines" (programs write
-    /// lines to a socket: an item, then field=value for each change, with tabs between), or "remote" (an adapter in
-    /// another process, which the table [adapter_sets.data.remote] describes).
+    /// lines to a socket: an item, then field=value for each change, with tabs between), "remote" (an adapter in
+    /// another process, which the table [adapter_sets.data.remote] describes), or "status" (tells each client what became
+    /// of its own updates; one per set, besides another).
     kind: DataKindName = DataKindName::Demo;
     /// Updates per second: of the whole list for "demo" (15 if not set), of the file for "replay".
     rate: f64, example 1000.0;

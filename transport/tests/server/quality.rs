@@ -10,6 +10,7 @@ use crate::support::{Client, Feed, Io, Server, Setup, WAIT_MAX};
 on_both_back_ends!(
     trades_arrive_though_quotes_are_conflated,
     a_remote_adapter_says_how_fields_are_sent,
+    a_session_reads_its_own_counters,
 );
 
 /// The feed's field `hundreds` is declared as trade-safe, and the client wants one update in a thousand seconds: all
@@ -92,4 +93,51 @@ fn a_remote_adapter_says_how_fields_are_sent(io: Io) {
         fields[2], fields[0],
         "the configuration says it of the third"
     );
+}
+
+/// What a client counts is what it is told, in the end; another client's updates are not among them.
+fn a_session_reads_its_own_counters(io: Io) {
+    let feed = Feed::new(300, 10);
+    let rows = feed.csv();
+    let setup = Setup {
+        replay: Some(&rows),
+        rate_hz: 2_000.0,
+        sessions: "status_interval = \"100ms\"",
+        more: "[[adapter_sets.data]]\nname = \"STATUS\"\nkind = \"status\"\n",
+        ..Setup::default()
+    };
+    let server = Server::start(io, setup);
+    let (mut other, other_id) = Client::with_session(server.address);
+    let (mut client, id) = Client::with_session(server.address);
+    let status = |session: &str| {
+        format!(
+            "control\r\nLS_reqId=1&LS_op=add&LS_subId=1&LS_data_adapter=STATUS&LS_mode=MERGE\
+             &LS_group=session%20subscription.2&LS_schema=updates_sent%20mode&LS_snapshot=true&LS_session={session}"
+        )
+    };
+    client.send_together(&[&status(&id), &feed.subscribe(2, &id)]);
+    let mut counted = feed.counted();
+    let mut told = [0, 0];
+    while counted.last != Some(299) || told != [counted.updates; 2] {
+        let line = client.update();
+        match line.strip_prefix("U,1,") {
+            None => {
+                counted.take(line.strip_prefix("U,2,1,").map(|_| &*line).unwrap());
+            }
+            Some(line) => {
+                let (item, values) = line.split_once(',').unwrap();
+                let item: usize = item.parse().unwrap();
+                let (sent, mode) = values.split_once('|').unwrap();
+                assert!(["", "MERGE", "#"].contains(&mode), "{line}");
+                if !["", "#"].contains(&sent) {
+                    told[item - 1] = sent.parse().unwrap();
+                }
+                assert!(told[item - 1] <= counted.updates, "{line}");
+            }
+        }
+    }
+    other.send(&status(&other_id));
+    let mut first = [other.update(), other.update()];
+    first.sort();
+    assert_eq!(first, ["U,1,1,0|#", "U,1,2,#|#"]);
 }

@@ -67,6 +67,11 @@ pub(super) fn resolve(raw: &raw::Sessions, problems: &mut Problems) -> SessionPl
     for (key, time, most) in intervals {
         problems.check_range(&format!("sessions.{key}"), time, Time::secs(0)..=most);
     }
+    problems.check_range(
+        "sessions.status_interval",
+        raw.status_interval(),
+        Time(Duration::from_millis(100))..=HOUR,
+    );
     if let Some(rows) = raw.snapshot_rows_max {
         problems.check_range("sessions.snapshot_rows_max", rows, 1..=1_000_000);
     }
@@ -169,6 +174,7 @@ pub(super) fn resolve(raw: &raw::Sessions, problems: &mut Problems) -> SessionPl
         recovery_age: raw.recovery_age().0,
         closed_memory: raw.closed_memory().0,
         missing_message_timeout: raw.missing_message_timeout().0,
+        status_interval: raw.status_interval().0,
         one_per_user: raw.one_per_user(),
         take_over_silent: raw.take_over_silent(),
         cid_required: raw.cid_required(),
