@@ -128,6 +128,38 @@ impl Default for Limits {
     }
 }
 
+/// How far one of the bounds is reached: what is fullest of all that it bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gauge {
+    /// What is measured.
+    pub what: &'static str,
+    /// How much of it there is.
+    pub used: usize,
+    /// How much of it there may be.
+    pub max: usize,
+}
+
+/// The gauges of one core, one for each bound.
+#[derive(Debug, Default)]
+pub struct Gauges(Vec<Gauge>);
+
+impl Gauges {
+    /// Notes how much there is of something, which counts if it is the fullest so far.
+    pub fn note(&mut self, what: &'static str, used: usize, max: usize) {
+        match self.0.iter_mut().find(|gauge| gauge.what == what) {
+            Some(gauge) if used * gauge.max <= gauge.used * max => {}
+            Some(gauge) => *gauge = Gauge { what, used, max },
+            None => self.0.push(Gauge { what, used, max }),
+        }
+    }
+}
+
+impl From<Gauges> for Vec<Gauge> {
+    fn from(gauges: Gauges) -> Self {
+        gauges.0
+    }
+}
+
 // Relations that the code relies on.
 const _: () = {
     let limits = Limits::DEFAULT;

@@ -454,7 +454,7 @@ impl Stage {
                 Event::Subscribe(adapter, name) => {
                     writeln!(self.played, "A< subscribe {}", item(adapter, &name)).unwrap();
                 }
-                Event::Notice(_) => {}
+                Event::Notice(_) | Event::Inside(_) => {}
                 Event::UserMessage { session, message } => {
                     let session = self.without_ids(&session);
                     let message = message.replace("\r\n", "⏎");

@@ -7,6 +7,10 @@ use engine::sim::pair::Pair;
 use engine::sim::world::{Event, Options, Say, World};
 use engine::time::Duration;
 use engine::tlcp::Version;
+use engine::tlcp::request::Verb;
+
+/// The data adapter of [`Pair`].
+const ADAPTER: DataAdapterId = DataAdapterId(0);
 
 fn lines_of(world: &mut World, wanted: usize) -> Vec<String> {
     let mut lines = Vec::new();
@@ -324,8 +328,6 @@ fn add_delete_add_of_one_number_ends_subscribed() {
 /// The end of a session answers what still waits for the metadata adapter: an HTTP response has a place for each request.
 #[test]
 fn requests_of_a_session_that_ends_are_answered_over_http() {
-    use engine::tlcp::request::Verb;
-
     let mut world = World::new(Options {
         answer_delay: Duration::from_millis(50),
         ..Options::default()
@@ -387,4 +389,165 @@ fn a_deletion_is_told_that_finds_the_ring_full() {
     }
     pair.world.settle();
     assert_eq!(pair.lines().last().unwrap(), "U,1,1,|DELETE");
+}
+
+/// Events that say nothing to a table of rows are events in RAW mode all the same, and no two of them are alike.
+#[test]
+fn events_that_a_table_ignores_are_told_apart_in_raw_mode() {
+    let mut pair = Pair::with_session();
+    let add = |sub_id: u32, mode: &str, schema: &str| {
+        format!(
+            "control\r\nLS_reqId=1&LS_op=add&LS_subId={sub_id}&LS_mode={mode}&LS_group=item1&LS_schema={schema}"
+        )
+    };
+    pair.ask(&add(1, "COMMAND", "key%20command"));
+    pair.ask(&add(2, "RAW", "n"));
+    pair.lines();
+    for n in ["1", "2", "3"] {
+        pair.update(
+            "item1",
+            &[
+                ("key", Some("a")),
+                ("command", Some("DELETE")),
+                ("n", Some(n)),
+            ],
+        );
+    }
+    assert_eq!(pair.lines(), ["U,2,1,1", "U,2,1,2", "U,2,1,3"]);
+}
+
+/// What a session did not use for a while is worth a burst, and not also the lines that end the pause.
+#[test]
+fn lines_after_a_pause_are_paid_from_what_could_be_saved_up() {
+    let mut pair = Pair::with_session();
+    pair.subscribe(1, "item1 item2", "value", "");
+    pair.ask("control\r\nLS_reqId=2&LS_op=constrain&LS_requested_max_bandwidth=8"); // 1,000 bytes a second, 250 at once
+    pair.update("item1", &[("value", Some("x"))]);
+    pair.update("item2", &[("value", Some("x"))]);
+    pair.advance_ms(3_000);
+    pair.lines();
+    let batch: String = (0..8)
+        .map(|n| format!("\r\nLS_reqId=r{n}&LS_op=reconf&LS_subId=1&LS_requested_max_frequency=9"))
+        .collect();
+    let long = "x".repeat(100);
+    pair.world.send(pair.wire, format!("control{batch}"));
+    pair.world.say(
+        ADAPTER,
+        "item1",
+        Say::Update {
+            snapshot: false,
+            fields: &[("value", Some(&long))],
+        },
+    );
+    pair.world.say(
+        ADAPTER,
+        "item2",
+        Say::Update {
+            snapshot: false,
+            fields: &[("value", Some(&long))],
+        },
+    );
+    pair.world.settle();
+    let updates = |pair: &mut Pair| {
+        pair.lines()
+            .iter()
+            .filter(|line| line.starts_with("U,"))
+            .count()
+    };
+    assert_eq!(updates(&mut pair), 1, "176 bytes of CONF and one update");
+    pair.advance_ms(1_000);
+    assert_eq!(updates(&mut pair), 1);
+}
+
+/// A connection that moves to another shard with an HTTP request takes its turn once, and none while it is blocked.
+#[test]
+fn a_response_on_a_connection_that_moved_is_written_once_in_a_turn() {
+    let mut options = Options {
+        shards: 2,
+        ..Options::default()
+    };
+    options.config.limits.turn_bytes_max = 40;
+    let mut world = World::new(options);
+    let socket = world.connect(ShardId(0), Version::LATEST);
+    world.send(socket, "create_session\r\nLS_cid=x");
+    world.settle();
+    let conok = lines_of(&mut world, socket).remove(0);
+    let session = conok.split(',').nth(1).unwrap().to_owned();
+    let group: String = (1..=9).map(|n| format!("item{n}%20")).collect();
+    let add = format!("LS_reqId=1&LS_op=add&LS_subId=1&LS_mode=MERGE&LS_group={group}&LS_schema=a");
+    world.send(socket, format!("control\r\n{add}"));
+    world.settle();
+    world.close(socket);
+    for n in 1..=9 {
+        let fields = &[("a", Some("as much as a turn may write, and more"))];
+        let update = Say::Update {
+            snapshot: false,
+            fields,
+        };
+        world.say(ADAPTER, &format!("item{n}"), update);
+    }
+    world.settle();
+
+    let other = world.connect_http(ShardId(1), Version::LATEST, false);
+    world.request(
+        other,
+        Verb::BindSession,
+        "",
+        &format!("LS_session={session}"),
+    );
+    let mut lines = Vec::new();
+    while !lines.iter().any(|line: &String| line.starts_with("U,")) {
+        world.turn(0);
+        lines.extend(lines_of(&mut world, other));
+    }
+    world.stall(other);
+    world.settle(); // the world itself asserts that nothing is written to a connection that is blocked
+    world.resume(other);
+    world.settle();
+    lines.extend(lines_of(&mut world, other));
+    let updates = lines.iter().filter(|line| line.starts_with("U,"));
+    assert_eq!(updates.count(), 9);
+}
+
+/// The head of a response tells the bandwidth as it is. What was said of it before, and not received, is void.
+#[test]
+fn a_bandwidth_of_before_is_not_told_behind_the_head() {
+    for recovers in [false, true] {
+        let mut world = World::new(Options::default());
+        let first = world.connect(ShardId(0), Version::LATEST);
+        world.send(first, "create_session\r\nLS_cid=x");
+        world.settle();
+        let session = lines_of(&mut world, first)[0]
+            .split(',')
+            .nth(1)
+            .unwrap()
+            .to_owned();
+        let constrain = |kbps: &str| {
+            format!(
+                "control\r\nLS_reqId=1&LS_session={session}&LS_op=constrain&LS_requested_max_bandwidth={kbps}"
+            )
+        };
+        world.stall(first); // takes one message more
+        if !recovers {
+            world.send(first, "wsok");
+            world.settle();
+        }
+        world.send(first, constrain("8"));
+        world.settle();
+        world.close(first);
+        let second = world.connect(ShardId(0), Version::LATEST);
+        world.send(second, constrain("unlimited"));
+        let from = if recovers { "&LS_recovery_from=0" } else { "" };
+        world.send(
+            second,
+            format!("bind_session\r\nLS_session={session}{from}"),
+        );
+        world.settle();
+        let lines = lines_of(&mut world, second);
+        let told: Vec<_> = lines
+            .iter()
+            .filter(|line| line.starts_with("CONS,"))
+            .collect();
+        assert_eq!(told, ["CONS,unlimited"]);
+    }
 }

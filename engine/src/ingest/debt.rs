@@ -9,7 +9,9 @@
 //! | any, trade-safe events | they are kept, with what waits before them (see `held`) | these, before all else |
 //!
 //! Those to whom nothing may be merged or dropped are told how many events are missing, in every mode. A snapshot of
-//! DISTINCT or COMMAND is written in the same way: to a shard that lacks everything.
+//! DISTINCT or COMMAND is written in the same way: to a shard that lacks everything. What has come since it was asked for
+//! is no part of it, but events: for clients without a snapshot too, which wait for these only. So a row that has changed
+//! meanwhile is not in the snapshot, but follows it.
 
 use super::fanout::{Fanout, Listener, Rings, Subject, encode_state, write};
 use super::held::{First, Held};
@@ -35,8 +37,8 @@ pub struct Debt {
     void: u64,
     /// DISTINCT and COMMAND: the shard lacks what came after this event.
     behind: Option<u64>,
-    /// That it does is a snapshot, to be ended as one.
-    snapshot: bool,
+    /// What it lacks up to this event is a snapshot, to be ended as one.
+    snapshot: Option<u64>,
     /// First of all, what the shard has is void.
     clear: bool,
     /// Before all that, what may not be merged.
@@ -59,30 +61,32 @@ impl Debt {
         if self.behind.is_none() {
             self.behind = Some(before);
         }
-        self.missed += u64::from(!self.snapshot);
+        self.missed += 1;
     }
 
-    /// A snapshot of DISTINCT or COMMAND.
-    pub fn owe_snapshot(&mut self) {
+    /// A snapshot of DISTINCT or COMMAND: of everything up to `now`.
+    pub fn owe_snapshot(&mut self, now: u64) {
         self.behind = Some(0);
-        self.snapshot = true;
+        self.snapshot = Some(now);
     }
 
     /// That everything up to `now` is void. A snapshot of which nothing was written is just an empty one.
     pub fn owe_clear(&mut self, now: u64) {
-        self.clear |= !self.snapshot || self.behind != Some(0);
+        self.clear |= self.snapshot.is_none() || self.behind != Some(0);
         self.behind = Some(now);
+        self.snapshot = self.snapshot.map(|_| now);
         self.void = self.missed;
     }
 
-    /// The whole table, since there is not enough left to tell what changed.
-    pub fn owe_everything(&mut self) {
+    /// The whole table as it is `now`, since there is not enough left to tell what changed.
+    pub fn owe_everything(&mut self, now: u64) {
         if let Some(held) = &mut self.held {
             held.forget_rows();
         }
         if self.behind.is_some() {
             self.clear = true;
             self.behind = Some(0);
+            self.snapshot = self.snapshot.map(|_| now);
             self.void = self.missed;
         }
     }
@@ -92,9 +96,9 @@ impl Debt {
         self.raw_lost += 1;
     }
 
-    /// Whether a snapshot of DISTINCT or COMMAND is owed: whatever happens before it is sent is a part of it.
+    /// Whether a snapshot of DISTINCT or COMMAND is owed: what happens before it is sent cannot go before it.
     pub(super) fn owes_snapshot(&self) -> bool {
-        self.snapshot
+        self.snapshot.is_some()
     }
 
     /// Keeps the record of a trade-safe event; of COMMAND, with its place.
@@ -116,7 +120,7 @@ impl Debt {
         at: (u64, Instant),
         limits: &Limits,
     ) {
-        if self.snapshot {
+        if self.snapshot.is_some() {
             return;
         }
         let mut lost = 0;
@@ -266,19 +270,20 @@ struct Payer<'a, R> {
 impl<R: Rings> Payer<'_, R> {
     fn pay(&mut self, debt: &mut Debt, state: &State) -> Option<()> {
         if debt.raw_lost > 0 {
-            self.lost(Kind::RawLost, debt.raw_lost)?;
+            self.lost(Kind::RawLost, debt.raw_lost, self.seq)?;
             debt.raw_lost = 0;
         }
         while let Some(held) = &mut debt.held
             && let Some(first) = held.first()
         {
-            self.write_held(&first)?;
+            let after = debt.behind.unwrap_or(self.seq);
+            self.write_held(&first, after)?;
             held.pop();
         }
         match state {
             State::Merge(state) => {
                 if debt.missed > 1 {
-                    self.lost(Kind::Lost, debt.missed - 1)?; // the state stands for the last one
+                    self.lost(Kind::Lost, debt.missed - 1, self.seq)?; // the state stands for the last one
                     debt.missed = 1;
                 }
                 if let Some(kind) = debt.state {
@@ -288,87 +293,115 @@ impl<R: Rings> Payer<'_, R> {
                 Some(())
             }
             State::Distinct(state) => {
-                let Some(after) = debt.behind else {
-                    return Some(());
-                };
-                let mut at = state.history.first_after(|event| event.seq > after);
-                self.begin(debt, state.history.len() - at)?;
-                while let Some(event) = state.history.get(at) {
-                    self.scratch.clear();
-                    self.scratch.extend_from_slice(&event.record);
-                    record::set_kind(self.scratch, kind(debt));
-                    self.write()?;
-                    debt.paid(event.seq);
-                    at += 1;
+                let oldest = state.history.get(0).map_or(u64::MAX, |event| event.seq);
+                if debt.snapshot.is_some()
+                    && debt.behind.is_some_and(|after| 0 < after && after < oldest)
+                {
+                    // The history has gone on without the shard: a snapshot must have no hole.
+                    debt.clear = true;
                 }
-                self.end(debt)
+                let next = |after: u64| {
+                    let at = state.history.first_after(|event| event.seq > after);
+                    (at, state.history.get(at))
+                };
+                let encode = |payer: &mut Self, after: u64, kind: Kind| {
+                    let event = next(after).1?;
+                    payer.scratch.clear();
+                    payer.scratch.extend_from_slice(&event.record);
+                    record::set_kind(payer.scratch, kind);
+                    Some(event.seq)
+                };
+                let behind = |after: u64| state.history.len() - next(after).0;
+                self.pay_log(debt, encode, behind)
             }
             State::Command(table) => {
-                let Some(after) = debt.behind else {
-                    return Some(());
-                };
-                let held = debt.held.as_deref();
-                let held = held.map_or(0, |held| {
-                    let rows = held.rows_after(after);
-                    rows.filter(|seq| table.is_last(*seq)).count()
-                });
-                self.begin(debt, table.behind(after) - held)?;
-                while let Some(after) = debt.behind
-                    && let Some(entry) = table.next_after(after)
-                {
-                    if debt
-                        .held
-                        .as_ref()
-                        .is_some_and(|held| held.has_row(entry.seq))
-                    {
-                        debt.behind = Some(entry.seq);
-                        continue;
+                let held = debt.held.take();
+                let is_held = |seq| held.as_ref().is_some_and(|held| held.has_row(seq));
+                let encode = |payer: &mut Self, after: u64, kind: Kind| {
+                    let mut entry = table.next_after(after)?;
+                    while is_held(entry.seq) {
+                        entry = table.next_after(entry.seq)?; // was told before
                     }
-                    encode_entry(self.scratch, kind(debt), table, &entry, self.stamp);
-                    self.write()?;
-                    debt.paid(entry.seq);
-                }
-                self.end(debt)
+                    encode_entry(payer.scratch, kind, table, &entry, payer.stamp);
+                    Some(entry.seq)
+                };
+                let behind = |after: u64| {
+                    let rows = held.iter().flat_map(|held| held.rows_after(after));
+                    table.behind(after) - rows.filter(|seq| table.is_last(*seq)).count()
+                };
+                let paid = self.pay_log(debt, encode, behind);
+                debt.held = held;
+                paid
             }
         }
     }
 
-    /// What goes before the `remaining` events that can still be told.
-    fn begin(&mut self, debt: &mut Debt, remaining: usize) -> Option<()> {
+    /// Writes what the shard lacks of a history or a table: as a snapshot, as far as it is one, and then as events.
+    /// `encode` makes the record of the first entry after an event, as one of a kind, and tells its event; `behind`
+    /// tells how many entries there are.
+    fn pay_log(
+        &mut self,
+        debt: &mut Debt,
+        encode: impl Fn(&mut Self, u64, Kind) -> Option<u64>,
+        behind: impl Fn(u64) -> usize,
+    ) -> Option<()> {
+        let Some(mut after) = debt.behind else {
+            return Some(());
+        };
+        if let Some(until) = debt.snapshot {
+            if debt.clear {
+                self.mark(Kind::Clear, after)?;
+                debt.clear = false;
+            }
+            while let Some(seq) =
+                encode(self, after, Kind::SnapshotEvent).filter(|seq| *seq <= until)
+            {
+                self.write()?;
+                after = seq;
+                debt.behind = Some(seq);
+            }
+            self.mark(Kind::EndOfSnapshot, until)?;
+            after = until;
+            debt.behind = Some(until);
+            debt.snapshot = None;
+        }
+        self.begin(debt, after, behind(after))?;
+        while let Some(seq) = encode(self, after, Kind::Event) {
+            self.write()?;
+            after = seq;
+            debt.paid(seq);
+        }
+        Some(())
+    }
+
+    /// What goes before the `remaining` events behind `after` that can still be told.
+    fn begin(&mut self, debt: &mut Debt, after: u64, remaining: usize) -> Option<()> {
         let lost = debt.lost(remaining as u64);
         if lost > 0 {
-            self.lost(Kind::Lost, lost)?;
+            self.lost(Kind::Lost, lost, after)?;
             debt.missed -= lost;
             debt.void = 0;
         }
         if debt.clear {
-            self.mark(Kind::Clear)?;
+            self.mark(Kind::Clear, after)?;
             debt.clear = false;
         }
         Some(())
     }
 
-    fn end(&mut self, debt: &mut Debt) -> Option<()> {
-        if debt.snapshot {
-            self.mark(Kind::EndOfSnapshot)?;
-        }
-        Some(())
-    }
-
-    fn lost(&mut self, kind: Kind, lost: u64) -> Option<()> {
-        encode_lost(self.scratch, kind, lost, (self.seq, self.stamp));
+    fn lost(&mut self, kind: Kind, lost: u64, seq: u64) -> Option<()> {
+        encode_lost(self.scratch, kind, lost, (seq, self.stamp));
         self.write()
     }
 
-    fn write_held(&mut self, first: &First<'_>) -> Option<()> {
+    fn write_held(&mut self, first: &First<'_>, after: u64) -> Option<()> {
         match first {
             First::Lost(lost) => {
-                let mut writer =
-                    record::Writer::start(self.scratch, Kind::Lost, self.seq, self.stamp);
+                let mut writer = record::Writer::start(self.scratch, Kind::Lost, after, self.stamp);
                 writer.lost(*lost);
                 writer.finish();
             }
-            First::Clear => return self.mark(Kind::Clear),
+            First::Clear => return self.mark(Kind::Clear, after),
             First::Record(record) => {
                 self.scratch.clear();
                 self.scratch.extend_from_slice(record);
@@ -377,8 +410,9 @@ impl<R: Rings> Payer<'_, R> {
         self.write()
     }
 
-    fn mark(&mut self, kind: Kind) -> Option<()> {
-        record::Writer::start(self.scratch, kind, self.seq, self.stamp).finish();
+    /// Marks carry the number of the event that they stand behind: what follows may be older than the newest.
+    fn mark(&mut self, kind: Kind, seq: u64) -> Option<()> {
+        record::Writer::start(self.scratch, kind, seq, self.stamp).finish();
         self.write()
     }
 
@@ -399,12 +433,5 @@ impl Debt {
     fn paid(&mut self, seq: u64) {
         self.behind = Some(seq);
         self.missed = self.missed.saturating_sub(1);
-    }
-}
-
-fn kind(debt: &Debt) -> Kind {
-    match debt.snapshot {
-        true => Kind::SnapshotEvent,
-        false => Kind::Event,
     }
 }

@@ -271,21 +271,14 @@ impl Ingest {
             Ok(command) => command,
             Err(Refused::TooLarge) => return false,
             Err(Refused::Malformed | Refused::Unknown) => {
+                // To those who look in RAW mode it is an event, to be told from the one before.
+                subject.seq = seq;
                 self.counters.count(Counter::CommandEventsIgnored);
                 return true;
             }
         };
         subject.seq = seq;
         subject.stamp = now;
-        if table.deleted() > limits.keys_max {
-            // Too many deleted keys are kept for shards that lag: they are told everything anew instead.
-            table.forget_deleted();
-            for listener in &mut subject.listeners.0 {
-                if let Some(debt) = &mut listener.debt {
-                    debt.owe_everything();
-                }
-            }
-        }
         if !starts {
             let command = Some((table.command_at(), command));
             let fanout = &mut self.fanout;
@@ -297,10 +290,18 @@ impl Ingest {
         }
         // Only now is it known who has to be told later.
         if command == Command::Delete
-            && !subject.listeners.any_debt()
             && let (State::Command(table), Some(key)) = (&mut subject.state, key)
         {
-            table.forget(key);
+            if !subject.listeners.any_debt() {
+                table.forget(key);
+            } else if table.deleted() > limits.keys_max {
+                // Too many deleted keys are kept for shards that lag: they are told everything anew instead.
+                table.forget_deleted();
+                let debts = subject.listeners.0.iter_mut();
+                for debt in debts.filter_map(|listener| listener.debt.as_mut()) {
+                    debt.owe_everything(seq);
+                }
+            }
         }
         true
     }

@@ -99,9 +99,9 @@ impl Listeners {
         !std::mem::replace(wants, true)
     }
 
-    /// A shard wants the item no more.
-    pub fn remove(&mut self, shard: ShardId) {
-        self.0.retain(|l| l.shard != shard);
+    /// How many shards want the item.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Whether no shard wants the item.
@@ -270,13 +270,14 @@ impl Fanout {
         rings: &mut impl Rings,
         counters: &mut Counters,
     ) {
+        let now = subject.seq;
         for index in 0..subject.listeners.0.len() {
             let listener = &mut subject.listeners.0[index];
             if !listener.state || to.is_some_and(|to| to != listener.shard) {
                 continue;
             }
             let queued = listener.debt.is_some();
-            listener.debt.get_or_insert_default().owe_snapshot();
+            listener.debt.get_or_insert_default().owe_snapshot(now);
             let settled = debt::settle(self, subject, index, rings, counters);
             if !settled && !queued {
                 let shard = subject.listeners.0[index].shard;
@@ -299,6 +300,20 @@ impl Fanout {
     /// Whether any shard is owed anything.
     pub fn owes(&self) -> bool {
         self.owed.iter().any(|items| !items.is_empty())
+    }
+
+    /// A shard does not want an item any more. Were it left in the queue, one that comes and goes while the ring is full
+    /// would be there many times.
+    pub fn forget(&mut self, shard: ShardId, subject: &mut Subject) {
+        let index = subject.listeners.0.iter().position(|l| l.shard == shard);
+        if index.is_some_and(|index| subject.listeners.0.remove(index).debt.is_some()) {
+            self.owed[usize::from(shard.0)].retain(|item| *item != subject.item);
+        }
+    }
+
+    /// The most items that any shard is owed.
+    pub fn owed_max(&self) -> usize {
+        self.owed.iter().map(VecDeque::len).max().unwrap_or(0)
     }
 
     /// The items that a shard is owed, oldest first; the caller answers each with [`Fanout::retry`].

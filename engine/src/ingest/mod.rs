@@ -9,6 +9,7 @@ pub mod demand;
 pub mod event;
 mod events;
 pub mod fanout;
+mod gauges;
 mod held;
 mod prefilter;
 pub mod record;
@@ -25,7 +26,6 @@ use crate::limits::Limits;
 use crate::metadata::{Answer, Granted};
 use crate::time::{Duration, Instant};
 use crate::tlcp::request::Mode;
-use debt::Debt;
 use demand::{Demand, Linger};
 use fanout::{Fanout, Listeners, Rings, Subject};
 use hashbrown::HashMap;
@@ -265,7 +265,7 @@ impl Ingest {
             return; // an item that was refused
         };
         let item = item_mut(&mut self.items, id).expect("wanted items are alive");
-        item.subject.listeners.remove(shard);
+        self.fanout.forget(shard, &mut item.subject);
         if item.subject.listeners.is_empty() {
             item.lingers_until = Some(self.linger.start(id, now));
         }
@@ -299,7 +299,9 @@ impl Ingest {
                 item.snapshot = SnapshotPhase::None;
                 if !matches!(item.subject.state, State::Merge(_)) {
                     // Clients wait for the end of a snapshot that will not come: the next flush tells them.
-                    self.fanout.owe(&mut item.subject, Debt::owe_snapshot);
+                    let now = item.subject.seq;
+                    let subject = &mut item.subject;
+                    self.fanout.owe(subject, |debt| debt.owe_snapshot(now));
                 }
             }
         }

@@ -40,6 +40,10 @@ impl Held {
         self.0.first().map(|(at, _)| *at)
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn forget(&mut self, prefilter: &Prefilter, item: ItemId) {
         if prefilter.holds {
             self.0.remove(&(prefilter.due, item.0));

@@ -167,6 +167,11 @@ impl CommandState {
         self.rows.len() - self.dead
     }
 
+    /// What the bytes of all rows come to.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether no key is live.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -54,6 +54,11 @@ impl<T> History<T> {
         self.events.len()
     }
 
+    /// What their bytes come to.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether none is kept.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()

@@ -132,6 +132,11 @@ impl MergeState {
         self.fields.get(index)?.value.as_deref()
     }
 
+    /// What all fields come to at most.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Bytes of the fields that the event does not name.
     fn bytes_beside(&self, event: &[(&str, Option<&str>)]) -> usize {
         (0..self.names.len())

@@ -58,11 +58,15 @@ impl Bucket {
     }
 
     /// Bytes have been written.
-    pub fn take(&mut self, bytes: usize) {
+    pub fn take(&mut self, bytes: usize, now: Instant) {
+        self.refill(now); // or what was earned meanwhile would pay for them, beyond what can be saved up
         self.tokens -= bytes as f64;
     }
 
     fn refill(&mut self, now: Instant) {
+        if now == self.refilled {
+            return;
+        }
         let earned = now.since(self.refilled).as_secs_f64() * self.bytes_per_s;
         self.tokens = (self.tokens + earned).min(self.bytes_per_s * BURST.as_secs_f64());
         self.refilled = now;
@@ -86,7 +90,7 @@ mod tests {
                     prop_assert!(later > now);
                     now = later;
                 }
-                bucket.take(line);
+                bucket.take(line, now);
                 sent += line as f64;
                 largest = largest.max(line as f64);
                 let allowed = kbps * 125.0 * (now.as_nanos() as f64 / 1e9 + BURST.as_secs_f64()) + largest + 1.0;

@@ -1,11 +1,12 @@
 //! Binding: which connection a session writes to. A new session's first connection, a client that comes back, a
 //! connection that takes over from another.
 
+use super::canary::Bug;
 use super::conn::Poll;
 use super::exchange::Wire;
 use super::moves::Address;
 use super::session::State;
-use super::{HttpRequest, Origin, SessionKey, Shard};
+use super::{HttpRequest, Origin, SessionKey, Shard, recovery};
 use crate::counters::Counter;
 use crate::ids::{ConnId, ShardId};
 use crate::time::{Duration, Instant};
@@ -120,7 +121,10 @@ impl Shard {
         let session = &mut self.sessions[key];
         match bind.recovery_from {
             Some(received) => {
-                let lines = session.log.after(received, session.sent);
+                let skipped = self.config.canary.has(Bug::Recovery) && received < session.sent;
+                let lines = session
+                    .log
+                    .after(received + u64::from(skipped), session.sent);
                 lines
                     .map(Into::into)
                     .ok_or_else(Refusal::recovery_impossible)
@@ -189,7 +193,8 @@ impl Shard {
         identity: bool,
         now: Instant,
     ) {
-        let Some(peer) = self.conns.remove(conn).map(|entry| entry.peer) else {
+        // It stays the connection that it is: one that were taken out and put in again would be twice in the ready list.
+        let Some(peer) = self.conns.get(conn).map(|entry| entry.peer.clone()) else {
             return;
         };
         if let Ok((verb, body)) = request::split_message(message) {
@@ -288,6 +293,14 @@ impl Shard {
         }
         if !session.reduce_head {
             notify::cons(out, session.granted_bandwidth());
+            // Should an older one wait there: it is void, but may be what ends a wait of this head.
+            let lines = recovery::only_data_lines(&session.lines);
+            let was_told = lines.len() < session.lines.len();
+            session.lines = lines;
+            if was_told && session.head_waits {
+                let granted = session.granted_bandwidth();
+                notify::cons(&mut session.lines, granted);
+            }
         }
         if let Start::Bind {
             recovery: Some((received, lines)),
@@ -296,7 +309,7 @@ impl Shard {
             notify::prog(out, received);
             out.extend_from_slice(&lines);
             if let Some(bucket) = &mut session.bandwidth {
-                bucket.take(lines.len());
+                bucket.take(lines.len(), now);
             }
         }
         if http {

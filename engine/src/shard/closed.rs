@@ -38,6 +38,11 @@ impl Closed {
         self.causes.insert(id, (key, cause));
     }
 
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Forgets what was closed longer ago than `age_max`.
     pub fn forget(&mut self, age_max: Duration, now: Instant) {
         while let Some((closed_at, _)) = self.order.front()
@@ -62,12 +67,6 @@ impl Closed {
         causes
             .find(|(known, _)| *known == key)
             .map(|(_, cause)| cause)
-    }
-
-    /// How many are remembered.
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.order.len()
     }
 }
 

@@ -147,6 +147,10 @@ impl Conns {
         self.len
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Conn> {
+        self.slots.iter().filter_map(Option::as_deref)
+    }
+
     /// Puts a connection on the ready list, unless it is there, or cannot be written to.
     #[inline]
     pub fn make_ready(&mut self, id: ConnId, ready: &mut Vec<ConnId>) {

@@ -65,6 +65,16 @@ pub enum EventBuffer {
     Table(Box<TableBuffer>),
 }
 
+impl EventBuffer {
+    /// How many events wait, of those that are bounded.
+    pub fn events(&self) -> usize {
+        match self {
+            Self::Queue(queue) => queue.events(),
+            Self::Table(table) => table.events(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 enum Entry {
     Row(Row),

@@ -61,6 +61,8 @@ pub struct LocalItem {
     pub complete: bool,
     /// The last event that was told of.
     pub seq: u64,
+    /// So many events are missing behind it. What they lead to is told next, but perhaps not in the same turn.
+    pub lost: u32,
     /// Who looks at the item. The order says nothing.
     pub listeners: Vec<SubItemKey>,
     views: Vec<View>,
@@ -210,6 +212,7 @@ impl Items {
             rows: Rows::None,
             complete: false,
             seq: 0,
+            lost: 0,
             listeners: Vec::new(),
             views: Vec::new(),
             diffs: self.diffs,
@@ -291,6 +294,8 @@ impl Items {
                     }
                     Rows::Table(table) => match table.apply(fields, record) {
                         Some(change) if event => Change::Key(change),
+                        // A key that came and went while the ring was full: one event more that nobody saw.
+                        None if event => Change::Lost(Lost { events: 1, safe: 0 }),
                         _ => Change::None,
                     },
                     Rows::None => Change::None,
@@ -313,12 +318,29 @@ impl Items {
                     Change::None
                 }
             }
-            Kind::Lost => Change::Lost(record.lost()),
+            Kind::Lost => {
+                if let Rows::History(history) = &mut item.rows {
+                    history.clear(); // a snapshot must have no hole; the last events follow
+                }
+                Change::Lost(record.lost())
+            }
             Kind::Raw => Change::Raw(build(builder, fields, None, record)),
             Kind::RawLost => Change::RawLost(record.lost()),
         };
-        item.seq = record.seq;
+        // In RAW mode the item may be further than in its own.
+        if !matches!(record.kind, Kind::Raw | Kind::RawLost) {
+            item.seq = record.seq;
+            item.lost = match record.kind {
+                Kind::Lost => item.lost.saturating_add(record.lost().events),
+                _ => 0,
+            };
+        }
         Some((record.local, change))
+    }
+
+    /// All items here now.
+    pub fn iter(&self) -> impl Iterator<Item = &LocalItem> {
+        self.slots.iter().filter_map(|slot| slot.item.as_ref())
     }
 
     /// Number of items here now.
@@ -355,6 +377,11 @@ fn build(
 }
 
 impl LocalItem {
+    /// How many fields the item has had so far.
+    pub fn fields(&self) -> usize {
+        self.fields.len()
+    }
+
     /// More fields are named.
     fn learn(&mut self, record: &Record<'_>) {
         let declared = self.declared.len();

@@ -34,8 +34,8 @@ impl Loading {
     }
 
     /// A row has been sent.
-    pub fn sent(&mut self) {
-        self.rows.take(1);
+    pub fn sent(&mut self, now: Instant) {
+        self.rows.take(1, now);
     }
 
     /// An item waits for the next slice. It stays owed, so nobody queues it meanwhile.

@@ -55,6 +55,11 @@ pub(super) struct InAdapter {
 }
 
 impl Messages {
+    /// Messages that have no outcome yet; and the bytes that are kept.
+    pub fn held(&self) -> (usize, usize) {
+        (self.open, self.bytes)
+    }
+
     /// Whether the message can be taken.
     fn check(&self, message: &Message<'_>, limits: &Limits) -> Result<(), Refusal> {
         let lane = self.lane(message.sequence.as_deref());

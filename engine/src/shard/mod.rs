@@ -10,6 +10,7 @@
 
 mod bandwidth;
 mod bind;
+pub mod canary;
 mod closed;
 mod combo;
 mod conn;
@@ -18,6 +19,7 @@ mod deferred;
 mod diffs;
 mod event_buffer;
 mod exchange;
+mod gauges;
 mod items;
 pub mod life;
 mod loading;
@@ -151,6 +153,8 @@ pub struct Config {
     pub trade_safe: SafeRules,
     /// The bounds.
     pub limits: Limits,
+    /// A bug, to test the tests.
+    pub canary: canary::Canary,
 }
 
 impl Default for Config {
@@ -190,6 +194,7 @@ impl Default for Config {
             diffs: Diffs::default(),
             trade_safe: SafeRules::default(),
             limits: Limits::DEFAULT,
+            canary: canary::Canary::default(),
         }
     }
 }

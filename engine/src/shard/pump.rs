@@ -5,6 +5,7 @@
 //! frequency or the turn stays owed, and what is owed is only encoded when it is sent: a slow client costs no memory
 //! and gets the newest state. A connection that takes nothing at the moment is not even looked at.
 
+use super::canary::Bug;
 use super::conn::Poll;
 use super::diffs::Parsed;
 use super::event_buffer::Next;
@@ -287,7 +288,7 @@ impl Shard {
         if syncs {
             session.last_sync = now;
             if let Some(bucket) = &mut session.bandwidth {
-                bucket.take(start - begin);
+                bucket.take(start - begin, now);
             }
         }
         if session.version.has_recovery() {
@@ -335,7 +336,7 @@ impl Shard {
             buffer.extend_from_slice(&session.lines[..fitting]);
             session.sent += recovery::data_lines(&session.lines[..fitting]);
             if let Some(bucket) = &mut session.bandwidth {
-                bucket.take(fitting);
+                bucket.take(fitting, now);
             }
             if fitting < session.lines.len() {
                 session.lines.drain(..fitting);
@@ -373,6 +374,12 @@ impl Shard {
                 }
                 line => line,
             };
+            let canary = self.config.canary;
+            if canary.swallows(&next) {
+                sub_item.sent(next, None, now);
+                session.owed.extend(sub_item.owed.then_some(item));
+                continue;
+            }
             let loads = session.loading.is_some() && sub_item.is_loading(&next);
             if loads
                 && let Some(loading) = &mut session.loading
@@ -383,6 +390,7 @@ impl Shard {
             }
             if let Some(bucket) = &mut session.bandwidth
                 && let Err(at) = bucket.ready(now)
+                && !canary.has(Bug::Bandwidth)
             {
                 session.owed.push_front(item);
                 if !session.waits_for_bandwidth {
@@ -410,16 +418,18 @@ impl Shard {
                     status.totals.sent(first);
                 }
             }
+            let base = canary.has(Bug::Base).then(|| sub_item.base.clone());
             sub_item.sent(next, written.map(|(_, parsed)| parsed), now);
+            canary.spoil(sub_item, base.flatten(), now);
             if sub_item.owed {
                 session.owed.push_back(item); // others have their turn first
             }
             session.sent += 1;
             if loads && let Some(loading) = &mut session.loading {
-                loading.sent();
+                loading.sent(now);
             }
             if let Some(bucket) = &mut session.bandwidth {
-                bucket.take(buffer.len() - before);
+                bucket.take(buffer.len() - before, now);
             }
             if let Some((hit, _)) = written {
                 self.counters.count(if hit {

@@ -17,7 +17,7 @@ impl Shard {
             let Some((index, change)) = self.items.apply(&record) else {
                 continue;
             };
-            if matches!(change, Change::None) {
+            if matches!(change, Change::None) || self.config.canary.forgets(&change) {
                 continue;
             }
             let item = self.items.get_mut(index);
@@ -151,6 +151,16 @@ impl SubItem {
                 self.buffer = empty.map(|row| EventBuffer::Queue(Queue::for_snapshot(row)));
             }
             _ => {}
+        }
+        if item.lost > 0 {
+            // The snapshot is of before them.
+            match (&mut self.buffer, &item.rows) {
+                (Some(EventBuffer::Queue(queue)), _) => _ = queue.push_lost(item.lost, 0),
+                (Some(EventBuffer::Table(buffer)), Rows::Table(table)) => {
+                    _ = buffer.push_lost(item.lost, 0, table);
+                }
+                _ => {}
+            }
         }
     }
 

@@ -61,7 +61,7 @@ impl Log {
         self.bytes.len()
     }
 
-    /// Everything behind the first `received` of `sent` data lines; `None` if it is not kept any more, or was never
+    /// The data lines behind the first `received` of `sent`; `None` if they are not kept any more, or were never
     /// written.
     pub fn after(&self, received: u64, sent: u64) -> Option<Vec<u8>> {
         if received == sent {
@@ -80,8 +80,22 @@ impl Log {
         for _ in self.writes[first].lines_before..received {
             rest = behind_data_line(rest)?;
         }
-        Some(rest.to_vec())
+        Some(only_data_lines(rest))
     }
+}
+
+/// Leaves out what does not count: `CONS` tells what the bandwidth was then, but the head of a response, which comes
+/// before these lines, what it is now.
+pub(super) fn only_data_lines(lines: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(lines.len());
+    let mut rest = lines;
+    while let Some((line, behind)) = split_line(rest) {
+        if is_data_line(line) {
+            out.extend_from_slice(line);
+        }
+        rest = behind;
+    }
+    out
 }
 
 /// Whether a line of a session's stream counts for recovery. All that a log holds does, but for `CONS`.
@@ -124,11 +138,12 @@ mod tests {
     const FOREVER: Duration = Duration::from_secs(1_000_000);
 
     #[test]
-    fn lines_that_do_not_count_are_not_counted() {
+    fn lines_that_do_not_count_are_neither_counted_nor_repeated() {
         let mut log = Log::default();
         log.append(b"A\r\nCONS,1\r\nB\r\n", 0, 100, FOREVER, Instant::ZERO);
         log.append(b"C\r\n", 2, 100, FOREVER, Instant::ZERO);
-        assert_eq!(log.after(1, 3), Some(b"CONS,1\r\nB\r\nC\r\n".to_vec()));
+        assert_eq!(log.after(0, 3), Some(b"A\r\nB\r\nC\r\n".to_vec()));
+        assert_eq!(log.after(1, 3), Some(b"B\r\nC\r\n".to_vec()));
         assert_eq!(log.after(2, 3), Some(b"C\r\n".to_vec()));
         assert_eq!(log.after(3, 3), Some(Vec::new()));
         assert_eq!(log.after(4, 3), None);

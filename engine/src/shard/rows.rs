@@ -63,6 +63,11 @@ impl Table {
         self.last
     }
 
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The first key from a place on, up to another.
     pub fn next_key(&self, from: u64, until: u64) -> Option<(u64, Rc<str>)> {
         if from > until {

@@ -436,7 +436,7 @@ impl Shard {
                 adapter: data_adapter,
                 name: own_name.as_ref().unwrap_or(&granted.name),
             };
-            let limits = &self.config.limits;
+            let limits = &*self.config.canary.bounds(&self.config.limits);
             let (item, demand) = self.items.open(name, mode, granted, limits);
             self.effects.extend(demand.map(Effect::Demand));
             let local = self.items.get_mut(item);

@@ -1,60 +1,56 @@
-//! A data adapter that invents items: fields that appear one after the other, values of every nasty kind, snapshots
-//! that come late, are empty or do not come, events under numbers that are void.
+//! A data adapter that invents events of every kind and mode: fields that appear one after the other, snapshots that come
+//! late, are empty or do not come, rows that are deleted before they are added, events that are too large or under
+//! numbers that are void.
 
-use super::oracle::{Oracle, State};
+pub mod cast;
+pub mod values;
+
+use super::ledger::{KEYS, Key, Published};
+use super::oracle::{ItemIndex, Oracle};
 use super::trace::Trace;
-use super::world::{Event, Say, World};
+use super::world::{Say, World};
 use crate::ids::{DataAdapterId, ItemId};
-use std::collections::BTreeMap;
+use crate::tlcp::request::Mode;
+use cast::{FIELDS, Field};
 
-/// The items and how far they are.
+/// How far the items are, as their adapter sees it.
 pub struct Feed {
-    items: BTreeMap<String, Item>,
-    names: Vec<String>,
+    items: Vec<Item>,
     /// Numbers that were given back: an adapter may still use them for a moment.
     stale: Vec<ItemId>,
+    /// Too large for any item.
+    giant: String,
+    names: Vec<String>,
     published: u64,
 }
 
 #[derive(Default)]
 struct Item {
-    phase: Phase,
-    state: State,
+    /// The number under which it was asked for.
     number: Option<ItemId>,
-    /// State that a late subscriber must get.
-    has_state: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
-    /// Nobody has asked for it.
-    #[default]
-    Off,
-    /// Asked for; the snapshot has not been sent.
-    Asked,
-    /// Events flow.
-    Live,
+    /// Fields that have been named.
+    fields: usize,
+    /// Keys that it uses.
+    keys: usize,
+    text: String,
 }
 
 const ADAPTER: DataAdapterId = DataAdapterId(0);
-/// Names of fields; an item uses more and more of them.
-const FIELDS_MAX: usize = 12;
 
 impl Feed {
-    /// A feed of so many items; every third comes without snapshots.
-    pub fn new(items: usize) -> Self {
-        let name = |index: usize| match index % 3 {
-            0 => format!("live{index}"),
-            _ => format!("item{index}"),
+    /// A feed of so many items, for a server that takes items of so many bytes.
+    pub fn new(items: usize, item_bytes_max: usize, rng: &mut fastrand::Rng) -> Self {
+        let item = |_| Item {
+            keys: [2, 6, 15, KEYS.len()][rng.usize(..4)],
+            ..Item::default()
         };
-        let names: Vec<_> = (0..items).map(name).collect();
         Self {
-            items: names
-                .iter()
-                .map(|name| (name.clone(), Item::default()))
-                .collect(),
-            names,
+            items: (0..items).map(item).collect(),
             stale: Vec::new(),
+            giant: "x".repeat(item_bytes_max + 1),
+            names: (0..FIELDS)
+                .map(|field| Field::Plain(field).name())
+                .collect(),
             published: 0,
         }
     }
@@ -64,57 +60,29 @@ impl Feed {
         self.published
     }
 
-    /// The name of some item.
-    pub fn some_item(&self, rng: &mut fastrand::Rng) -> String {
-        self.names[rng.usize(..self.names.len())].clone()
-    }
-
-    /// Names of some fields, among them such as do not exist.
-    pub fn some_schema(rng: &mut fastrand::Rng) -> Vec<String> {
-        let mut fields: Vec<_> = (0..FIELDS_MAX + 2)
-            .map(|field| format!("f{field}"))
-            .collect();
-        rng.shuffle(&mut fields);
-        fields.truncate(rng.usize(1..=fields.len()));
-        fields
-    }
-
-    /// Whether one who asks for the item's snapshot must have got one by now.
-    pub fn owes_snapshot(&self, item: &str) -> bool {
-        self.items[item].has_state
-    }
-
-    /// Whether the feed has been asked for the item.
-    pub fn is_wanted(&self, item: &str) -> bool {
-        self.items[item].phase != Phase::Off
-    }
-
-    /// The server wants an item, or wants it no more.
-    pub fn on_event(&mut self, event: &Event, world: &World, oracle: &mut Oracle) {
-        match event {
-            Event::Subscribe(ADAPTER, name) => {
-                let item = self.items.get_mut(&**name).expect("one of ours");
-                if item.phase != Phase::Off {
-                    oracle.complain(format!("{name} is asked for twice"));
-                }
-                let live = name.starts_with("live");
-                *item = Item {
-                    phase: if live { Phase::Live } else { Phase::Asked },
-                    number: world.number(ADAPTER, name),
-                    ..Item::default()
-                };
-                oracle.starts(name, world.now()); // the empty state: what an empty snapshot shows
-            }
-            Event::Unsubscribe(ADAPTER, name) => {
-                let item = self.items.get_mut(&**name).expect("one of ours");
-                if item.phase == Phase::Off {
-                    oracle.complain(format!("{name} is given back though it was not asked for"));
-                }
-                item.phase = Phase::Off;
-                self.stale.extend(item.number.take());
-            }
-            _ => {}
+    /// The server wants an item.
+    pub fn on_subscribe(&mut self, name: &str, world: &World, oracle: &mut Oracle) {
+        let Some(item) = oracle
+            .item(name)
+            .filter(|item| oracle.life(*item).is_some())
+        else {
+            return oracle.complain(format!("{name} is asked for, but nobody wants it"));
+        };
+        let state = &mut self.items[item];
+        if state.number.is_some() {
+            oracle.complain(format!("{name} is asked for twice"));
         }
+        (state.number, state.fields) = (world.number(ADAPTER, name), 0);
+    }
+
+    /// The server wants it no more.
+    pub fn on_unsubscribe(&mut self, name: &str, oracle: &mut Oracle) {
+        let item = oracle.item(name);
+        if !item.is_some_and(|item| oracle.given_back(item)) {
+            return oracle.complain(format!("{name} is given back though it was not asked for"));
+        }
+        let number = item.and_then(|item| self.items[item].number.take());
+        self.stale.extend(number);
     }
 
     /// Something happens to some item.
@@ -126,102 +94,170 @@ impl Feed {
         trace: &mut Trace,
     ) {
         if !self.stale.is_empty() && rng.u8(..20) == 0 {
-            let number = self.stale.swap_remove(rng.usize(..self.stale.len()));
-            // Only for a while: in the end numbers are used again.
-            if self.items.values().all(|item| item.number != Some(number)) {
-                let fields = [("f0", Some("stale"))];
-                world.say_of(
-                    number,
-                    Say::Update {
-                        snapshot: rng.bool(),
-                        fields: &fields,
-                    },
-                );
-            }
+            self.say_stale(world, rng);
         }
-        let name = self.some_item(rng);
-        let item = self.items.get_mut(&name).expect("one of ours");
-        match (item.phase, rng.u8(..100)) {
-            (Phase::Off, _) => return,
-            (Phase::Asked, 0..30) => return, // still thinking
-            (Phase::Asked, 30..45) => {
-                item.has_state = true;
+        let item = rng.usize(..self.items.len());
+        if self.items[item].number.is_none() {
+            return;
+        }
+        let Some(life) = oracle.life_mut(item) else {
+            return;
+        };
+        let name = life.role.name.clone();
+        match rng.u8(..200) {
+            0..30 if life.is_awaited() => return, // still thinking
+            30..45 if life.is_awaited() => {
+                life.end_snapshot();
                 world.say(ADAPTER, &name, Say::EndOfSnapshot);
                 trace.note(world.now(), "feed", format_args!("{name} eos"));
             }
-            (_, 45..48) => {
-                item.has_state = true;
-                item.state.values_mut().for_each(|value| *value = None);
-                oracle.happened(&name, item.state.clone(), world.now());
+            45..48 => {
+                life.clear();
                 world.say(ADAPTER, &name, Say::Clear);
                 trace.note(world.now(), "feed", format_args!("{name} clear"));
             }
-            (phase, chance) => {
-                let known = item.state.len();
-                let mut fields: Vec<(String, Option<String>)> = Vec::new();
-                for _ in 0..rng.usize(..5) {
-                    // One beyond those known: a new field.
-                    let field = rng.usize(..=known.min(FIELDS_MAX - 1));
-                    fields.push((format!("f{field}"), some_value(rng)));
+            48 => {
+                if rng.bool() {
+                    world.say(ADAPTER, &name, Say::EndOfSnapshot); // for no reason, or because it is one
+                    life.end_snapshot();
+                } else {
+                    self.say_giant(item, &name, world, oracle, rng);
                 }
-                for (field, value) in &fields {
-                    item.state.insert(field.clone(), value.clone());
-                }
-                item.has_state = true;
-                oracle.happened(&name, item.state.clone(), world.now());
-                let fields: Vec<_> = fields
-                    .iter()
-                    .map(|(name, value)| (name.as_str(), value.as_deref()))
-                    .collect();
-                let snapshot = phase == Phase::Asked && chance < 85;
-                world.say(
-                    ADAPTER,
-                    &name,
-                    Say::Update {
-                        snapshot,
-                        fields: &fields,
-                    },
-                );
-                trace.note(world.now(), "feed", format_args!("{name} {fields:?}"));
+            }
+            chance => {
+                let snapshot = match life.is_awaited() {
+                    true => chance < 185,
+                    false => chance == 49, // for no reason
+                };
+                self.publish(item, snapshot, world, oracle, rng, trace);
             }
         }
-        item.phase = Phase::Live;
         self.published += 1;
     }
 
+    /// Publishes an event.
+    fn publish(
+        &mut self,
+        item: ItemIndex,
+        snapshot: bool,
+        world: &mut World,
+        oracle: &mut Oracle,
+        rng: &mut fastrand::Rng,
+        trace: &mut Trace,
+    ) {
+        let state = &mut self.items[item];
+        let mut published = Published {
+            snapshot,
+            ..Published::default()
+        };
+        for _ in 0..rng.usize(..5) {
+            // One beyond those known: a new field.
+            let field = rng.usize(..=state.fields.min(FIELDS - 1));
+            state.fields = state.fields.max(field + 1);
+            published.cells.push((field, oracle.values.some(rng)));
+        }
+        let role = &oracle.roles[item];
+        if role.mode == Mode::Command {
+            let key = rng.usize(..state.keys);
+            let is_there = oracle
+                .life(item)
+                .is_some_and(|life| life.row(key).is_some());
+            (published.key, published.command) = some_change(key, is_there, rng);
+        }
+        let life = oracle.life_mut(item).expect("the caller has it");
+        let number = life.publish(&published);
+        let name = life.role.name.clone();
+        state.text.clear();
+        push_number(&mut state.text, number);
+        let mut fields: Vec<(&str, Option<&str>)> = Vec::with_capacity(8);
+        fields.push(("n", Some(&state.text)));
+        if let Some(key) = published.key {
+            fields.push(("key", Some(KEYS[key])));
+        }
+        if let Some(command) = published.command {
+            fields.push(("command", Some(command)));
+        }
+        let cells = published.cells.iter();
+        fields.extend(
+            cells.map(|(field, cell)| (self.names[*field].as_str(), oracle.values.text(*cell))),
+        );
+        let fields = &fields;
+        world.say(ADAPTER, &name, Say::Update { snapshot, fields });
+        trace.note(
+            world.now(),
+            "feed",
+            format_args!("{name} {snapshot} {fields:?}"),
+        );
+    }
+
+    /// Publishes something that is too large for any item: it is as if it had not been, but that it ends the snapshot.
+    fn say_giant(
+        &mut self,
+        item: ItemIndex,
+        name: &str,
+        world: &mut World,
+        oracle: &mut Oracle,
+        rng: &mut fastrand::Rng,
+    ) {
+        let snapshot = rng.bool();
+        let fields = [
+            ("f0", Some(self.giant.as_str())),
+            ("key", Some(KEYS[0])),
+            ("command", Some("ADD")),
+        ];
+        let with_key = oracle.roles[item].mode == Mode::Command;
+        let fields = &fields[..if with_key { 3 } else { 1 }];
+        self.items[item].fields = self.items[item].fields.max(1);
+        if let Some(life) = oracle.life_mut(item).filter(|_| !snapshot) {
+            life.end_snapshot();
+        }
+        world.say(ADAPTER, name, Say::Update { snapshot, fields });
+    }
+
+    /// Uses a number that was given back. Only for a while: in the end numbers are used again.
+    fn say_stale(&mut self, world: &mut World, rng: &mut fastrand::Rng) {
+        let number = self.stale.swap_remove(rng.usize(..self.stale.len()));
+        if self.items.iter().all(|item| item.number != Some(number)) {
+            let fields = &[("f0", Some("stale"))];
+            let snapshot = rng.bool();
+            world.say_of(number, Say::Update { snapshot, fields });
+        }
+    }
+
     /// Ends all snapshots that have not come: from now on nothing happens.
-    pub fn rest(&mut self, world: &mut World) {
-        for (name, item) in &mut self.items {
-            if item.phase == Phase::Asked {
-                item.phase = Phase::Live;
-                item.has_state = true;
-                world.say(ADAPTER, name, Say::EndOfSnapshot);
+    pub fn rest(&mut self, world: &mut World, oracle: &mut Oracle) {
+        for item in 0..self.items.len() {
+            if self.items[item].number.is_some()
+                && let Some(life) = oracle.life_mut(item)
+                && life.is_awaited()
+            {
+                life.end_snapshot();
+                world.say(ADAPTER, &life.role.name, Say::EndOfSnapshot);
             }
         }
     }
 }
 
-fn some_value(rng: &mut fastrand::Rng) -> Option<String> {
-    const NASTY: [&str; 14] = [
-        "",
-        "#",
-        "$",
-        "^",
-        "^3",
-        "|",
-        "||",
-        "%",
-        "%41",
-        "a,b",
-        "\r\n",
-        "\0\u{7f}",
-        "größe 😀",
-        "^P[]",
-    ];
-    match rng.u8(..10) {
-        0 => None,
-        1..4 => Some(NASTY[rng.usize(..NASTY.len())].to_owned()),
-        4 => Some("x".repeat(rng.usize(..200))),
-        _ => Some(rng.u32(..50).to_string()),
-    }
+/// What happens to a row, and sometimes what makes no sense.
+fn some_change(
+    key: Key,
+    is_there: bool,
+    rng: &mut fastrand::Rng,
+) -> (Option<Key>, Option<&'static str>) {
+    let command = match (rng.u8(..100), is_there) {
+        (0, _) => return (None, Some("ADD")),
+        (1, _) => return (Some(key), None),
+        (2, _) => "UPSERT",
+        (3..65, true) => "UPDATE",
+        (65..85, true) => "DELETE",
+        (_, true) => "ADD",
+        (3..65, false) => "ADD",
+        (65..85, false) => "UPDATE",
+        (_, false) => "DELETE",
+    };
+    (Some(key), Some(command))
+}
+
+fn push_number(out: &mut String, number: u32) {
+    out.push_str(itoa::Buffer::new().format(number));
 }

@@ -1,92 +1,121 @@
-//! Knows every state that every item had, and so what a client may see and what it must see in the end.
+//! Knows everything that was published, and on which part of it each subscription lives; and keeps the first complaint.
 
+use super::feed::cast::Role;
+use super::feed::values::Values;
+use super::judge::Case;
+use super::ledger::Life;
 use super::messages::Delivered;
-use crate::time::{Duration, Instant};
-use crate::tlcp::client::FieldValues;
-use std::collections::{BTreeMap, VecDeque};
+use super::world::insight::TenancyId;
+use crate::tlcp::request::Mode;
+use std::collections::HashMap;
+use std::rc::Rc;
 
-/// An item's values at one moment; a field that is missing is null.
-pub type State = BTreeMap<String, Option<String>>;
+/// The place of an item among all.
+pub type ItemIndex = usize;
+/// The place of a life among all.
+pub type LifeId = usize;
 
-/// The states of all items, each item's counted from the beginning of the run.
-#[derive(Debug, Default)]
+/// What the judges go by.
+#[derive(Debug)]
 pub struct Oracle {
-    items: BTreeMap<String, History>,
+    /// All values.
+    pub values: Values,
+    /// The items.
+    pub roles: Vec<Rc<Role>>,
     /// The messages of clients.
     pub delivered: Delivered,
+    by_name: HashMap<String, ItemIndex>,
+    lives: Vec<Life>,
+    /// By item, the life that it has now.
+    now: Vec<Option<LifeId>>,
+    tenancies: HashMap<TenancyId, Tenancy>,
     complaint: Option<String>,
 }
 
-#[derive(Debug, Default)]
-struct History {
-    /// Number of the first state kept.
-    first: u64,
-    last_event: Instant,
-    /// With the time from which on it was so.
-    states: VecDeque<(Instant, State)>,
+/// An item in a shard.
+#[derive(Clone, Copy, Debug)]
+struct Tenancy {
+    life: LifeId,
+    /// So much was published when ingest heard of it: for the item's mode, and for RAW.
+    heard: [Option<u32>; 2],
 }
 
-/// How long a state is kept after the next one came: longer than what any client sees can be late. Clients stall for
-/// three seconds at most.
-const KEPT: Duration = Duration::from_secs(30);
-
 impl Oracle {
-    /// The item has a new state.
-    pub fn happened(&mut self, item: &str, state: State, now: Instant) {
-        let history = self.items.entry(item.to_owned()).or_default();
-        history.states.push_back((now, state));
-        history.last_event = now;
-        while history
-            .states
-            .get(1)
-            .is_some_and(|(since, _)| now.since(*since) > KEPT)
-        {
-            history.states.pop_front();
-            history.first += 1;
+    /// Nothing has been published.
+    pub fn new(values: Values, roles: Vec<Role>) -> Self {
+        let roles: Vec<_> = roles.into_iter().map(Rc::new).collect();
+        let named = roles.iter().enumerate();
+        Self {
+            values,
+            by_name: named
+                .map(|(index, role)| (role.name.clone(), index))
+                .collect(),
+            now: vec![None; roles.len()],
+            roles,
+            delivered: Delivered::default(),
+            lives: Vec::new(),
+            tenancies: HashMap::new(),
+            complaint: None,
         }
     }
 
-    /// The item starts anew, without any value: what an empty snapshot shows. Unlike all other states, this one is no
-    /// event, of which everybody must be told.
-    pub fn starts(&mut self, item: &str, now: Instant) {
-        let last_event = self.last_event(item);
-        self.happened(item, State::new(), now);
-        self.items.entry(item.to_owned()).or_default().last_event = last_event;
+    /// The item with this name.
+    pub fn item(&self, name: &str) -> Option<ItemIndex> {
+        self.by_name.get(name).copied()
     }
 
-    /// When the item had its last event.
-    pub fn last_event(&self, item: &str) -> Instant {
-        self.items
-            .get(item)
-            .map_or(Instant::ZERO, |history| history.last_event)
+    /// The life that an item has now, if any.
+    pub fn life(&self, item: ItemIndex) -> Option<&Life> {
+        Some(&self.lives[self.now[item]?])
     }
 
-    /// The number of the first state after `seen` that looks like `values` through `schema`. By taking the first one,
-    /// a client that sees states of the feed in their order is never suspected.
-    pub fn place(
-        &self,
-        item: &str,
-        schema: &[String],
-        values: &FieldValues,
-        seen: Option<u64>,
-    ) -> Option<u64> {
-        let history = self.items.get(item)?;
-        let from = seen
-            .map_or(history.first, |seen| seen + 1)
-            .max(history.first);
-        let skip = usize::try_from(from - history.first).expect("a run is short");
-        history
-            .states
-            .iter()
-            .skip(skip)
-            .position(|(_, state)| looks_like(state, schema, values))
-            .map(|at| from + at as u64)
+    /// The same, for the feed to publish.
+    pub fn life_mut(&mut self, item: ItemIndex) -> Option<&mut Life> {
+        Some(&mut self.lives[self.now[item]?])
     }
 
-    /// Whether `values` are the item's last state.
-    pub fn is_current(&self, item: &str, schema: &[String], values: &FieldValues) -> bool {
-        let last = self.items.get(item).and_then(|item| item.states.back());
-        last.is_some_and(|(_, state)| looks_like(state, schema, values))
+    /// Ingest has heard that a shard wants an item.
+    pub fn wanted(&mut self, tenancy: TenancyId, name: &str, mode: Mode) {
+        let Some(item) = self.item(name) else {
+            return self.complain(format!("{name} is wanted, but there is no such item"));
+        };
+        let life = *self.now[item].get_or_insert_with(|| {
+            self.lives.push(Life::new(Rc::clone(&self.roles[item])));
+            self.lives.len() - 1
+        });
+        if mode != Mode::Raw {
+            self.lives[life].in_mode();
+        }
+        let tenancy = self.tenancies.entry(tenancy).or_insert(Tenancy {
+            life,
+            heard: [None; 2],
+        });
+        let heard = &mut tenancy.heard[usize::from(mode == Mode::Raw)];
+        heard.get_or_insert(self.lives[life].len());
+    }
+
+    /// The item is given back to its adapter. False if it was not asked for.
+    pub fn given_back(&mut self, item: ItemIndex) -> bool {
+        self.now[item].take().is_some()
+    }
+
+    /// How much was published of what a subscription lives on, as far as that is known now.
+    pub fn published(&self, tenancy: TenancyId) -> u32 {
+        let tenancy = self.tenancies.get(&tenancy);
+        tenancy.map_or(0, |tenancy| self.lives[tenancy.life].len())
+    }
+
+    /// What a judge goes by; `None` if ingest has not heard of it.
+    pub fn case(&self, tenancy: TenancyId, mode: Mode, active: u32) -> Option<Case<'_>> {
+        let tenancy = self.tenancies.get(&tenancy)?;
+        let heard = tenancy.heard[usize::from(mode == Mode::Raw)]?;
+        Some(Case {
+            life: &self.lives[tenancy.life],
+            values: &self.values,
+            schema: &[],
+            heard,
+            since: heard.max(active),
+        })
     }
 
     /// Something is wrong. The first complaint counts.
@@ -98,11 +127,4 @@ impl Oracle {
     pub fn complaint(&self) -> Option<&str> {
         self.complaint.as_deref()
     }
-}
-
-fn looks_like(state: &State, schema: &[String], values: &FieldValues) -> bool {
-    schema
-        .iter()
-        .zip(values.iter())
-        .all(|(field, value)| state.get(field).and_then(|known| known.as_deref()) == value)
 }

@@ -1,13 +1,17 @@
 //! One run: a random world, disturbed for a while, then left in peace and judged.
 
-use super::clients::{Around, Client};
+use super::clients::{Around, Client, Tally};
 use super::feed::Feed;
-use super::messages;
+use super::feed::cast::Role;
+use super::feed::values::Values;
 use super::oracle::Oracle;
-use super::trace::Trace;
-use super::world::{Event, Options, World, small_limits};
+use super::trace::{Detail, Trace};
+use super::weather::Weather;
+use super::world::insight::Inside;
+use super::world::{Event, World};
 use crate::counters::Counter;
-use crate::shard::Config;
+use crate::limits::Gauge;
+use crate::shard::canary::Bug;
 use crate::time::{Duration, Instant};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,14 +23,14 @@ pub struct Plan {
     pub seed: u64,
     /// Events that the feed publishes, at least.
     pub events: u64,
-    /// Number of shards.
+    /// Number of shards, at most.
     pub shards: u16,
     /// Number of clients, at most.
     pub clients: usize,
     /// Number of items, at most.
     pub items: usize,
-    /// Lose a record now and then: the run must fail.
-    pub canary: bool,
+    /// A bug to be planted: the run should fail.
+    pub bug: Option<Bug>,
     /// Print the trace.
     pub verbose: bool,
 }
@@ -36,10 +40,10 @@ impl Default for Plan {
         Self {
             seed: 1,
             events: 20_000,
-            shards: 3,
-            clients: 200,
+            shards: 4,
+            clients: 300,
             items: 100,
-            canary: false,
+            bug: None,
             verbose: false,
         }
     }
@@ -52,14 +56,20 @@ pub struct Report {
     pub millis: u64,
     /// Events of the feed.
     pub events: u64,
-    /// Updates that clients received, each of them checked.
+    /// Updates that clients received, each of them judged.
     pub updates: u64,
+    /// Events that they were told to have lost.
+    pub lost: u64,
     /// Messages that the metadata adapters got, each of them checked.
     pub messages: u64,
-    /// Sessions that clients had.
+    /// Clients; and sessions that they had.
+    pub clients: usize,
+    /// The latter.
     pub sessions: u64,
     /// Counters of ingest and of all shards, added up.
     pub counters: BTreeMap<&'static str, u64>,
+    /// What came closest to its bound: in hundredths of it.
+    pub fullest: BTreeMap<&'static str, usize>,
     /// Over every byte that every client received, with its time: equal runs have equal digests.
     pub digest: u64,
 }
@@ -79,13 +89,31 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} ms, {} events, {} updates and {} messages checked, {} sessions, digest {:016x}",
-            self.millis, self.events, self.updates, self.messages, self.sessions, self.digest
-        )?;
-        for (name, count) in &self.counters {
-            writeln!(f, "  {name} {count}")?;
-        }
-        Ok(())
+            "{} ms, {} events, {} updates and {} losses judged, {} messages, {} clients, {} sessions, digest {:016x}",
+            self.millis,
+            self.events,
+            self.updates,
+            self.lost,
+            self.messages,
+            self.clients,
+            self.sessions,
+            self.digest
+        )
+    }
+}
+
+impl Report {
+    /// The counters, and how full everything was; one line each.
+    pub fn details(&self) -> String {
+        let counters = self
+            .counters
+            .iter()
+            .map(|(name, count)| format!("  {name} {count}\n"));
+        let fullest = self
+            .fullest
+            .iter()
+            .map(|(what, used)| format!("  {what}: {used} %\n"));
+        counters.chain(fullest).collect()
     }
 }
 
@@ -99,9 +127,16 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Runs a plan.
+/// Runs a plan; once more with a trace if it fails.
 pub fn run(plan: &Plan) -> Result<Report, Box<Failure>> {
-    let mut run = Run::new(plan);
+    match plan.verbose {
+        true => attempt(plan, Detail::All),
+        false => attempt(plan, Detail::None).or_else(|_| attempt(plan, Detail::Last)),
+    }
+}
+
+fn attempt(plan: &Plan, detail: Detail) -> Result<Report, Box<Failure>> {
+    let mut run = Run::new(plan, detail);
     for stage in [Run::disturb, Run::calm_down, Run::wind_up] {
         stage(&mut run);
         if run.oracle.complaint().is_some() {
@@ -118,63 +153,49 @@ struct Run<'a> {
     oracle: Oracle,
     feed: Feed,
     clients: Vec<Client>,
+    /// By connection, whose it is.
+    owners: Vec<usize>,
     trace: Trace,
-    digest: u64,
     weather: Weather,
+    fullest: BTreeMap<&'static str, usize>,
+    digest: u64,
+    turns: u64,
 }
 
-/// How busy the world is. Each seed has its own.
-struct Weather {
-    step_micros_max: u64,
-    events_max: usize,
-    acts_max: usize,
-    lazy: u8,
-}
-
-/// The largest record of the feed with its names takes about 2,700 bytes: each ring fits that, and some not much more.
-const RING_BYTES: std::ops::Range<usize> = 3_000..12_000;
 /// In calm, everything must be in order after this much time: longer than any timeout and any limit's wait.
-const CALM: Duration = Duration::from_secs(90);
+const CALM_MAX: Duration = Duration::from_secs(900);
+/// Clients that were away come back, and sessions that were lost are given up.
+const CALM_MIN: Duration = Duration::from_secs(25);
+/// So much later nothing is left of clients that went away.
+const GONE: Duration = Duration::from_secs(90);
+/// Turns from one look at how full everything is to the next.
+const GAUGED_EACH: u64 = 50;
 
 impl<'a> Run<'a> {
-    fn new(plan: &'a Plan) -> Self {
+    fn new(plan: &'a Plan, detail: Detail) -> Self {
         let mut rng = fastrand::Rng::with_seed(plan.seed);
-        let mut options = Options {
-            seed: rng.u64(..),
-            config: Config {
-                limits: small_limits(),
-                ..Config::default()
-            },
-            shards: plan.shards,
-            ring_bytes: rng.usize(RING_BYTES),
-            mail_max: 8,
-            delay_max: Duration::from_millis(rng.u64(0..4)),
-            answer_delay: Duration::from_millis(rng.u64(0..30)),
-            linger: Duration::from_millis(rng.u64(0..2_000)),
-            lose_record_each: plan.canary.then_some(200),
-            ..Options::default()
-        };
-        messages::set_answers(&mut options);
-        let world = World::new(options);
-        let weather = Weather {
-            step_micros_max: rng.u64(1_000..20_000),
-            events_max: rng.usize(1..30),
-            acts_max: rng.usize(1..12),
-            lazy: rng.u8(..95),
-        };
-        let items = rng.usize(1..=plan.items);
+        let (weather, options) = Weather::some(plan.shards, plan.bug, &mut rng);
+        let values = Values::new(&mut rng);
+        let roles = (0..rng.usize(1..=plan.items)).map(|number| Role::some(number, &mut rng));
+        let roles: Vec<Role> = roles.collect();
+        let feed = Feed::new(roles.len(), weather.limits.item_bytes_max, &mut rng);
+        let mut world = World::new(options);
+        world.show_inside();
         let clients = (0..rng.usize(1..=plan.clients))
             .map(|number| Client::new(number, Instant::from_millis(rng.u64(..2_000))))
             .collect();
         Self {
             plan,
             world,
-            oracle: Oracle::default(),
-            feed: Feed::new(items),
+            oracle: Oracle::new(values, roles),
+            feed,
             clients,
-            trace: Trace::new(plan.verbose),
-            digest: 0xcbf2_9ce4_8422_2325,
+            owners: Vec::new(),
+            trace: Trace::new(detail),
             weather,
+            fullest: BTreeMap::new(),
+            digest: 0xcbf2_9ce4_8422_2325,
+            turns: 0,
             rng,
         }
     }
@@ -199,29 +220,59 @@ impl<'a> Run<'a> {
             }
             self.world.turn(self.weather.lazy);
             self.hand_out();
+            self.turns += 1;
+            if self.turns.is_multiple_of(GAUGED_EACH) {
+                self.gauge();
+            }
         }
     }
 
-    /// Nothing happens any more; all come back, and get what they are owed.
+    /// Nothing happens any more; all come back, and get what they are owed. Each client is judged at a moment at which
+    /// it has that: there may be none at which all have, since some are always asked to bind again.
     fn calm_down(&mut self) {
-        let until = self.world.now() + CALM;
-        while self.world.now() < until && self.oracle.complaint().is_none() {
-            self.feed.rest(&mut self.world);
+        let (from, mut step) = (self.world.now(), Duration::from_millis(100));
+        let mut open: Vec<usize> = (0..self.clients.len()).collect();
+        while !open.is_empty() && self.world.now() < from + CALM_MAX {
+            self.feed.rest(&mut self.world, &mut self.oracle);
             for client in 0..self.clients.len() {
                 self.act(client, true);
             }
-            self.world.advance(Duration::from_millis(100));
+            self.world.advance(step);
             self.hand_out();
+            if self.oracle.complaint().is_some() {
+                return;
+            }
+            if self.world.now() > from + CALM_MIN {
+                step = Duration::from_secs(1);
+                open.retain(|client| self.waits_for(*client).is_some());
+            }
         }
-        if let Some(waiting) = self.clients.iter().find_map(Client::waits_for) {
+        self.gauge();
+        if let Some(waiting) = open.first().and_then(|client| self.waits_for(*client)) {
             self.oracle.complain(format!("for ever: {waiting}"));
         }
+        self.world.advance(Duration::from_secs(1)); // for what was just asked
         if self.world.under_way() != (0, 0) {
             self.oracle
                 .complain(format!("still under way: {:?}", self.world.under_way()));
         }
-        for client in &self.clients {
-            client.check_final(&self.feed, &mut self.oracle);
+    }
+
+    /// What a client still waits for; if nothing, it is judged.
+    fn waits_for(&mut self, client: usize) -> Option<String> {
+        let client = &self.clients[client];
+        let waiting = client.waits_for();
+        if waiting.is_some() {
+            return waiting;
+        }
+        let session = client.session()?;
+        let owed = self.world.shards().find_map(|shard| shard.owed(session));
+        match owed {
+            Some(0) => {
+                client.check_final(&mut self.oracle);
+                None
+            }
+            _ => Some(format!("{client} is owed {owed:?}")),
         }
     }
 
@@ -230,7 +281,7 @@ impl<'a> Run<'a> {
         for client in 0..self.clients.len() {
             self.with(client, |client, around| client.quit(around));
         }
-        self.world.advance(CALM);
+        self.world.advance(GONE);
         self.hand_out();
         let left = [
             ("sessions", self.world.shards().map(|s| s.sessions()).sum()),
@@ -256,6 +307,21 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Looks whether everything is within its bound.
+    fn gauge(&mut self) {
+        let shards = self.world.shards().flat_map(|shard| shard.gauges());
+        let gauges: Vec<Gauge> = shards.chain(self.world.ingest().gauges()).collect();
+        for Gauge { what, used, max } in gauges {
+            if used > max {
+                let now = self.world.now().as_millis();
+                self.oracle
+                    .complain(format!("{now} ms: {what}: {used}, more than {max}"));
+            }
+            let fullest = self.fullest.entry(what).or_default();
+            *fullest = (*fullest).max(used * 100 / max.max(1));
+        }
+    }
+
     fn act(&mut self, client: usize, calm: bool) {
         self.with(client, |client, around| client.act(calm, around));
     }
@@ -264,10 +330,10 @@ impl<'a> Run<'a> {
         let mut around = Around {
             world: &mut self.world,
             oracle: &mut self.oracle,
-            feed: &self.feed,
             rng: &mut self.rng,
             trace: &mut self.trace,
-            shards: self.plan.shards,
+            owners: &mut self.owners,
+            weather: &self.weather,
         };
         what(&mut self.clients[client], &mut around);
     }
@@ -275,7 +341,7 @@ impl<'a> Run<'a> {
     /// Gives everybody what has reached them.
     fn hand_out(&mut self) {
         while let Some(event) = self.world.poll_event() {
-            self.feed.on_event(&event, &self.world, &mut self.oracle);
+            let now = self.world.now();
             match event {
                 Event::Message {
                     wire,
@@ -284,26 +350,28 @@ impl<'a> Run<'a> {
                 } => {
                     self.mix(&written.as_nanos().to_le_bytes());
                     self.mix(&bytes);
-                    if let Some(client) = self.owner(wire) {
-                        self.with(client, |client, around| {
-                            client.on_message(wire, written, &bytes, around)
-                        });
-                    }
+                    self.with(self.owners[wire], |client, around| {
+                        client.on_message(wire, written, &bytes, around)
+                    });
                 }
-                Event::Length(..) | Event::End(_) => {} // its clients speak WebSocket
+                Event::Length(..) | Event::End(_) | Event::Notice(_) => {}
                 Event::Closed(wire) => {
-                    if let Some(client) = self.owner(wire) {
-                        self.with(client, |client, around| client.on_closed(wire, around));
-                    }
+                    self.with(self.owners[wire], |client, around| {
+                        client.on_closed(wire, around)
+                    });
                 }
                 Event::Subscribe(_, name) => {
-                    self.trace
-                        .note(self.world.now(), "feed", format_args!("{name} wanted"));
+                    self.trace.note(now, "feed", format_args!("{name} wanted"));
+                    self.feed.on_subscribe(&name, &self.world, &mut self.oracle);
                 }
-                Event::Notice(_) => {}
+                Event::Unsubscribe(_, name) => {
+                    self.trace
+                        .note(now, "feed", format_args!("{name} wanted no more"));
+                    self.feed.on_unsubscribe(&name, &mut self.oracle);
+                }
                 Event::UserMessage { session, message } => {
                     self.trace.note(
-                        self.world.now(),
+                        now,
                         "adapter",
                         format_args!("message of {session}: {message}"),
                     );
@@ -311,19 +379,31 @@ impl<'a> Run<'a> {
                         self.oracle.complain(wrong);
                     }
                 }
-                Event::Unsubscribe(_, name) => {
-                    self.trace.note(
-                        self.world.now(),
-                        "feed",
-                        format_args!("{name} wanted no more"),
-                    );
-                }
+                Event::Inside(inside) => self.on_inside(inside),
             }
         }
     }
 
-    fn owner(&self, wire: usize) -> Option<usize> {
-        self.clients.iter().position(|client| client.owns(wire))
+    fn on_inside(&mut self, inside: Inside) {
+        self.trace
+            .note(self.world.now(), "sim", format_args!("{inside:?}"));
+        match inside {
+            Inside::Wanted {
+                tenancy,
+                name,
+                mode,
+            } => self.oracle.wanted(tenancy, &name, mode),
+            Inside::Active {
+                session,
+                sub_id,
+                tenancies,
+            } => {
+                let mut clients = self.clients.iter_mut();
+                if let Some(client) = clients.find(|client| client.session() == Some(&session)) {
+                    client.on_active(sub_id, &tenancies, &self.oracle);
+                }
+            }
+        }
     }
 
     /// FNV-1a: not strong, but the same everywhere.
@@ -349,13 +429,19 @@ impl<'a> Run<'a> {
                 .sum();
             (counter.name(), count)
         };
+        let total = |count: fn(&Tally) -> u64| -> u64 {
+            self.clients.iter().map(|client| count(&client.tally)).sum()
+        };
         Ok(Report {
             millis: self.world.now().as_millis(),
             events: self.feed.published(),
-            updates: self.clients.iter().map(|client| client.updates).sum(),
+            updates: total(|tally| tally.updates),
+            lost: total(|tally| tally.lost),
             messages: self.oracle.delivered.count,
-            sessions: self.clients.iter().map(|client| client.sessions).sum(),
+            clients: self.clients.len(),
+            sessions: total(|tally| tally.sessions),
             counters: Counter::ALL.iter().map(counted).collect(),
+            fullest: self.fullest,
             digest: self.digest,
         })
     }

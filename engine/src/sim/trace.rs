@@ -1,7 +1,8 @@
 //! What happened in a run, one line each, so that a human can read a failing one.
 //!
 //! Columns: milliseconds since the start; who acts (`feed`, `c12` for client 12, `sim`); what. In messages, `⏎` stands
-//! for CR LF. Only the last lines are kept, unless the run is verbose and prints them all.
+//! for CR LF. Writing them down takes most of the time, so a run is only traced when it is known to fail: a seed always
+//! gives the same run.
 
 use crate::time::Instant;
 use std::collections::VecDeque;
@@ -11,7 +12,18 @@ use std::fmt;
 #[derive(Debug)]
 pub struct Trace {
     lines: VecDeque<String>,
-    verbose: bool,
+    detail: Detail,
+}
+
+/// What becomes of the lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing is written down.
+    None,
+    /// The last lines are kept.
+    Last,
+    /// All are printed.
+    All,
 }
 
 /// What a failing run shows: enough for the seconds before, not more than one reads.
@@ -19,17 +31,24 @@ const LINES_MAX: usize = 400;
 
 impl Trace {
     /// An empty trace.
-    pub fn new(verbose: bool) -> Self {
+    pub fn new(detail: Detail) -> Self {
         Self {
             lines: VecDeque::new(),
-            verbose,
+            detail,
         }
     }
 
     /// Adds a line.
+    #[inline]
     pub fn note(&mut self, now: Instant, who: impl fmt::Display, what: impl fmt::Display) {
-        let line = format!("{:>9} {who:<6} {what}", now.as_millis()).replace("\r\n", "⏎");
-        if self.verbose {
+        if self.detail != Detail::None {
+            self.write(format!("{:>9} {who:<6} {what}", now.as_millis()));
+        }
+    }
+
+    fn write(&mut self, line: String) {
+        let line = line.replace("\r\n", "⏎");
+        if self.detail == Detail::All {
             println!("{line}");
         }
         if self.lines.len() == LINES_MAX {

@@ -5,6 +5,7 @@
 //! that the seed chooses, sockets that take nothing while their client stalls. Nothing depends on wall time or on the
 //! order of a hash table, so the same calls with the same seed give the same run.
 
+pub mod insight;
 mod pipes;
 mod turns;
 mod wires;
@@ -13,16 +14,17 @@ use crate::ids::{DataAdapterId, ItemId, ShardId};
 use crate::ingest::Ingest;
 use crate::ingest::demand::Demand;
 use crate::ingest::event::AdapterEvent;
-use crate::limits::Limits;
-use crate::metadata::{AdapterSets, Answer, Ask, Granted, Question, literal::Literal};
+use crate::metadata::{AdapterSets, Answer, Ask, Granted, GrantedItem, Question, literal::Literal};
 use crate::shard::session_id::RANDOM_BYTES;
 use crate::shard::{Config, Shard};
 use crate::time::{Duration, Instant};
 use crate::tlcp::cause::{Cause, Refusal};
+use crate::tlcp::request::Mode;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
+use insight::{Inside, Insight, Opened};
 use pipes::{ByteRings, Pipe};
 use turns::Mail;
 use wires::{ConnSlot, Wire};
@@ -60,8 +62,8 @@ pub struct Options {
     pub group_answers: BTreeMap<Box<str>, Option<Result<Granted, Refusal>>>,
     /// Whether the data adapter has a snapshot of an item.
     pub snapshot_available: fn(&str) -> bool,
-    /// Plants a bug: each n-th update record is lost on its way. For testing the tests.
-    pub lose_record_each: Option<u64>,
+    /// What they say of each item of a subscription in this mode, on top of what `sets` says.
+    pub grants: fn(&mut GrantedItem, Mode) -> Result<(), Refusal>,
 }
 
 impl Default for Options {
@@ -85,7 +87,7 @@ impl Default for Options {
             user_answers: BTreeMap::new(),
             group_answers: BTreeMap::new(),
             snapshot_available: |name| !name.starts_with("live"),
-            lose_record_each: None,
+            grants: |_, _| Ok(()),
         }
     }
 }
@@ -121,6 +123,8 @@ pub enum Event {
     },
     /// A metadata adapter is told that something is over.
     Notice(Question),
+    /// What outsiders cannot see; see [`World::show_inside`].
+    Inside(Inside),
 }
 
 /// What happens to an item, as a data adapter tells it.
@@ -154,6 +158,7 @@ pub struct World {
     /// The items that data adapters have been asked for.
     subscribed: BTreeMap<(DataAdapterId, Box<str>), ItemId>,
     events: VecDeque<Event>,
+    insight: Option<Insight>,
     rng: fastrand::Rng,
 }
 
@@ -162,7 +167,7 @@ struct Node {
     shard: Shard,
     demand: Pipe<Demand>,
     ask: Pipe<Ask>,
-    answer: Pipe<Answer>,
+    answer: Pipe<(Answer, Option<Opened>)>,
     mail: Pipe<Mail>,
     slots: Vec<ConnSlot>,
 }
@@ -207,6 +212,7 @@ impl World {
             unread: BTreeSet::new(),
             subscribed: BTreeMap::new(),
             events: VecDeque::new(),
+            insight: None,
             rng: fastrand::Rng::with_seed(options.seed),
             options,
         }
@@ -351,17 +357,6 @@ impl World {
             self.rings.rings.iter().map(Vec::len).sum(),
             self.nodes.iter().map(entries).sum(),
         )
-    }
-}
-
-/// The limits of a world with small rings: its largest record must fit.
-pub fn small_limits() -> Limits {
-    Limits {
-        turn_bytes_max: 2_000,
-        fields_per_item_max: 64,
-        field_name_bytes_max: 32,
-        item_bytes_max: 4_000,
-        ..Limits::DEFAULT
     }
 }
 

@@ -124,6 +124,11 @@ impl Changes {
 }
 
 impl Merged {
+    /// Of how many keys it is known when they were sent.
+    pub fn times(&self) -> usize {
+        self.sent.len()
+    }
+
     /// Nothing waits; updates of a key are at least `interval` apart.
     pub fn new(interval: Duration) -> Self {
         Self {

@@ -74,6 +74,17 @@ impl Queue {
         self.ahead > 0
     }
 
+    /// How many lines wait that are never dropped.
+    pub fn ahead(&self) -> usize {
+        self.ahead
+    }
+
+    /// How many events wait behind them.
+    pub fn events(&self) -> usize {
+        let waiting = self.entries.range(self.ahead..);
+        waiting.filter(|entry| **entry != Entry::Clear).count()
+    }
+
     /// The snapshot, in front of everything; nothing waits yet.
     pub fn snapshot(&mut self, rows: impl IntoIterator<Item = Row>, end: bool) {
         debug_assert!(self.is_empty());

@@ -49,6 +49,24 @@ enum Peeked {
 }
 
 impl TableBuffer {
+    /// How many lines wait that are never dropped.
+    pub fn ahead(&self) -> usize {
+        self.head.len()
+    }
+
+    /// How many events wait behind them.
+    pub fn events(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Of how many keys it is known when they were sent.
+    pub fn times(&self) -> usize {
+        match &self.changes {
+            Changes::Merged(merged) => merged.times(),
+            Changes::All(_) => 0,
+        }
+    }
+
     /// Whether the client is being shown the table.
     pub fn is_loading(&self) -> bool {
         self.walk.is_some()

@@ -4,6 +4,7 @@ use super::Options;
 use crate::ids::ShardId;
 use crate::ingest::fanout::Rings;
 use crate::ingest::record::{self, Kind};
+use crate::shard::canary::{Bug, Canary};
 use crate::time::Instant;
 use std::collections::VecDeque;
 
@@ -38,15 +39,13 @@ impl<T> Pipe<T> {
     }
 }
 
-/// The records whose loss the canary's bug is.
-const EVENTS: [Kind; 3] = [Kind::Update, Kind::Event, Kind::Raw];
-
 /// The data rings: bounded, and that is all.
 pub(super) struct ByteRings {
     pub rings: Vec<Vec<u8>>,
     capacity: usize,
-    lose_record_each: Option<u64>,
-    updates: u64,
+    canary: Canary,
+    /// Records that a planted bug might lose.
+    seen: u64,
 }
 
 impl ByteRings {
@@ -54,9 +53,21 @@ impl ByteRings {
         Self {
             rings: vec![Vec::new(); usize::from(options.shards)],
             capacity: options.ring_bytes,
-            lose_record_each: options.lose_record_each,
-            updates: 0,
+            canary: options.config.canary,
+            seen: 0,
         }
+    }
+
+    /// Whether a planted bug loses this record: one of each so many.
+    fn loses(&mut self, record: &[u8]) -> bool {
+        let lost = |kind| match kind {
+            Kind::Update | Kind::Event | Kind::Raw => self.canary.has(Bug::Record).then_some(200),
+            Kind::SnapshotEvent => self.canary.has(Bug::SnapshotRow).then_some(20),
+            _ => None,
+        };
+        let each = record::read(record).find_map(|record| lost(record.kind));
+        self.seen += u64::from(each.is_some());
+        each.is_some_and(|each| self.seen.is_multiple_of(each))
     }
 }
 
@@ -70,13 +81,8 @@ impl Rings for ByteRings {
             record.len() <= self.room(shard),
             "more was written than there was room"
         );
-        if let Some(each) = self.lose_record_each
-            && record::read(record).any(|record| EVENTS.contains(&record.kind))
-        {
-            self.updates += 1;
-            if self.updates.is_multiple_of(each) {
-                return;
-            }
+        if self.canary != Canary::default() && self.loses(record) {
+            return;
         }
         self.rings[usize::from(shard.0)].extend_from_slice(record);
     }

@@ -1,11 +1,12 @@
 //! The turns of the cores: what each takes in, in the real driver's order, and what becomes of what it wants.
 
+use super::insight::Opened;
 use super::wires::{Place, Said, Sockets, Wire};
 use super::{Event, WireId, World};
 use crate::ids::ShardId;
 use crate::ingest::IngestEffect;
 use crate::ingest::record;
-use crate::metadata::{Answer, Ask, Question};
+use crate::metadata::{Answer, Ask, Granted, Question};
 use crate::shard::{Effect, HttpRequest, MovedRequest, ShardMessage};
 use crate::time::{Duration, Instant};
 
@@ -25,6 +26,9 @@ impl World {
         for index in 0..self.nodes.len() {
             let shard = ShardId(u16::try_from(index).expect("shards are few"));
             while let Some(demand) = self.nodes[index].demand.pop(self.now) {
+                let heard = self.insight.as_mut();
+                let heard = heard.and_then(|insight| insight.heard(index, &demand));
+                self.tell_inside(self.events.len(), heard);
                 self.ingest
                     .on_demand(shard, demand, self.now, &mut self.rings);
                 busy = true;
@@ -34,8 +38,10 @@ impl World {
                     continue;
                 };
                 self.ingest.tell_modes(&mut answer);
+                let granted = answer.result.as_ref().ok();
+                let opened = granted.and_then(|granted| Opened::new(&ask, granted));
                 let at = self.arrival() + self.options.answer_delay;
-                self.nodes[index].answer.push(at, answer);
+                self.nodes[index].answer.push(at, (answer, opened));
                 busy = true;
             }
         }
@@ -94,6 +100,14 @@ impl World {
         if let Some(scripted) = scripted {
             answer.result = scripted.clone()?;
         }
+        if let (Question::Subscribe { mode, .. }, Ok(Granted::Subscription { items, .. })) =
+            (&ask.question, &mut answer.result)
+        {
+            let grants = self.options.grants;
+            if let Err(refusal) = items.iter_mut().try_for_each(|item| grants(item, *mode)) {
+                answer.result = Err(refusal);
+            }
+        }
         Some(answer)
     }
 
@@ -111,8 +125,10 @@ impl World {
             ring.drain(..take);
             busy = true;
         }
-        while let Some(answer) = self.nodes[index].answer.pop(now) {
+        let mut opened = Vec::new();
+        while let Some((answer, subscription)) = self.nodes[index].answer.pop(now) {
             self.nodes[index].shard.on_answer(answer, now);
+            opened.extend(subscription);
             busy = true;
         }
         while let Some(mail) = self.nodes[index].mail.pop(now) {
@@ -120,6 +136,7 @@ impl World {
             busy = true;
         }
         busy |= self.read_requests(index);
+        let events_before = self.events.len();
         let node = &mut self.nodes[index];
         if node.shard.next_deadline().is_some_and(|at| at <= now) {
             node.shard.on_timers(now);
@@ -145,6 +162,11 @@ impl World {
         while let Some(effect) = self.nodes[index].shard.poll_effect() {
             self.carry_out(index, effect);
             busy = true;
+        }
+        for subscription in opened {
+            let insight = self.insight.as_ref();
+            let active = insight.and_then(|insight| insight.active(index, subscription));
+            self.tell_inside(events_before, active); // before its first line
         }
         for wire in spent {
             if self.is_open(wire) {
@@ -232,7 +254,12 @@ impl World {
         let from = ShardId(u16::try_from(index).expect("shards are few"));
         let at = self.arrival();
         match effect {
-            Effect::Demand(demand) => self.nodes[index].demand.push(at, demand),
+            Effect::Demand(demand) => {
+                if let Some(insight) = &mut self.insight {
+                    insight.demanded(index, &demand);
+                }
+                self.nodes[index].demand.push(at, demand);
+            }
             Effect::Ask(ask) => self.nodes[index].ask.push(at, ask),
             Effect::Tell { shard, message } => {
                 assert_ne!(shard, from, "a shard talks to itself");

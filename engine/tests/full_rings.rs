@@ -1,0 +1,341 @@
+//! What clients are told of events for which a data ring had no room: record by record, since what matters is what happens
+//! between two of them. The rules are those of `ingest::debt`.
+
+use engine::ids::{ConnId, ItemId, ShardId};
+use engine::ingest::event::AdapterEvent;
+use engine::ingest::fanout::Rings;
+use engine::ingest::{Ingest, IngestEffect, record};
+use engine::limits::Limits;
+use engine::metadata::AdapterSets;
+use engine::metadata::literal::Literal;
+use engine::shard::{Config, Effect, Outbox, Part, Peer, Shard};
+use engine::time::{Duration, Instant};
+use engine::tlcp::Version;
+
+/// Ingest, a shard, and a ring between them of which the test decides how much room it has, and when it is read.
+struct Bench {
+    ingest: Ingest,
+    shard: Shard,
+    sets: AdapterSets,
+    ring: Ring,
+    wire: Wire,
+    item: Option<ItemId>,
+    /// The data adapter has snapshots.
+    snapshots: bool,
+}
+
+#[derive(Default)]
+struct Ring {
+    bytes: Vec<u8>,
+    room: usize,
+}
+
+impl Rings for Ring {
+    fn room(&self, _: ShardId) -> usize {
+        self.room
+    }
+
+    fn write(&mut self, _: ShardId, record: &[u8]) {
+        self.room -= record.len();
+        self.bytes.extend_from_slice(record);
+    }
+}
+
+#[derive(Default)]
+struct Wire(Vec<u8>);
+
+impl Outbox for Wire {
+    fn open(&mut self, _: ConnId) -> &mut Vec<u8> {
+        &mut self.0
+    }
+
+    fn send(&mut self, _: ConnId, _: Part) {}
+}
+
+const CONN: ConnId = ConnId {
+    slot: 0,
+    generation: 0,
+};
+const NOW: Instant = Instant::ZERO;
+const PLENTY: usize = 1 << 20;
+
+type Fields<'a> = &'a [(&'a str, &'a str)];
+
+impl Bench {
+    fn new(snapshots: bool) -> Self {
+        let mut sets = AdapterSets::default();
+        sets.add("DEFAULT", Literal::default(), &["DEFAULT"]);
+        let mut bench = Self {
+            ingest: Ingest::new(1, Duration::ZERO, Limits::DEFAULT),
+            shard: Shard::new(Config::default(), || [7; 12]),
+            sets,
+            ring: Ring {
+                room: PLENTY,
+                ..Ring::default()
+            },
+            wire: Wire::default(),
+            item: None,
+            snapshots,
+        };
+        bench
+            .shard
+            .on_accept(CONN, Peer::new("192.0.2.1", Version::LATEST), NOW);
+        bench.ask("create_session\r\nLS_cid=x&LS_send_sync=false");
+        bench.lines();
+        bench
+    }
+
+    /// The client asks for something, and all that the shard wants of others is done.
+    fn ask(&mut self, message: &str) {
+        self.shard.on_request(CONN, message, NOW);
+        while let Some(effect) = self.shard.poll_effect() {
+            match effect {
+                Effect::Ask(ask) => {
+                    let answer = self.sets.answer(ShardId(0), &ask);
+                    self.shard.on_answer(answer, NOW);
+                }
+                Effect::Demand(demand) => {
+                    let ring = &mut self.ring;
+                    self.ingest.on_demand(ShardId(0), demand, NOW, ring);
+                    while let Some(effect) = self.ingest.poll_effect() {
+                        if let IngestEffect::Subscribe { item, .. } = effect {
+                            self.item = Some(item);
+                            self.ingest.on_subscribed(item, self.snapshots);
+                        }
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn add(&mut self, sub_id: u32, mode: &str, schema: &str, more: &str) {
+        self.ask(&format!(
+            "control\r\nLS_reqId=1&LS_op=add&LS_subId={sub_id}&LS_mode={mode}&LS_group=item1&LS_schema={schema}&{more}"
+        ));
+    }
+
+    /// The data adapter publishes an event.
+    fn publish(&mut self, fields: Fields<'_>) {
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| (*name, Some(*value)))
+            .collect();
+        let event = AdapterEvent::Update {
+            item: self.item.expect("asked for"),
+            snapshot: false,
+            fields: &fields,
+        };
+        self.ingest.on_adapter(event, NOW, &mut self.ring);
+    }
+
+    fn publish_row(&mut self, key: &str, command: &str, n: &str) {
+        self.publish(&[("key", key), ("command", command), ("n", n)]);
+    }
+
+    /// The ring has so much room, and ingest uses it.
+    fn make_room(&mut self, bytes: usize) {
+        self.ring.room = bytes;
+        self.ingest.flush(&mut self.ring);
+    }
+
+    /// The shard reads one record, and writes what is owed.
+    fn read_one(&mut self) -> Option<record::Kind> {
+        let length = record::length(&self.ring.bytes)?;
+        let bytes: Vec<u8> = self.ring.bytes.drain(..length).collect();
+        let kind = record::read(&bytes).next()?.kind;
+        self.shard.on_records(&bytes, NOW);
+        self.shard.pump(NOW, &mut self.wire);
+        Some(kind)
+    }
+
+    fn read_all(&mut self) {
+        self.make_room(PLENTY);
+        while self.read_one().is_some() {}
+    }
+
+    /// What the client was told of its items since the last call.
+    fn lines(&mut self) -> Vec<String> {
+        self.shard.pump(NOW, &mut self.wire);
+        let text = String::from_utf8(std::mem::take(&mut self.wire.0)).unwrap();
+        let items = |line: &&str| {
+            ["U,", "OV,", "EOS,", "CS,"]
+                .iter()
+                .any(|tag| line.starts_with(tag))
+        };
+        text.lines().filter(items).map(str::to_owned).collect()
+    }
+}
+
+/// The first event that finds the ring full must not be forgotten, even if nothing else remembers it.
+#[test]
+fn a_deletion_that_finds_the_ring_full_is_told() {
+    let mut bench = Bench::new(false);
+    bench.add(1, "COMMAND", "key%20command%20n", "LS_snapshot=true");
+    bench.publish_row("a", "ADD", "1");
+    bench.read_all();
+    assert_eq!(bench.lines(), ["EOS,1,1", "U,1,1,a|ADD|1"]);
+    bench.ring.room = 0;
+    bench.publish_row("a", "DELETE", "2");
+    bench.read_all();
+    assert_eq!(bench.lines(), ["U,1,1,|DELETE|#"]);
+    assert_eq!(
+        gauge(&bench, "deleted rows kept for shards that are behind"),
+        0
+    );
+}
+
+/// A key that comes and goes while the ring is full is seen by nobody. Those to whom all must be told are told of both.
+#[test]
+fn a_key_that_came_and_went_while_the_ring_was_full_is_two_losses() {
+    let mut bench = Bench::new(false);
+    bench.add(
+        1,
+        "COMMAND",
+        "key%20command%20n",
+        "LS_requested_max_frequency=unfiltered",
+    );
+    bench.publish_row("a", "ADD", "1");
+    bench.read_all();
+    assert_eq!(bench.lines(), ["U,1,1,a|ADD|1"]);
+    bench.ring.room = 0;
+    bench.publish_row("b", "ADD", "2");
+    bench.publish_row("b", "DELETE", "3");
+    bench.publish_row("a", "UPDATE", "4");
+    bench.read_all();
+    assert_eq!(bench.lines(), ["OV,1,1,1", "OV,1,1,1", "U,1,1,|UPDATE|4"]);
+}
+
+/// Who subscribes while a shard is caught up begins with what the shard has then. What is missing behind that is told.
+#[test]
+fn losses_that_a_shard_has_heard_of_are_told_behind_a_snapshot_of_before() {
+    for (mode, first) in [("MERGE", vec!["U,2,1,1"]), ("DISTINCT", vec!["EOS,2,1"])] {
+        let mut bench = Bench::new(false);
+        bench.add(1, mode, "n", "LS_snapshot=true");
+        bench.publish(&[("n", "1")]);
+        bench.read_all();
+        bench.ring.room = 0;
+        for n in 2..=20 {
+            bench.publish(&[("n", &n.to_string())]);
+        }
+        bench.make_room(PLENTY);
+        while bench.read_one() != Some(record::Kind::Lost) {}
+        bench.lines();
+        bench.add(
+            2,
+            mode,
+            "n",
+            "LS_snapshot=true&LS_requested_max_frequency=unfiltered",
+        );
+        bench.read_all();
+        let lines = bench.lines();
+        let second: Vec<&String> = lines.iter().filter(|line| line.contains(",2,1")).collect();
+        let received = second.iter().filter(|line| line.starts_with("U,")).count();
+        let lost = 20 - received;
+        assert_eq!(second[..1], first, "{mode}");
+        assert_eq!(
+            *second[1],
+            format!("OV,2,1,{}", lost - usize::from(mode == "DISTINCT"))
+        );
+        assert!(second.last().unwrap().ends_with("20"));
+    }
+}
+
+/// The marks that a shard gets when it is caught up stand before events that are older than the newest one. Who subscribes
+/// between them must know from which event on keys are known to it.
+#[test]
+fn a_key_is_added_once_for_one_who_subscribes_while_its_shard_is_caught_up() {
+    let mut bench = Bench::new(false);
+    bench.add(1, "COMMAND", "key%20command%20n", "LS_snapshot=true");
+    bench.publish_row("a", "ADD", "1");
+    bench.read_all();
+    bench.ring.room = 0;
+    bench.publish_row("b", "ADD", "2");
+    bench.publish_row("b", "UPDATE", "3");
+    bench.publish_row("c", "ADD", "4");
+    bench.make_room(PLENTY);
+    while bench.read_one() != Some(record::Kind::Lost) {}
+    bench.add(2, "COMMAND", "key%20command%20n", "LS_snapshot=false");
+    bench.read_all();
+    bench.publish_row("b", "UPDATE", "5");
+    bench.read_all();
+    let second: Vec<String> = bench
+        .lines()
+        .into_iter()
+        .filter(|line| line.starts_with("U,2"))
+        .collect();
+    assert_eq!(second, ["U,2,1,b|ADD|3", "U,2,1,c||4", "U,2,1,b|UPDATE|5"]);
+}
+
+/// What comes right behind the demand for an item is an event, also for those who want no snapshot and wait for just that.
+#[test]
+fn an_event_right_behind_the_demand_is_no_part_of_the_snapshot() {
+    for (mode, schema, event, line) in [
+        ("DISTINCT", "n", vec![("n", "1")], "U,1,1,1"),
+        (
+            "COMMAND",
+            "key%20command",
+            vec![("key", "a"), ("command", "ADD")],
+            "U,1,1,a|ADD",
+        ),
+    ] {
+        let mut bench = Bench::new(false);
+        bench.add(1, mode, schema, "LS_snapshot=false");
+        bench.publish(&event); // before ingest had a turn
+        bench.read_all();
+        assert_eq!(bench.lines(), [line]);
+    }
+}
+
+/// While the snapshot is written piece by piece, the history forgets its oldest. Then the snapshot is shorter, but it is
+/// one piece.
+#[test]
+fn a_snapshot_that_is_written_in_pieces_has_no_hole() {
+    let mut bench = Bench::new(false);
+    bench.add(1, "RAW", "n", "");
+    bench.publish(&[("n", "0")]);
+    bench.read_all();
+    // From now on the item is looked at in DISTINCT mode too, by another session of which nothing is seen here.
+    bench.add(2, "DISTINCT", "n", "LS_snapshot=true");
+    bench.read_all();
+    (1..=9).for_each(|n| bench.publish(&[("n", &n.to_string())]));
+    bench.read_all();
+    bench.ask("control\r\nLS_reqId=2&LS_op=delete&LS_subId=2");
+    bench.ask("control\r\nLS_reqId=3&LS_op=delete&LS_subId=1");
+    bench.lines();
+    bench.ring.room = 150; // the names and some events
+    bench.add(3, "DISTINCT", "n", "LS_snapshot=true");
+    assert!(
+        !bench.ring.bytes.is_empty(),
+        "some of the snapshot is written"
+    );
+    (10..=30).for_each(|n| bench.publish(&[("n", &n.to_string())]));
+    bench.read_all();
+    let lines = bench.lines();
+    let end = lines.iter().position(|line| line == "EOS,3,1").unwrap();
+    assert_eq!(end, 0, "nothing of what was before is left: {lines:?}");
+    assert_eq!(lines.last().unwrap(), "U,3,1,30");
+}
+
+/// Items that come and go while the ring is full are remembered once.
+#[test]
+fn what_a_shard_is_owed_does_not_grow_by_coming_and_going() {
+    let mut bench = Bench::new(false);
+    bench.ring.room = 0;
+    for n in 0..100 {
+        bench.add(n + 1, "COMMAND", "key%20command", "LS_snapshot=true");
+        bench.ask(&format!(
+            "control\r\nLS_reqId=2&LS_op=delete&LS_subId={}",
+            n + 1
+        ));
+    }
+    assert!(gauge(&bench, "items owed to a shard") <= 1);
+}
+
+fn gauge(bench: &Bench, what: &str) -> usize {
+    let gauges = bench.ingest.gauges();
+    gauges
+        .iter()
+        .find(|gauge| gauge.what == what)
+        .map_or(0, |gauge| gauge.used)
+}
