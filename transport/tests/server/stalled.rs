@@ -85,10 +85,8 @@ fn stalled_clients_cost_no_memory_and_get_the_newest(io: Io) {
         server.rss_bytes()
     };
     let (early, late) = (rss_at(5), rss_at(30));
-    assert!(
-        late.abs_diff(early) < GROWN_BYTES_MAX,
-        "{early} bytes, then {late}"
-    );
+    // It may shrink: the allocator gives back what the beginning took.
+    assert!(late < early + GROWN_BYTES_MAX, "{early} bytes, then {late}");
 
     for reader in readers {
         let updates = reader.join().unwrap();
