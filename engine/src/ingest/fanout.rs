@@ -152,7 +152,7 @@ impl Fanout {
     }
 
     /// MERGE: sends what the last event changed to every shard that listens. If it is `safe`, the caller sees to those who
-    /// have no room for it ([`Fanout::hold`]).
+    /// have no room for it (`Fanout::hold`).
     pub fn send_changes(
         &mut self,
         subject: &mut Subject,
@@ -208,7 +208,7 @@ impl Fanout {
     }
 
     /// Sends the record just encoded, of the event behind `before`, to all who look at the item in its mode. If it is
-    /// `safe`, the caller sees to those who have no room for it ([`Fanout::hold`]).
+    /// `safe`, the caller sees to those who have no room for it (`Fanout::hold`).
     pub fn send_event(
         &mut self,
         subject: &mut Subject,
