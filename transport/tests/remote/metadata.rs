@@ -7,8 +7,14 @@ use crate::support::{Client, Java, Remote, Server, metadata};
 
 const CREATE: &str = "create_session\r\nLS_adapter_set=DEMO&LS_cid=pcYgxn8m8%20feOojyA1V681i3g2.pz482hB5DM9Kj%20uWurb&LS_send_sync=false";
 
-/// A client that wants a session.
+/// A client that wants a session, once the metadata adapter is there.
 pub fn knock(server: &Server, more: &str) -> Client {
+    server.has_metadata_adapter();
+    knock_early(server, more)
+}
+
+/// A client that wants a session, whether the metadata adapter is there or not.
+pub fn knock_early(server: &Server, more: &str) -> Client {
     let mut client = Client::connect(server.web());
     client.send(&format!("{CREATE}{more}"));
     client

@@ -3,7 +3,7 @@
 use engine::tlcp::client::Line;
 
 use crate::data::{start, subscribed};
-use crate::metadata::{knock, session};
+use crate::metadata::{knock, knock_early, session};
 use crate::support::{Client, Java, Remote, Server, data, metadata, subscribe};
 
 /// The remote goes, and another one comes and is asked for the item again: a list with the row that is there, and then
@@ -137,7 +137,7 @@ fn sessions_while_a_metadata_adapter_is_away() {
         ),
     ] {
         let server = Server::start(&metadata(more));
-        let line = knock(&server, "").line();
+        let line = knock_early(&server, "").line();
         assert!(line.starts_with(expected), "{line}");
         let mut remote = Remote::ready(server.port("DEMO"));
         let (mut old, _) = session(&server, &mut remote, "");
@@ -197,7 +197,7 @@ fn ends_that_a_remote_was_not_told_of() {
         client.send("control\r\nLS_reqId=e&LS_op=destroy");
         client.line_such(|line| matches!(line, Line::End { .. }));
         // What is refused now comes behind the end of the session.
-        assert!(knock(&server, "").line().starts_with("CONERR,6,"));
+        assert!(knock_early(&server, "").line().starts_with("CONERR,6,"));
         let mut remote = Remote::ready(server.port("DEMO"));
         let mut told = Vec::new();
         // What is asked last comes behind all that is told again, but for what waits for answers.

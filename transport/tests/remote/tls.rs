@@ -156,9 +156,10 @@ fn remotes_connect_with_tls() {
 fn the_server_connects_with_tls() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let own = authority.sign("server");
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+    // Each server gets another address: one that has ended may leave a connection behind.
     let begin = |more: &str| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
         let directory = tempfile::tempdir().unwrap();
         own.write(directory.path(), "own");
         std::fs::write(directory.path().join("ca.pem"), authority.pem()).unwrap();
@@ -169,10 +170,10 @@ fn the_server_connects_with_tls() {
         let sets = data(&tls).replace("address = \"127.0.0.1:0\"", &address);
         let server = Server::begin_in(directory, &sets);
         server.serves();
-        server
+        (server, listener)
     };
     // A remote with a certificate, which may want one of the server's.
-    let accept = |certified: &Certified, clients: Option<&Authority>| {
+    let accept = |listener: &TcpListener, certified: &Certified, clients: Option<&Authority>| {
         let (chain, key) = certified.read();
         let builder = ServerConfig::builder();
         let builder = match clients {
@@ -187,28 +188,34 @@ fn the_server_connects_with_tls() {
         StreamOwned::new(connection, socket(listener.accept().unwrap().0))
     };
 
-    let server = begin("");
+    let (server, listener) = begin("");
     for wrong in [authority.sign("other.example"), stranger.sign("localhost")] {
-        let mut remote = accept(&wrong, None);
+        let mut remote = accept(&listener, &wrong, None);
         assert!(remote.read(&mut [0; 16]).is_err());
     }
     server.logged("certificate not valid for name");
     server.logged("invalid peer certificate: BadSignature");
-    play(accept(&authority.sign("localhost"), None), &server);
+    play(
+        accept(&listener, &authority.sign("localhost"), None),
+        &server,
+    );
     drop(server);
 
-    let server = begin("skip_hostname_check = true");
+    let (server, listener) = begin("skip_hostname_check = true");
     assert!(
-        accept(&stranger.sign("localhost"), None)
+        accept(&listener, &stranger.sign("localhost"), None)
             .read(&mut [0; 16])
             .is_err()
     );
-    play(accept(&authority.sign("other.example"), None), &server);
+    play(
+        accept(&listener, &authority.sign("other.example"), None),
+        &server,
+    );
     drop(server);
 
-    let server = begin("certificate = \"own.pem\"\nkey = \"own.key\"");
+    let (server, listener) = begin("certificate = \"own.pem\"\nkey = \"own.key\"");
     play(
-        accept(&authority.sign("localhost"), Some(&authority)),
+        accept(&listener, &authority.sign("localhost"), Some(&authority)),
         &server,
     );
 }

@@ -120,6 +120,16 @@ impl Server {
             .wait(text, |output| output.log.contains(text).then_some(()));
     }
 
+    /// Waits until a remote metadata adapter is there, which has been answered before: the server hears of that on
+    /// another connection than clients use.
+    pub fn has_metadata_adapter(&self) {
+        self.output.wait("a metadata adapter", |output| {
+            let count = |text| output.log.matches(text).count();
+            let there = count("a remote metadata adapter is there");
+            (there > count("the remote metadata adapter is lost")).then_some(())
+        });
+    }
+
     /// How often the log has this text by now.
     pub fn count(&self, text: &str) -> usize {
         self.output.text.lock().unwrap().log.matches(text).count()
