@@ -37,7 +37,7 @@ fn clients_come_and_go_at_random(io: Io) {
         io,
         Setup {
             shards: 2,
-            sessions: "recovery_timeout = \"1s\"\nsession_timeout = \"2s\"\nhead_timeout = \"2s\"",
+            sessions: "recovery_timeout = \"1s\"\nsession_timeout = \"2s\"",
             replay: Some(&FEED.csv()),
             rate_hz: 100.0,
             ..Setup::default()
