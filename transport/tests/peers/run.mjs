@@ -72,7 +72,7 @@ const replays = prepareReplays();
 
 // How many clients of a kind share the cuts of a case, so that it ends in half a minute or so: some wait for seconds
 // before they notice a cut. The last two learn of a broken WebSocket by silence, and poll every five seconds.
-const FOLLOWERS = { node: 4, web: { 9: 3, 8: { 'WS-STREAMING': 3, 'HTTP-STREAMING': 4, 'WS-POLLING': 2, 'HTTP-POLLING': 3 } } };
+const FOLLOWERS = { node: 4, web: { 9: 3, 8: { 'WS-STREAMING': 3, 'HTTP-STREAMING': 4, 'WS-POLLING': 2 } } };
 const PYTHON_FOLLOWERS = { 'WS-STREAMING': 8, 'HTTP-STREAMING': 4, 'WS-POLLING': 20, 'HTTP-POLLING': 4 };
 const RUST_FOLLOWERS = { 'WS-STREAMING': 4, 'HTTP-STREAMING': 4, 'HTTP-POLLING': 20 };
 // So many such cases at once: they mostly wait, but a browser has work to do.
