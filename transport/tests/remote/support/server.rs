@@ -130,6 +130,14 @@ impl Server {
         });
     }
 
+    /// Waits until the log has this text so often; it must not have it more often.
+    pub fn logged_times(&self, text: &str, times: usize) {
+        self.output.wait(text, |output| {
+            (output.log.matches(text).count() >= times).then_some(())
+        });
+        assert_eq!(self.count(text), times, "{text}");
+    }
+
     /// How often the log has this text by now.
     pub fn count(&self, text: &str) -> usize {
         self.output.text.lock().unwrap().log.matches(text).count()
