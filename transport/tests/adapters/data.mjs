@@ -125,7 +125,8 @@ for (const [name, sdk] of Object.entries(SDKS)) {
 }
 
 test('on_loss = "stop" ends the server', async () => {
-  const server = await startServer(config(SDKS['Python SDK, one connection'], 'on_loss = "stop"'));
+  // Otherwise the start would wait for the remote, whose port is read when clients can connect.
+  const server = await startServer(config(SDKS['Python SDK, one connection'], 'on_loss = "stop"\nstart_wait = "0s"'));
   const remote = startRemote('data.py', server.port('R.FEED'));
   await server.logged('a remote data adapter is there'); // before that, its end would not be a loss
   await remote.kill();
