@@ -7,6 +7,7 @@
 use std::hint::black_box;
 
 use brightwire::adapter::line_format;
+use brightwire::adapter::remote::probe::RemoteProbe;
 use engine::ari::{self, Encoding};
 use engine::ids::{ConnId, ItemId, ShardId};
 use engine::ingest::event::AdapterEvent;
@@ -38,12 +39,24 @@ pub struct Piece {
 pub type Run = Box<dyn FnMut(u64)>;
 
 /// All pieces, in the order of the data path.
-pub const PIECES: [Piece; 10] = [
+pub const PIECES: [Piece; 12] = [
     Piece {
         name: "decode-ari",
         operation: "a UD3 line of a remote adapter is read: ten fields",
         operations: 2_000,
         prepare: decode_ari,
+    },
+    Piece {
+        name: "remote-read",
+        operation: "a line of a remote adapter, five fields of eight bytes, goes through its proxy and the feed's ring",
+        operations: 2_560,
+        prepare: remote_read,
+    },
+    Piece {
+        name: "remote",
+        operation: "the same, and from there it is merged, encoded as a record and copied to a shard",
+        operations: 2_560,
+        prepare: remote,
     },
     Piece {
         name: "decode-line",
@@ -170,6 +183,74 @@ fn decode_ari() -> Run {
         };
         let said = ari::data::read(method, tokens, Encoding::Smart);
         black_box(said.is_ok_and(|said| said.is_some()));
+    })
+}
+
+/// Items of the remote adapter; each turn has an event of every one.
+const REMOTE_ITEMS: usize = 64;
+
+/// A remote data adapter's proxy, and turns of its lines. Five of ten fields are in every line, each unlike the one
+/// before.
+fn remote_lines(stage: &mut Stage) -> (RemoteProbe, Vec<Vec<u8>>) {
+    let names: Vec<String> = (0..REMOTE_ITEMS)
+        .map(|item| format!("item{item}"))
+        .collect();
+    stage.session(0, 0, &names.join("%20"));
+    stage.answer_all();
+    let mut probe = RemoteProbe::new(1 << 20);
+    let ids: Vec<String> = names
+        .iter()
+        .zip(&stage.wanted)
+        .map(|(name, item)| probe.subscribe(*item, name))
+        .collect();
+    let turn = |number: usize| {
+        let mut lines = Vec::new();
+        for (name, id) in names.iter().zip(&ids) {
+            let values: [String; 5] =
+                std::array::from_fn(|field| format!("{:08}", 10_000_000 + number * 7 + field));
+            let fields = FIELDS.iter().zip(&values);
+            let fields = fields.map(|(name, value)| (*name, Some(value.as_str())));
+            let (time, encoding) = ("1795458747514", Encoding::Smart);
+            ari::remote::update(&mut lines, time, name, id, number == 0, fields, encoding);
+        }
+        lines
+    };
+    let turns = (0..EVENTS).map(turn).collect();
+    (probe, turns)
+}
+
+/// Takes `operations` events in turns, beginning with the second: the first is the snapshot.
+fn remote_turns(mut take: impl FnMut(usize) + 'static) -> Run {
+    take(0);
+    let mut turn = 1;
+    Box::new(move |operations| {
+        for _ in 0..operations.div_ceil(REMOTE_ITEMS as u64) {
+            take(turn);
+            turn = turn % (EVENTS - 1) + 1;
+        }
+    })
+}
+
+fn remote_read() -> Run {
+    let (mut probe, turns) = remote_lines(&mut Stage::new(1));
+    remote_turns(move |turn| {
+        probe.take(black_box(&turns[turn]));
+        assert_eq!(probe.skip(), REMOTE_ITEMS);
+    })
+}
+
+fn remote() -> Run {
+    let mut stage = Stage::new(1);
+    let (mut probe, turns) = remote_lines(&mut stage);
+    remote_turns(move |turn| {
+        probe.take(black_box(&turns[turn]));
+        let Stage {
+            ingest, rings, now, ..
+        } = &mut stage;
+        let events = probe.drain(|event| ingest.on_adapter(event, *now, rings));
+        assert_eq!(events, REMOTE_ITEMS);
+        black_box(stage.rings.written());
+        stage.rings.clear();
     })
 }
 

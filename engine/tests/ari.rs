@@ -99,6 +99,24 @@ fn every_line_of_the_sdks_is_understood() {
     }
 }
 
+/// Most of what SDKs send is read the short way.
+#[test]
+fn updates_of_the_sdks_are_read_the_short_way_unless_something_is_escaped() {
+    let mut plain = 0;
+    for recording in recordings() {
+        each(&recording, "<", |_, line| {
+            let encoding = recording.dialect.encoding;
+            let found = data::read_plain_update(line, encoding);
+            let update = line.contains("|UD3|");
+            let special = line.contains('%') || line.contains("|Y|") || line.contains("|I|");
+            let special = special || encoding == Encoding::Old && line.contains('+');
+            assert_eq!(found.is_some(), update && !special, "{line}");
+            plain += usize::from(found.is_some());
+        });
+    }
+    assert!(plain > 0, "none of them is");
+}
+
 #[test]
 fn every_line_of_the_server_is_written_again() {
     for recording in recordings() {
@@ -609,6 +627,25 @@ proptest! {
             subscription: "1f",
             event: Event::Update { snapshot, fields: fields.collect() },
         });
+    }
+
+    /// The short way of reading an update gives what the long way gives, or nothing.
+    #[test]
+    fn plain_updates_are_read_alike(
+        line in "[a1]{0,3}\\|UD3\\|S\\|[aé|%+]{0,20}\\|S\\|[a1]{1,2}\\|B\\|[012]?(\\|[SI]\\|[ab#$%+é]{0,40}){0,9}\\|?",
+        encoding in any_encoding(),
+    ) {
+        if let Some(plain) = data::read_plain_update(&line, encoding) {
+            let fields = plain.fields.iter();
+            let fields = fields.map(|(name, value)| ((*name).into(), value.map(Cow::Borrowed)));
+            prop_assert_eq!(from_data(&line, encoding), Ok(FromData::Notification {
+                item: plain.item.into(),
+                subscription: plain.subscription,
+                event: Event::Update { snapshot: plain.snapshot, fields: fields.collect() },
+            }));
+        } else if !line.contains(['%', '+']) && !line.contains("|I|") {
+            prop_assert!(from_data(&line, encoding).is_err());
+        }
     }
 
     /// Whatever comes, nothing panics.

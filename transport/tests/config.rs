@@ -727,7 +727,7 @@ fn adapters_in_other_processes() {
     );
 
     let wrong = "rate = 1.0\n[adapter_sets.data.remote]\naddress = \"localhost:1\"\nallow = [\"x\"]\n\
-        unavailable_code = 1\nline_limit = \"1B\"\ntimeout = \"2h\"";
+        unavailable_code = 1\nline_limit = \"1B\"\ntimeout = \"0s\"";
     let problems = set(wrong).unwrap_err().problems;
     let keys: Vec<_> = problems
         .iter()

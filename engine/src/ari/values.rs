@@ -166,11 +166,11 @@ pub fn decode(token: &str, encoding: Encoding) -> Result<Option<Cow<'_, str>>, M
 
 /// [`decode`] for a token in which nothing is escaped.
 #[inline]
-pub fn decode_plain(token: &str) -> Option<Cow<'_, str>> {
+pub fn decode_plain(token: &str) -> Option<&str> {
     match token {
         "#" => None,
-        "$" => Some(Cow::Borrowed("")),
-        token => Some(Cow::Borrowed(token)),
+        "$" => Some(""),
+        token => Some(token),
     }
 }
 

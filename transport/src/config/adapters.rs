@@ -363,7 +363,7 @@ fn remote(
     }
     let (moment, second) = (Time::micros(1000), Time::secs(1));
     for (name, time, range) in [
-        ("timeout", Some(raw.timeout()), moment..=HOUR),
+        ("timeout", Some(raw.timeout()), moment..=EVER),
         ("connect_retry", Some(raw.connect_retry()), moment..=HOUR),
         (
             "recovery_delay",
@@ -444,6 +444,16 @@ fn remote(
         user_data_timeout: raw.user_data_timeout().0,
         clear_on_session_close: raw.clear_on_session_close(),
         clear_on_new_remote: raw.clear_on_new_remote(),
+    }
+}
+
+impl Default for RemotePlan {
+    /// What a configuration without further keys says.
+    fn default() -> Self {
+        let mut problems = Problems::default();
+        let plan = remote(None, "", Path::new(""), &mut problems);
+        debug_assert!(problems.0.is_empty(), "defaults are right");
+        plan
     }
 }
 

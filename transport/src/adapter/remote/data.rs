@@ -11,16 +11,18 @@
 //!
 //! What a remote does wrong is said in the log once per connection and kind; the rest is counted.
 
-use super::lines::{Broken, Lines};
+use super::items::{Items, read_id};
+use super::lines::{Broken, LineBuffer};
 use super::meet::{Door, Link};
 use super::trouble::{Trouble, Troubles};
 use crate::adapter::feed::{Feed, FeedCommand, FeedError};
 use crate::config::plan::{EventsRecovery, OnLoss, RemotePlan};
 use crate::runtime::host::{Host, Waiter};
-use engine::ari::data::{self, DiffKind, DiffOrder, Event, FromData};
+use engine::ari::data::{self, DiffKind, DiffOrder, Event, FromData, PlainFields, PlainUpdate};
 use engine::ari::exception::{Exception, Kind};
 use engine::ari::{Encoding, Line, read_line};
 use engine::ids::ItemId;
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -69,7 +71,7 @@ impl DataProxy {
         let host = self.door.host.clone();
         let adapter = self.door.adapter.clone();
         loop {
-            let init_id = self.desk.ids.next();
+            let init_id = self.desk.items.next_id();
             let init_id = format!("{init_id:x}");
             let met = async { Some(self.door.meet(&init_id).await) };
             let idle = async {
@@ -116,31 +118,12 @@ impl DataProxy {
     }
 }
 
-/// Numbers of requests, as hexadecimal text on the wire. They go on counting when a remote is replaced, so that
-/// nothing of an old one fits a new one.
-pub(super) struct Ids(u64);
-
-impl Ids {
-    pub fn new() -> Self {
-        // 0, 1 and 2 have a meaning of their own.
-        Self(0x10)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 += 1;
-        self.0
-    }
-}
-
 /// The items of the adapter and its feed.
 pub(super) struct Desk {
     feed: Feed,
-    pub ids: Ids,
-    items: HashMap<ItemId, Wanted, foldhash::fast::RandomState>,
+    items: Items,
     /// Items that a remote which has just come is still to be asked for. May name items that are gone.
     to_ask: VecDeque<ItemId>,
-    /// By the id of their `SUB`, while it is in force.
-    subscribed: HashMap<u64, ItemId, foldhash::fast::RandomState>,
     /// Requests without a reply.
     open: HashMap<u64, Open>,
     /// The same, by age; may name answered ones.
@@ -155,23 +138,10 @@ pub(super) struct Desk {
     deaf: bool,
 }
 
-/// An item that ingest wants.
-struct Wanted {
-    name: Box<str>,
-    /// The id of the `SUB` that is in force; none while the remote is away, or if it refused.
-    subscription: Option<u64>,
-    /// Clients wait for the end of the snapshot.
-    awaits_snapshot: bool,
-    /// Snapshot events are not used, until the snapshot ends.
-    hole: bool,
-    /// The remote that is there has said something of it.
-    heard: bool,
-}
-
 /// A request without a reply.
 struct Open {
-    /// The item, if the request is a `SUB`.
-    subscribes: Option<ItemId>,
+    /// The request is a `SUB`.
+    subscribes: bool,
     name: Box<str>,
 }
 
@@ -186,10 +156,8 @@ impl Desk {
     pub fn new(feed: Feed, door: &RemotePlan, adapter: &str) -> Self {
         Self {
             feed,
-            ids: Ids::new(),
-            items: HashMap::default(),
+            items: Items::new(),
             to_ask: VecDeque::new(),
-            subscribed: HashMap::default(),
             open: HashMap::new(),
             deadlines: VecDeque::new(),
             status: Status {
@@ -206,6 +174,22 @@ impl Desk {
         }
     }
 
+    /// See [`super::probe`].
+    pub fn probe_subscribe(&mut self, item: ItemId, name: &str) -> u64 {
+        self.encoding = Encoding::Smart;
+        self.items.insert(item, name.to_owned());
+        let subscribed = self.items.subscribe(item);
+        subscribed.expect("it was just put there").0
+    }
+
+    /// See [`super::probe`]. What does not fit the ring is lost.
+    pub fn probe_lines(&mut self, lines: &mut LineBuffer) {
+        while let Ok(Some(Ok(line))) = lines.next_line() {
+            let _ = self.take_line(line);
+        }
+        self.feed.commit();
+    }
+
     /// Takes commands while there is no remote; `false` when the server stops.
     async fn without_remote(&mut self, waiter: &mut Waiter, until: Option<Instant>) -> bool {
         loop {
@@ -213,7 +197,7 @@ impl Desk {
                 match command {
                     FeedCommand::Stop => return false,
                     FeedCommand::Unsubscribe { item } => {
-                        self.items.remove(&item);
+                        self.items.remove(item);
                         self.status.forget(item);
                     }
                     FeedCommand::Subscribe { item, name, .. } => {
@@ -224,7 +208,7 @@ impl Desk {
                             }
                             continue;
                         }
-                        self.items.insert(item, Wanted::new(name));
+                        self.items.insert(item, name);
                         if !self.end_snapshot(item, waiter).await {
                             return false;
                         }
@@ -248,16 +232,16 @@ impl Desk {
         self.troubles.clear();
         self.status.text = "connected";
         let leave_hole = self.events_recovery == EventsRecovery::LeaveHole;
-        for wanted in self.items.values_mut() {
+        self.to_ask.clear();
+        for wanted in self.items.iter_mut() {
             // What waits for its first snapshot gets it, whatever the policy.
             wanted.hole = leave_hole && !wanted.awaits_snapshot;
+            self.to_ask.push_back(wanted.item);
         }
-        self.to_ask = self.items.keys().copied().collect();
     }
 
     /// The remote is gone. `false` when the server stops.
     async fn lost(&mut self, waiter: &mut Waiter) -> bool {
-        self.subscribed.clear();
         self.to_ask.clear();
         self.open.clear();
         self.deadlines.clear();
@@ -265,9 +249,9 @@ impl Desk {
         if !self.tell_status(false, waiter).await {
             return false;
         }
-        let items: Vec<ItemId> = self.items.keys().copied().collect();
+        let items: Vec<ItemId> = self.items.iter_mut().map(|wanted| wanted.item).collect();
         for item in items {
-            let wanted = self.items.get_mut(&item).expect("just listed");
+            let wanted = self.items.get_mut(item).expect("just listed");
             wanted.subscription = None;
             let heard = std::mem::take(&mut wanted.heard);
             if wanted.awaits_snapshot && !self.end_snapshot(item, waiter).await {
@@ -296,7 +280,7 @@ impl Desk {
                 .into_iter()
                 .flatten()
             {
-                if let Err(end) = self.take_lines(lines, waiter).await {
+                if let Err(end) = self.take_lines(lines.incoming(), waiter).await {
                     return end;
                 }
             }
@@ -341,7 +325,7 @@ impl Desk {
     async fn take_commands(&mut self, link: &mut Link, waiter: &mut Waiter) -> bool {
         while link.requests.out.len() < REQUEST_BYTES_MAX {
             if let Some(item) = self.to_ask.pop_front() {
-                let wanted = self.items.get(&item);
+                let wanted = self.items.get_mut(item);
                 if wanted.is_some_and(|wanted| wanted.subscription.is_none()) {
                     self.subscribe(item, link);
                 }
@@ -358,7 +342,7 @@ impl Desk {
                     }
                 }
                 Some(FeedCommand::Subscribe { item, name, .. }) => {
-                    self.items.insert(item, Wanted::new(name));
+                    self.items.insert(item, name);
                     self.subscribe(item, link);
                 }
             }
@@ -367,9 +351,9 @@ impl Desk {
     }
 
     fn subscribe(&mut self, item: ItemId, link: &mut Link) {
-        let id = self.ids.next();
-        let wanted = self.items.get_mut(&item).expect("it was just put there");
-        wanted.subscription = Some(id);
+        let Some((id, wanted)) = self.items.subscribe(item) else {
+            return;
+        };
         data::subscribe(
             &mut link.requests.out,
             &format!("{id:x}"),
@@ -377,10 +361,9 @@ impl Desk {
             self.encoding,
         );
         let open = Open {
-            subscribes: Some(item),
+            subscribes: true,
             name: wanted.name.clone(),
         };
-        self.subscribed.insert(id, item);
         self.open.insert(id, open);
         self.deadlines
             .push_back((Instant::now() + self.timeout, id));
@@ -388,15 +371,14 @@ impl Desk {
 
     fn unsubscribe(&mut self, item: ItemId, link: &mut Link) {
         self.status.forget(item);
-        let Some(wanted) = self.items.remove(&item) else {
+        let Some(wanted) = self.items.remove(item) else {
             return;
         };
         // What was refused is not unsubscribed from.
-        let Some(subscription) = wanted.subscription else {
+        if wanted.subscription.is_none() {
             return;
-        };
-        self.subscribed.remove(&subscription);
-        let id = self.ids.next();
+        }
+        let id = self.items.next_id();
         data::unsubscribe(
             &mut link.requests.out,
             &format!("{id:x}"),
@@ -404,7 +386,7 @@ impl Desk {
             self.encoding,
         );
         let open = Open {
-            subscribes: None,
+            subscribes: false,
             name: wanted.name,
         };
         self.open.insert(id, open);
@@ -413,7 +395,7 @@ impl Desk {
     }
 
     /// Takes the lines that are there.
-    async fn take_lines(&mut self, lines: &mut Lines, waiter: &mut Waiter) -> Result<(), End> {
+    async fn take_lines(&mut self, lines: &mut LineBuffer, waiter: &mut Waiter) -> Result<(), End> {
         loop {
             let line = match lines.next_line() {
                 Ok(Some(Ok(line))) => line,
@@ -441,6 +423,15 @@ impl Desk {
     }
 
     fn take_line(&mut self, line: &str) -> Result<(), Stop> {
+        if let Some(update) = data::read_plain_update(line, self.encoding) {
+            let PlainUpdate {
+                item,
+                subscription,
+                snapshot,
+                fields,
+            } = &update;
+            return self.event(item, subscription, Said::Update(*snapshot, fields));
+        }
         let (id, message) = match read_line(line) {
             Ok(Line::Keepalive) => return Ok(()),
             Ok(Line::Message { id, method, tokens }) => {
@@ -456,7 +447,20 @@ impl Desk {
                 item,
                 subscription,
                 event,
-            })) => self.event(&item, subscription, event),
+            })) => match event {
+                Event::Update { snapshot, fields } => {
+                    let fields: PlainFields<'_> = fields
+                        .iter()
+                        .map(|(name, value)| (&**name, value.as_deref()))
+                        .collect();
+                    self.event(&item, subscription, Said::Update(snapshot, &fields))
+                }
+                Event::EndOfSnapshot => self.event(&item, subscription, Said::EndOfSnapshot),
+                Event::ClearSnapshot => self.event(&item, subscription, Said::ClearSnapshot),
+                Event::DiffOrder(orders) => {
+                    self.event(&item, subscription, Said::DiffOrder(&orders))
+                }
+            },
             Ok(Some(FromData::Subscribed(result))) => self.subscribed(id, result),
             Ok(Some(FromData::Unsubscribed(result))) => self.unsubscribed(id, result),
             Ok(Some(FromData::Failed(exception))) => Err(Stop::Failed(exception)),
@@ -472,29 +476,20 @@ impl Desk {
         }
     }
 
-    fn event(&mut self, name: &str, subscription: &str, event: Event<'_>) -> Result<(), Stop> {
-        let id = u64::from_str_radix(subscription, 16).ok();
-        let item = id.and_then(|id| self.subscribed.get(&id));
-        let Some((&item, wanted)) = item.and_then(|item| Some((item, self.items.get_mut(item)?)))
-        else {
+    #[inline]
+    fn event(&mut self, name: &str, subscription: &str, said: Said<'_>) -> Result<(), Stop> {
+        let wanted = read_id(subscription).and_then(|id| self.items.subscribed(id));
+        let Some(wanted) = wanted.filter(|wanted| *wanted.name == *name) else {
             self.troubles.note(Trouble::Stale, &name);
             return Ok(());
         };
-        if *wanted.name != *name {
-            self.troubles.note(Trouble::Stale, &name);
-            return Ok(());
-        }
-        let fed = match &event {
-            Event::Update { snapshot: true, .. } if wanted.hole => return Ok(()),
-            Event::Update { snapshot, fields } => {
-                let fields = fields
-                    .iter()
-                    .map(|(name, value)| (&**name, value.as_deref()));
-                self.feed.update_from(item, *snapshot, fields)
-            }
-            Event::EndOfSnapshot => self.feed.end_of_snapshot(item),
-            Event::ClearSnapshot => self.feed.clear_snapshot(item),
-            Event::DiffOrder(orders) => {
+        let item = wanted.item;
+        let fed = match said {
+            Said::Update(true, _) if wanted.hole => return Ok(()),
+            Said::Update(snapshot, fields) => self.feed.update(item, snapshot, fields),
+            Said::EndOfSnapshot => self.feed.end_of_snapshot(item),
+            Said::ClearSnapshot => self.feed.clear_snapshot(item),
+            Said::DiffOrder(orders) => {
                 let fields: Vec<_> = orders
                     .iter()
                     .filter_map(|(name, order)| Some((&**name, Some(letters(order)?))))
@@ -507,7 +502,7 @@ impl Desk {
             return self.not_fed(error);
         }
         wanted.heard = true;
-        if !matches!(event, Event::Update { snapshot: true, .. }) {
+        if !matches!(said, Said::Update(true, _)) {
             wanted.awaits_snapshot = false;
             wanted.hole = false;
         }
@@ -537,11 +532,18 @@ impl Desk {
             return Err(Stop::Failed(exception));
         }
         // Remotes that are behind refuse what is obsolete anyway: only what is still wanted is worth a word.
-        if self.subscribed.contains_key(&id) {
+        if self.items.subscribed(id).is_some() {
             let what = format!("{}: {}", open.name, exception.message);
-            self.troubles.note(Trouble::Refused, &what);
+            let trouble = match exception.kind {
+                Kind::Subscription => Trouble::Refused,
+                _ => Trouble::Failed,
+            };
+            self.troubles.note(trouble, &what);
         }
-        self.give_up(id, &open);
+        // What comes of it is not heard.
+        if let Some(wanted) = self.items.subscribed(id) {
+            wanted.subscription = None;
+        }
         Ok(())
     }
 
@@ -554,21 +556,11 @@ impl Desk {
     }
 
     fn answered(&mut self, id: &str) -> Option<(u64, Open)> {
-        let found = u64::from_str_radix(id, 16).ok();
-        let found = found.and_then(|id| Some((id, self.open.remove(&id)?)));
+        let found = read_id(id).and_then(|id| Some((id, self.open.remove(&id)?)));
         if found.is_none() {
             self.troubles.note(Trouble::LateReply, &id);
         }
         found
-    }
-
-    /// A subscription has failed, and what comes of it is not heard.
-    fn give_up(&mut self, id: u64, open: &Open) {
-        self.subscribed.remove(&id);
-        let wanted = open.subscribes.and_then(|item| self.items.get_mut(&item));
-        if let Some(wanted) = wanted.filter(|wanted| wanted.subscription == Some(id)) {
-            wanted.subscription = None;
-        }
     }
 
     fn time_out(&mut self, now: Instant) {
@@ -579,10 +571,9 @@ impl Desk {
             self.deadlines.pop_front();
             // Some SDKs never answer a subscription that was obsolete when they came to it. One that is in force stays
             // so: an adapter that is asked for many items at once may come to this one later.
-            if let Some(open) = self
-                .open
-                .remove(&id)
-                .filter(|_| self.subscribed.contains_key(&id))
+            let open = self.open.remove(&id).filter(|open| open.subscribes);
+            if let Some(open) = open
+                && self.items.subscribed(id).is_some()
             {
                 self.troubles.note(Trouble::NoReply, &open.name);
             }
@@ -591,7 +582,7 @@ impl Desk {
 
     /// Nothing is known of the item: whoever waits for its snapshot shall not wait for ever.
     async fn end_snapshot(&mut self, item: ItemId, waiter: &mut Waiter) -> bool {
-        if let Some(wanted) = self.items.get_mut(&item) {
+        if let Some(wanted) = self.items.get_mut(item) {
             wanted.awaits_snapshot = false;
         }
         insist(&mut self.feed, waiter, |feed| feed.end_of_snapshot(item)).await
@@ -607,18 +598,6 @@ impl Desk {
             return false;
         }
         !snapshot || insist(&mut self.feed, waiter, |feed| feed.end_of_snapshot(item)).await
-    }
-}
-
-impl Wanted {
-    fn new(name: String) -> Self {
-        Self {
-            name: name.into(),
-            subscription: None,
-            awaits_snapshot: true,
-            hole: false,
-            heard: false,
-        }
     }
 }
 
@@ -652,6 +631,15 @@ fn letters(order: &DiffOrder) -> Option<&'static str> {
             (true, true) => "TP",
         },
     })
+}
+
+/// What is said of an item.
+enum Said<'a> {
+    /// Whether it belongs to the snapshot, and fields.
+    Update(bool, &'a [(&'a str, Option<&'a str>)]),
+    EndOfSnapshot,
+    ClearSnapshot,
+    DiffOrder(&'a [(Cow<'a, str>, DiffOrder)]),
 }
 
 /// Why a line was not taken.

@@ -52,14 +52,7 @@ pub(super) const NOT_UTF8: &str = "a line is not UTF-8";
 /// A connection with its two buffers. Nothing that is awaited here loses bytes when it is dropped half-way.
 pub(super) struct Lines {
     stream: Stream,
-    /// 0 <= parsed <= scanned <= filled <= buffer.len()
-    buffer: Vec<u8>,
-    parsed: usize,
-    /// No line end lies between `parsed` and here.
-    scanned: usize,
-    filled: usize,
-    line_bytes_max: usize,
-    at_start: bool,
+    incoming: LineBuffer,
     /// What is to be written.
     pub out: Vec<u8>,
     /// The stream may hold back some of what was written.
@@ -68,19 +61,27 @@ pub(super) struct Lines {
     pub heard: Instant,
 }
 
-impl Lines {
-    pub fn new(stream: Stream, line_bytes_max: usize) -> Self {
+/// What has come, cut into lines.
+pub(super) struct LineBuffer {
+    /// 0 <= parsed <= scanned <= filled <= buffer.len()
+    buffer: Vec<u8>,
+    parsed: usize,
+    /// No line end lies between `parsed` and here.
+    scanned: usize,
+    filled: usize,
+    line_bytes_max: usize,
+    at_start: bool,
+}
+
+impl LineBuffer {
+    pub fn new(line_bytes_max: usize) -> Self {
         Self {
-            stream,
             buffer: Vec::new(),
             parsed: 0,
             scanned: 0,
             filled: 0,
             line_bytes_max,
             at_start: true,
-            out: Vec::new(),
-            unflushed: false,
-            heard: Instant::now(),
         }
     }
 
@@ -118,47 +119,8 @@ impl Lines {
         }
     }
 
-    /// Returns when something was read or written.
-    pub async fn turn(&mut self) -> Result<(), Broken> {
-        self.make_room();
-        poll_fn(|context| self.poll_turn(context)).await
-    }
-
-    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        let Self {
-            stream,
-            buffer,
-            filled,
-            out,
-            unflushed,
-            heard,
-            ..
-        } = self;
-        let mut stream = Pin::new(stream);
-        // Writing first: requests are few, and a remote that never stops to talk must hear them too.
-        if !out.is_empty()
-            && let Poll::Ready(written) = stream.as_mut().poll_write(context, out)
-        {
-            out.drain(..written?);
-            *unflushed = true;
-            return Poll::Ready(Ok(()));
-        }
-        if *unflushed && let Poll::Ready(flushed) = stream.as_mut().poll_flush(context) {
-            flushed?;
-            *unflushed = false;
-        }
-        match ready!(stream.poll_read(context, &mut buffer[*filled..]))? {
-            0 => Poll::Ready(Err(Broken::Closed)),
-            count => {
-                *filled += count;
-                *heard = Instant::now();
-                Poll::Ready(Ok(()))
-            }
-        }
-    }
-
-    /// Sees to it that there is room to read into. All whole lines have been taken.
-    fn make_room(&mut self) {
+    /// Where to read to. All whole lines must have been taken.
+    pub fn room(&mut self) -> &mut [u8] {
         if self.parsed == self.filled {
             (self.parsed, self.scanned, self.filled) = (0, 0, 0);
         } else if self.buffer.len() - self.filled < READ_BYTES {
@@ -175,6 +137,81 @@ impl Lines {
             // A long line has passed; its memory is not kept.
             self.buffer = vec![0; READ_BYTES];
         }
+        &mut self.buffer[self.filled..]
+    }
+
+    /// So many bytes were read to [`LineBuffer::room`].
+    pub fn filled(&mut self, bytes: usize) {
+        self.filled += bytes;
+    }
+
+    /// Drops what is there.
+    fn clear(&mut self) {
+        (self.parsed, self.scanned, self.filled) = (0, 0, 0);
+    }
+
+    /// What is there is more than a line may be.
+    fn is_full(&self) -> bool {
+        self.filled - self.parsed > self.line_bytes_max
+    }
+}
+
+impl Lines {
+    pub fn new(stream: Stream, line_bytes_max: usize) -> Self {
+        Self {
+            stream,
+            incoming: LineBuffer::new(line_bytes_max),
+            out: Vec::new(),
+            unflushed: false,
+            heard: Instant::now(),
+        }
+    }
+
+    /// See [`LineBuffer::next_line`].
+    #[inline]
+    pub fn next_line(&mut self) -> Result<Option<Result<&str, &'static str>>, Broken> {
+        self.incoming.next_line()
+    }
+
+    /// What has come.
+    pub fn incoming(&mut self) -> &mut LineBuffer {
+        &mut self.incoming
+    }
+
+    /// Returns when something was read or written.
+    pub async fn turn(&mut self) -> Result<(), Broken> {
+        poll_fn(|context| self.poll_turn(context)).await
+    }
+
+    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let Self {
+            stream,
+            incoming,
+            out,
+            unflushed,
+            heard,
+        } = self;
+        let mut stream = Pin::new(stream);
+        // Writing first: requests are few, and a remote that never stops to talk must hear them too.
+        if !out.is_empty()
+            && let Poll::Ready(written) = stream.as_mut().poll_write(context, out)
+        {
+            out.drain(..written?);
+            *unflushed = true;
+            return Poll::Ready(Ok(()));
+        }
+        if *unflushed && let Poll::Ready(flushed) = stream.as_mut().poll_flush(context) {
+            flushed?;
+            *unflushed = false;
+        }
+        match ready!(stream.poll_read(context, incoming.room()))? {
+            0 => Poll::Ready(Err(Broken::Closed)),
+            count => {
+                incoming.filled(count);
+                *heard = Instant::now();
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 
     /// Returns when the connection is of no use any more. What comes meanwhile is kept, up to one line's length.
@@ -183,8 +220,8 @@ impl Lines {
             if let Err(broken) = self.turn().await {
                 return broken;
             }
-            if self.filled - self.parsed > self.line_bytes_max {
-                return Broken::LineTooLong(self.line_bytes_max);
+            if self.incoming.is_full() {
+                return Broken::LineTooLong(self.incoming.line_bytes_max);
             }
         }
     }
@@ -192,7 +229,7 @@ impl Lines {
     /// Writes what waits to be written, then returns when the remote has closed the connection.
     pub async fn drain(&mut self) {
         loop {
-            (self.parsed, self.scanned, self.filled) = (0, 0, 0);
+            self.incoming.clear();
             if self.turn().await.is_err() {
                 return;
             }

@@ -8,7 +8,6 @@
 use super::RemoteSet;
 use super::asks::{MetadataOutbox, OutboxParts, Told};
 use super::closes::Closes;
-use super::data::Ids;
 use super::lines::Broken;
 use super::meet::{Door, Link};
 use super::memory::Memory;
@@ -60,6 +59,22 @@ pub(super) struct State {
     ids: Ids,
     /// By id: who waits for a reply.
     calls: HashMap<u64, Sender<String>>,
+}
+
+/// Numbers of requests, as hexadecimal text on the wire. They go on counting when a remote is replaced, so that
+/// nothing of an old one fits a new one.
+struct Ids(u64);
+
+impl Ids {
+    fn new() -> Self {
+        // 0, 1 and 2 have a meaning of their own.
+        Self(0x10)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
 }
 
 /// Why a request found no answer.

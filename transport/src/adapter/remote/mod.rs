@@ -9,13 +9,14 @@
 //! |---|---|
 //! | `meet` | listening or connecting, credentials, init |
 //! | `stream`, `lines` | a connection: TLS or not; whole lines in, bytes out |
-//! | `data` | the proxy of a data adapter |
+//! | `data`, `items` | the proxy of a data adapter, and what it is asked for |
 //! | `metadata` | the proxy of a metadata adapter: requests and their replies |
 //! | `questions`, `opening`, `subscribing` | which requests a shard's question takes, and what their replies mean |
 //! | `sessions`, `closes` | which sessions and subscriptions a metadata adapter was told of, and of the ends of which |
 //! | `memory` | what is remembered of its answers |
 //! | `refusals` | what clients are told when it fails or says no |
 //! | `asks` | the rings between ingest and a metadata adapter's proxy |
+//! | [`probe`] | the way of events without socket and thread, for those who measure it |
 //! | `trouble` | what remotes do wrong, said once and counted |
 //!
 //! | What grows | Bound | At the bound |
@@ -31,11 +32,13 @@
 pub(in crate::adapter) mod asks;
 mod closes;
 mod data;
+mod items;
 mod lines;
 mod meet;
 mod memory;
 mod metadata;
 mod opening;
+pub mod probe;
 mod questions;
 mod refusals;
 mod sessions;
