@@ -5,7 +5,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use brightwire::config::Plan;
-use brightwire::config::plan::{DataKind, EventsRecovery, MetadataPlan, OnLoss, RemoteAddress};
+use brightwire::config::plan::{
+    ClosesRecovery, DataKind, EventsRecovery, MetadataPlan, OnLoss, RemoteAddress, WhileAway,
+};
 use brightwire::import::{Imported, import};
 use brightwire::net::settings::{ProxyProtocol, Role};
 use brightwire::runtime::topology::Topology;
@@ -121,7 +123,7 @@ fn an_adapter_set_with_rules_and_remote_adapters() {
     assert_eq!(remote.keepalive_hint, Some(Duration::from_secs(3)));
     assert_eq!(remote.events_recovery, EventsRecovery::EnforceSnapshot);
     assert_eq!(remote.status_item.as_deref(), Some("status"));
-    assert_eq!(remote.params, [("colour".into(), "blue".into())]);
+    assert_eq!(remote.params, [("remote:colour".into(), "blue".into())]);
     assert_eq!(remote.on_loss, OnLoss::Recover);
     let DataKind::Remote(remote) = &portfolio.kind else {
         panic!("{portfolio:?}");
@@ -134,12 +136,70 @@ fn an_adapter_set_with_rules_and_remote_adapters() {
         "adapters.xml:14: item_family_2: `(?<=x)y` is no regular expression here",
         "adapters.xml:19: colour: not known",
         "authentication_pool: there are no such threads",
-        "close_notifications_recovery: has no counterpart",
         "com.example.Chat: a Java class, which cannot run in this process (data adapter CHAT is left out)",
     ] {
         noted(&imported, expected);
     }
-    assert_eq!(imported.notes.len(), 5, "{:#?}", imported.notes);
+    assert_eq!(imported.notes.len(), 4, "{:#?}", imported.notes);
+}
+
+const REMOTE: &str = r#"<?xml version="1.0"?>
+<adapters_conf id="FAR">
+  <metadata_provider>
+    <adapter_class>ROBUST_PROXY_FOR_REMOTE_ADAPTER</adapter_class>
+    <sequentialize_table_notifications>Y</sequentialize_table_notifications>
+    <param name="interface">127.0.0.1</param>
+    <param name="request_reply_port">8003</param>
+    <param name="timeout">36000000</param>
+    <param name="first_connection_timeout_millis">-1</param>
+    <param name="connection_recovery_timeout_millis">-1</param>
+    <param name="close_notifications_recovery">optimistic</param>
+    <param name="notify_user_on_disconnection">fail</param>
+    <param name="user_data_timeout">3000</param>
+    <param name="clear_on_session_close">false</param>
+    <param name="clear_on_new_remote">true</param>
+    <param name="tls">Y</param>
+  </metadata_provider>
+  <data_provider>
+    <adapter_class>ROBUST_PROXY_FOR_REMOTE_ADAPTER</adapter_class>
+    <param name="interface">127.0.0.1</param>
+    <param name="request_reply_port">8001</param>
+    <param name="first_connection_timeout_millis">500</param>
+    <param name="tls">N</param>
+  </data_provider>
+</adapters_conf>
+"#;
+
+#[test]
+fn what_remote_adapters_have_there_they_have_here() {
+    let imported = imported(&[("adapters.xml", REMOTE)]);
+    let plan = plan(&imported);
+    let set = &plan.adapter_sets[0];
+    let MetadataPlan::Remote(remote) = &set.metadata else {
+        panic!("{:?}", set.metadata);
+    };
+    let ever = Duration::from_secs(1_000_000_000);
+    assert!(set.metadata_first, "as it is there by default");
+    assert_eq!(remote.timeout, Duration::from_secs(36_000));
+    assert!(remote.start_wait > ever && remote.recovery_delay > ever);
+    assert_eq!(remote.closes_recovery, ClosesRecovery::Optimistic);
+    assert_eq!(remote.while_away, WhileAway::Fail);
+    assert_eq!(remote.user_data_timeout, Duration::from_secs(3));
+    assert!(!remote.clear_on_session_close && remote.clear_on_new_remote);
+    assert!(remote.sequential_tables);
+    let DataKind::Remote(remote) = &set.data[0].kind else {
+        panic!("{:?}", set.data);
+    };
+    assert_eq!(remote.start_wait, Duration::from_millis(500));
+    noted(&imported, "adapters.xml:16: tls: the files");
+    assert_eq!(imported.notes.len(), 1, "{:#?}", imported.notes);
+    let not_first = REMOTE.replacen(
+        "<metadata_provider>",
+        "<metadata_adapter_initialised_first>N</metadata_adapter_initialised_first><metadata_provider>",
+        1,
+    );
+    let imported = self::imported(&[("adapters.xml", &not_first)]);
+    assert!(!self::plan(&imported).adapter_sets[0].metadata_first);
 }
 
 const SERVER: &str = r#"<lightstreamer_conf>
@@ -300,7 +360,7 @@ fn files_go_together_and_a_check_accepts_what_is_printed() {
     let notes = String::from_utf8(output.stderr).unwrap();
     assert_eq!(
         notes,
-        "17 thing(s) are not as they were: see the comments at the beginning\n"
+        "16 thing(s) are not as they were: see the comments at the beginning\n"
     );
     let toml = file(
         "brightwire.toml",

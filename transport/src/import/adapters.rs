@@ -49,6 +49,12 @@ pub(super) fn translate(root: &Element, draft: &mut Draft) {
         }
         leftovers(metadata, draft);
     }
+    // Where it is not set it is so there, and not here.
+    let first = root.child("metadata_adapter_initialised_first");
+    let first = first.is_none_or(|first| yes(&first.text) != Some(false));
+    if first && set.contains_key("remote") {
+        set.insert("metadata_first".into(), true.into());
+    }
     let mut data = Vec::new();
     for provider in root.children_named("data_provider") {
         let mut adapter = Table::new();
@@ -69,14 +75,7 @@ pub(super) fn translate(root: &Element, draft: &mut Draft) {
     for child in &root.children {
         match child.name.as_str() {
             "metadata_provider" | "data_provider" => {}
-            "metadata_adapter_initialised_first" if yes(&child.text) == Some(true) => {}
-            "metadata_adapter_initialised_first" => {
-                draft.note(
-                    child,
-                    "metadata_adapter_initialised_first",
-                    "metadata adapters are always the first",
-                );
-            }
+            "metadata_adapter_initialised_first" => {}
             "adapter_set_pool" => {
                 draft.note(child, "adapter_set_pool", "there are no such threads here")
             }
@@ -106,6 +105,7 @@ fn not_here(provider: &Element, then: &str, draft: &mut Draft) {
 
 /// What a provider has besides its class and parameters.
 fn leftovers(provider: &Element, draft: &mut Draft) {
+    let remote = matches!(class(provider), Class::Remote { .. });
     for child in &provider.children {
         match child.name.as_str() {
             "adapter_class" | "param" | "classloader" | "install_dir" => {}
@@ -116,7 +116,9 @@ fn leftovers(provider: &Element, draft: &mut Draft) {
                     "there are no such threads here; their queues have bounds of their own",
                 );
             }
-            "sequentialize_table_notifications" if yes(&child.text) == Some(false) => {}
+            "sequentialize_table_notifications"
+                if yes(&child.text) == Some(false)
+                    || remote && provider.name == "metadata_provider" => {}
             other => draft.note(child, other, "has no counterpart"),
         }
     }
@@ -259,9 +261,10 @@ fn remote(provider: &Element, robust: bool, draft: &mut Draft) -> Table {
             "keepalive_hint_millis" if !text.starts_with('-') => {
                 put("keepalive_hint", millis(text), draft)
             }
-            "connection_recovery_timeout_millis" if !text.starts_with('-') => {
-                put("recovery_delay", millis(text), draft)
+            "connection_recovery_timeout_millis" if text.starts_with('-') => {
+                put("recovery_delay", Some(EVER.into()), draft);
             }
+            "connection_recovery_timeout_millis" => put("recovery_delay", millis(text), draft),
             "events_recovery" => put("events_recovery", Some(text.into()), draft),
             "status_item" => put("status_item", Some(text.into()), draft),
             "remote_address_whitelist" => {
@@ -281,9 +284,29 @@ fn remote(provider: &Element, robust: bool, draft: &mut Draft) -> Table {
             }
             "notify_user_disconnection_msg" => put("unavailable_text", Some(text.into()), draft),
             "notify_user_on_disconnection" if text == "send_code" || text == "force_retry" => {}
+            "notify_user_on_disconnection" if text == "fail" => {
+                put("unavailable", Some(text.into()), draft);
+            }
+            "first_connection_timeout_millis" if text.starts_with('-') => {
+                put("start_wait", Some(EVER.into()), draft);
+            }
+            "first_connection_timeout_millis" => put("start_wait", millis(text), draft),
+            "close_notifications_recovery" => put("closes_recovery", Some(text.into()), draft),
+            "user_data_timeout" => put("user_data_timeout", millis(text), draft),
+            "clear_on_session_close" | "clear_on_new_remote" => {
+                put(name, yes(text).map(Value::from), draft);
+            }
+            // They are Java keystores.
+            "tls" if yes(text) == Some(false) => {}
+            "tls" => draft.note(
+                param,
+                name,
+                "the files of [remote.tls] are PEM; keytool and openssl translate keystores",
+            ),
             "remote_host" | "interface" | "auth" | "remote_params_prefix" => {}
             name if !prefix.is_empty() && name.starts_with(prefix) => {
-                params.insert(name[prefix.len()..].into(), text.into());
+                // With the prefix: that is how remotes get them.
+                params.insert(name.into(), text.into());
             }
             name => match name
                 .strip_prefix("auth.credentials.")
@@ -300,6 +323,10 @@ fn remote(provider: &Element, robust: bool, draft: &mut Draft) -> Table {
             },
         }
     }
+    let sequential = provider.child("sequentialize_table_notifications");
+    if sequential.is_some_and(|sequential| yes(&sequential.text) == Some(true)) {
+        remote.insert("sequential_tables".into(), true.into());
+    }
     if !credentials.is_empty() {
         let pairs = credentials
             .into_values()
@@ -311,3 +338,6 @@ fn remote(provider: &Element, robust: bool, draft: &mut Draft) -> Table {
     }
     remote
 }
+
+/// A wait without end.
+const EVER: &str = "100years";
