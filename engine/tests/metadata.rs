@@ -5,8 +5,10 @@ use engine::ids::{DataAdapterId, ShardId};
 use engine::metadata::{AdapterSetId, Granted, GrantedItem, Question, Statistics};
 use engine::shard::session_id;
 use engine::sim::pair::Pair;
-use engine::sim::world::{Event, Options};
+use engine::sim::world::{Event, Options, Say};
 use engine::time::Duration;
+use engine::tlcp::Version;
+use std::collections::BTreeSet;
 
 /// What a session is granted, if nothing else matters.
 fn session() -> Granted {
@@ -187,4 +189,70 @@ fn the_adapter_may_agree_to_another_id_than_it_was_asked_about() {
     pair.advance_ms(2_000);
     let told = Question::SessionClosed { session: other };
     assert_eq!(notices(&mut pair), [told]);
+}
+
+/// In which turn after it, and how late, a client gets each of its updates, while so many others wait for a
+/// metadata adapter that takes 200 ms to let them open their sessions.
+fn delays_beside(waiting: usize) -> Vec<(usize, Duration)> {
+    let mut options = options(session());
+    options.answer_delay = Duration::from_millis(200);
+    let mut pair = Pair::new(options);
+    pair.ask("create_session\r\nLS_cid=pair&LS_user=u&LS_send_sync=false");
+    pair.advance_ms(200);
+    pair.subscribe(1, "item1", "f", "LS_requested_max_frequency=unlimited");
+    pair.advance_ms(200);
+    pair.snapshot("item1", &[("f", Some("first"))]);
+    assert_eq!(pair.lines().last().unwrap(), "U,1,1,first");
+
+    let others: Vec<_> = (0..waiting)
+        .map(|_| pair.world.connect(ShardId(0), Version::LATEST))
+        .collect();
+    for wire in &others {
+        let request = "create_session\r\nLS_cid=pair&LS_user=u&LS_send_sync=false";
+        pair.world.send(*wire, request);
+    }
+    let begin = pair.world.now();
+    let (mut delays, mut opened) = (Vec::new(), BTreeSet::new());
+    // The requests are read in the midst of the first updates, and answered in the midst of the last.
+    for number in 0..100_u64 {
+        let published = begin + Duration::from_millis(3 * number);
+        pair.world.skip(published - pair.world.now());
+        let value = number.to_string();
+        let what = Say::Update {
+            snapshot: false,
+            fields: &[("f", Some(&value))],
+        };
+        pair.world.say(DataAdapterId(0), "item1", what);
+        let (mut turns, mut busy) = (0, true);
+        while busy {
+            busy = pair.world.turn(0);
+            turns += 1;
+            while let Some(event) = pair.world.poll_event() {
+                let Event::Message {
+                    wire,
+                    written,
+                    bytes,
+                } = event
+                else {
+                    continue;
+                };
+                if wire == pair.wire {
+                    assert_eq!(bytes, format!("U,1,1,{value}\r\n").as_bytes());
+                    delays.push((turns, written - published));
+                } else if bytes.starts_with(b"CONOK,") {
+                    assert!(written - begin >= Duration::from_millis(200));
+                    opened.insert(wire);
+                }
+            }
+        }
+    }
+    assert_eq!(opened, others.into_iter().collect());
+    delays
+}
+
+#[test]
+fn a_thousand_sessions_that_wait_for_their_adapter_do_not_hold_up_the_others() {
+    let alone = delays_beside(0);
+    assert_eq!(alone.len(), 100);
+    assert_eq!(delays_beside(1_000), alone);
 }
