@@ -36,9 +36,9 @@ for (const [name, program] of Object.entries({ 'Python SDK': 'metadata.py', 'Nod
 
     test('a session with its user, its subscription and its end', async () => {
       const client = await connect(server, 'R', { user: 'al é|', password: 'p w+%' });
-      assert.ok((await remote.said('user al é|')).startsWith('user al é| p w+%'));
+      assert.equal(await remote.said('user al é|'), `user al é| p w+% ${server.address('web')} websocket`);
       const opened = await remote.said('session al é|');
-      const [, id] = /session al é\| (S\S+) 127\.0\.0\.1/.exec(opened) ?? assert.fail(opened);
+      const [, id] = /session al é\| (S\S+) 127\.0\.0\.1 web nodejs_client/.exec(opened) ?? assert.fail(opened);
       const seen = subscribe(client, { items: ['item1', 'item2'], fields: FIELDS });
       await seen.until(({ updates }) => updates.length >= 10, 'ten updates');
       const table = await remote.said(`table ${id}`);
@@ -59,6 +59,8 @@ for (const [name, program] of Object.entries({ 'Python SDK': 'metadata.py', 'Nod
         ['denied', 1, 'User/password check failed'],
         ['broke', -7, 'please pay é'],
         ['broken', 66, 'Metadata Adapter error'],
+        ['nosession', -8, 'not now'],
+        ['unannounced', 66, 'Metadata Adapter error'],
       ]) {
         const { errors } = await connect(server, 'R', { user });
         assert.deepEqual(errors, [{ code, message }], user);
@@ -66,18 +68,37 @@ for (const [name, program] of Object.entries({ 'Python SDK': 'metadata.py', 'Nod
     });
 
     test('subscriptions that are refused', async () => {
-      const client = await connect(server, 'R', { user: 'bea' });
-      for (const [items, fields, mode, code, message] of [
+      const client = await connect(server, 'R', { user: 'dan' });
+      for (const [items, fields, mode, code, message, options] of [
         [['badgroup'], FIELDS, 'MERGE', 21],
+        [['brokengroup'], FIELDS, 'MERGE', 66],
         [['item1'], ['badschema'], 'MERGE', 23],
+        [['item1'], ['brokenschema'], 'MERGE', 66],
         [['rawonly'], FIELDS, 'MERGE', 24],
+        [['notforyou'], FIELDS, 'MERGE', 24],
         [['refused'], FIELDS, 'MERGE', -4, 'not for you'],
+        [['unnotified'], FIELDS, 'MERGE', 66],
+        [['slow'], FIELDS, 'MERGE', 26, undefined, { setRequestedMaxFrequency: 'unfiltered' }],
+        [['thin'], FIELDS, 'MERGE', 27, undefined, { setRequestedMaxFrequency: 'unfiltered' }],
       ]) {
-        const { until, errors } = subscribe(client, { items, fields, mode });
+        const { until, errors } = subscribe(client, { items, fields, mode, ...options });
         await until(() => errors.length, 'a refusal');
         assert.equal(errors[0].code, code, JSON.stringify([items, errors]));
         if (message) assert.equal(errors[0].message, message);
       }
+      await client.disconnect();
+    });
+
+    test('a snapshot is as long as the adapter says, and buffers are asked about', async () => {
+      const client = await connect(server, 'R', { user: 'ben' });
+      const seen = subscribe(client, { mode: 'DISTINCT', items: ['trades'], fields: ['stock_name'] });
+      await seen.until(({ updates }) => updates.length, 'an update');
+      await client.client.unsubscribe(seen.subscription);
+      await remote.said('buffer ben trades');
+      // The list has had enough events by now for more than three.
+      const again = subscribe(client, { mode: 'DISTINCT', items: ['trades'], fields: ['stock_name'] });
+      await again.until(({ ended }) => ended.length, 'the end of the snapshot');
+      assert.ok(again.updates.filter(({ snapshot }) => snapshot).length <= 3);
       await client.disconnect();
     });
 
@@ -111,6 +132,7 @@ for (const [name, program] of Object.entries({ 'Python SDK': 'metadata.py', 'Nod
       await remote.said('message dan hello + wörld 100%|');
       assert.deepEqual(await send('refuse'), ['denied', -1, 'not that']);
       assert.deepEqual(await send('fail'), ['error']);
+      assert.deepEqual(await send('crash'), ['error']);
       await client.disconnect();
     });
 
@@ -141,5 +163,29 @@ for (const [name, program] of Object.entries({ 'Python SDK': 'metadata.py', 'Nod
       await session.disconnect();
       await old.disconnect();
     });
+  });
+}
+
+for (const [name, program] of Object.entries({ 'Python SDK': 'metadata.py', 'Node SDK': 'metadata.cjs' })) {
+  test(`metadata, ${name}: an init that fails`, async () => {
+    const server = await startServer(CONFIG.replace('recovery_delay = "0s"', 'recovery_delay = "0s"\nparams = { fail = "yes" }'));
+    const remote = startRemote(program, server.port('R'));
+    await server.logged('its init has failed (MetadataProvider): not today');
+    await remote.kill();
+    await server.stop();
+  });
+
+  test(`metadata, ${name}: credentials`, async () => {
+    const server = await startServer(CONFIG.replace('recovery_delay = "0s"', 'recovery_delay = "0s"\ncredentials = [["ruser", "r p+w"]]'));
+    const wrong = startRemote(program, server.port('R'), 'ruser', 'nonsense');
+    await server.logged('wrong credentials');
+    await wrong.kill();
+    const right = startRemote(program, server.port('R'), 'ruser', 'r p+w');
+    await right.said('init');
+    const client = await connect(server, 'R', { user: 'fay' });
+    assert.deepEqual(client.errors, []);
+    await client.disconnect();
+    await server.stop();
+    await right.kill();
   });
 }

@@ -6,3 +6,4 @@
 
 import './data.mjs';
 import './metadata.mjs';
+import './readme.mjs';

@@ -1,16 +1,20 @@
 // Starts the server with a configuration, remote adapters as processes of their own, and official clients.
 
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 
 import { BINARY, ROOT, bounded } from '../peers/support/server.mjs';
 
 const PEERS = join(ROOT, 'transport/tests/peers');
 const REMOTES = join(ROOT, 'transport/tests/adapters/remotes');
 const PYTHON = process.env.BRIGHTWIRE_PEERS_PYTHON ?? join(ROOT, 'target/peers-venv/bin/python');
+/** Makes certificates: an example of the package, which `cargo test` and `cargo build --examples` build. */
+const CERTIFICATES = process.env.BRIGHTWIRE_CERTIFICATES ?? join(ROOT, 'target/debug/examples/certificates');
 // A bound, not an expectation.
 export const WAIT_MS_MAX = 20_000;
 
@@ -115,11 +119,32 @@ export async function startServer(adapterSets) {
   return server;
 }
 
-/** Starts a program of remotes/ with the SDK of its language. */
+/** Starts a program of remotes/, or one with its whole path, with the SDK of its language. A last object is its environment. */
 export function startRemote(program, ...args) {
+  const env = typeof args.at(-1) === 'object' ? args.pop() : {};
+  const path = resolve(REMOTES, program);
   return program.endsWith('.py')
-    ? new Process(PYTHON, [join(REMOTES, program), ...args])
-    : new Process(process.execPath, [join(REMOTES, program), ...args], { NODE_PATH: join(PEERS, 'node_modules') });
+    ? new Process(PYTHON, [path, ...args], env)
+    : new Process(process.execPath, [path, ...args], { NODE_PATH: join(PEERS, 'node_modules'), ...env });
+}
+
+/** Ports on which nobody listens. They are free at this moment, and others do not get them at once. */
+export async function freePorts(count) {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
+  await Promise.all(servers.map((server) => once(server, 'listening')));
+  const ports = servers.map((server) => server.address().port);
+  await Promise.all(servers.map((server) => new Promise((done) => server.close(done))));
+  return ports;
+}
+
+/**
+ * A directory with certificates made now: `ca.pem`, and signed by it `localhost.pem` with `localhost.key` and
+ * `remote.pem` with `remote.key`; `stranger.pem` is another authority.
+ */
+export function certificates() {
+  const directory = mkdtempSync(join(tmpdir(), 'brightwire-certificates-'));
+  execFileSync(CERTIFICATES, [directory]);
+  return { directory, path: (name) => join(directory, name) };
 }
 
 /** An official client, connected or refused. */
