@@ -567,6 +567,7 @@ fn nonsense_is_refused_with_a_reason() {
         "a|UD3|S|i|S|x|B|1|S|f|S|50%",
         "a|UD3|S|i|S|x|B|1|S|f|Y|???",
         "a|UD3|S|#|S|x|B|1",
+        "a|UD3|S|||S|x|B|1", // two empty tokens are not a bar
         "a|DFD|S|i|S|x|S|f|F|Q",
         "a|SUB",
         "a|SUB|X",

@@ -126,7 +126,9 @@ impl<'a> Iterator for Tokens<'a> {
     fn next(&mut self) -> Option<&'a str> {
         let rest = self.rest?;
         // Every other token is a letter, for which a search costs more than it finds.
-        if let [_, b'|', ..] = rest.as_bytes() {
+        if let [letter, b'|', ..] = rest.as_bytes()
+            && *letter != b'|'
+        {
             self.rest = Some(&rest[2..]);
             return Some(&rest[..1]);
         }
