@@ -18,9 +18,10 @@ pub struct Limits {
     /// Bytes written to one session in one turn before others get theirs. Beyond: the rest follows in the next turn.
     /// (guess: a few TLS records; small beside a socket's buffer)
     pub turn_bytes_max: usize,
-    /// Bytes of written lines kept per session, for a client that lost its connection. Beyond: the oldest are given up,
-    /// and a client that lacks them opens a new session. (the reference keeps 1,600; a phone that changes networks needs
-    /// some seconds' worth)
+    /// Bytes of written lines kept per session, for a client that lost its connection. A line counts 32 besides its
+    /// length, and in full for each session, though the text of an update is kept once for all that were sent it in step.
+    /// Beyond: the oldest are given up, and a client that lacks them opens a new session. (the reference keeps 1,600; a
+    /// phone that changes networks needs some seconds' worth)
     pub recovery_bytes_max: usize,
     /// Bytes of written lines kept for all sessions of one shard. Beyond: each session keeps a sixteenth of the above.
     /// (guess)

@@ -4,11 +4,11 @@
 //! snapshots included. The last one to leave gives it back. An item's index here is its address on the data ring, and
 //! the epoch tells its tenants apart: what is still on its way for the last one is ignored by the next.
 
-use super::SubItemKey;
-use super::diffs::{Diffs, FieldDiffs, Parsed, Variant};
+use super::diffs::{Diffs, FieldDiffs, Variant};
 use super::rows::{KeyChange, Table};
 use super::status::is_status;
-use super::tails::{Tail, Tails};
+use super::tails::{Tail, Tails, Wanted};
+use super::{SubItem, SubItemKey};
 use crate::ingest::demand::Demand;
 use crate::ingest::record::{Kind, Lost, Record};
 use crate::item::distinct::History;
@@ -441,21 +441,23 @@ impl LocalItem {
         self.views[view as usize].users -= 1;
     }
 
-    /// What takes a client of this view from `base` to `row`. The client decodes these formats of differences, and holds
-    /// these fields as JSON.
+    /// What takes a client from the row that it has to `row`, through its view. The client decodes these formats of
+    /// differences.
     #[inline]
     pub fn tail(
         &mut self,
-        view: u32,
-        base: Option<&Row>,
+        of: &SubItem,
         row: &Row,
         client: Formats,
-        parsed: Parsed,
+        scratch: &mut Vec<u8>,
     ) -> Tail<'_> {
-        let view = &mut self.views[view as usize];
+        let view = &mut self.views[of.view as usize];
         let diffs = view.diffs.as_deref();
-        let variant = diffs.map_or(Variant::PLAIN, |diffs| diffs.variant(client, parsed));
-        view.tails.get(&view.map, diffs, base, row, variant)
+        let variant = diffs.map_or(Variant::PLAIN, |diffs| diffs.variant(client, of.parsed));
+        let waiting = of.waiting();
+        let wanted = Wanted { variant, waiting };
+        let base = of.base.as_ref();
+        view.tails.get(&view.map, diffs, base, row, wanted, scratch)
     }
 }
 

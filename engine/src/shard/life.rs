@@ -5,7 +5,7 @@ use super::bind::Target;
 use super::conn::Conn;
 use super::session::{Session, State};
 use super::timer::Timer;
-use super::{Origin, SessionKey, Shard, ShardMessage, pump};
+use super::{Origin, SessionKey, Shard, ShardMessage, share};
 use crate::counters::Counter;
 use crate::ids::{ConnId, ShardId};
 use crate::metadata::{AdapterSetId, Question};
@@ -311,7 +311,7 @@ fn say_end(conn: &mut Conn, lines: &[u8], cause: &Cause) {
         end.clear();
         response::end(&mut end, &short);
     }
-    let fitting = pump::whole_lines(lines, room.saturating_sub(end.len()), false);
+    let fitting = share::whole_lines(lines, room.saturating_sub(end.len()), false);
     conn.replies.extend_from_slice(&lines[..fitting]);
     conn.replies.extend_from_slice(&end);
 }

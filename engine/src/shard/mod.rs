@@ -32,6 +32,7 @@ mod recovery;
 mod rows;
 mod session;
 pub mod session_id;
+mod share;
 mod status;
 mod subscription;
 mod table;
@@ -402,6 +403,8 @@ pub struct Shard {
     random: Box<dyn FnMut() -> [u8; session_id::RANDOM_BYTES]>,
     /// Bytes that all sessions together keep for recovery.
     recovery_bytes: usize,
+    /// Where tails are encoded.
+    tail_scratch: Vec<u8>,
     effects: VecDeque<Effect>,
     counters: Counters,
 }
@@ -434,6 +437,7 @@ impl Shard {
             serial: 0,
             random: Box::new(random),
             recovery_bytes: 0,
+            tail_scratch: Vec::new(),
             effects: VecDeque::new(),
             counters: Counters::default(),
         }

@@ -729,6 +729,16 @@ impl SubItem {
         }
     }
 
+    /// How many lines wait, as far as it is known: those that clients in step are sent one after the other.
+    #[inline]
+    pub fn waiting(&self) -> usize {
+        match &self.buffer {
+            None => 1,
+            Some(EventBuffer::Queue(queue)) => queue.len(),
+            Some(EventBuffer::Table(buffer)) => buffer.waiting(),
+        }
+    }
+
     /// What was next has been written; for `U`, with what the client holds as JSON after it.
     #[inline]
     pub fn sent(&mut self, line: Next, parsed: Option<Parsed>, now: Instant) {

@@ -1,7 +1,7 @@
 //! The tail cache by itself, for benchmarks. Everybody else sees tails through the pump.
 
 use super::diffs::Variant;
-use super::tails::Tails;
+use super::tails::{Tails, Wanted};
 use crate::item::row::Row;
 use crate::tlcp::Dialect;
 
@@ -11,6 +11,7 @@ pub struct TailProbe {
     tails: Tails,
     fields: Vec<u16>,
     rows: Vec<Row>,
+    scratch: Vec<u8>,
 }
 
 impl TailProbe {
@@ -21,15 +22,21 @@ impl TailProbe {
             tails: Tails::new(Dialect::Tlcp),
             fields: (0..u16::try_from(fields).expect("fields are bounded")).collect(),
             rows,
+            scratch: Vec::new(),
         }
     }
 
     /// The tail from one of the rows to another, and whether it was there already.
     pub fn tail(&mut self, base: usize, row: usize) -> (&[u8], bool) {
         let (base, row) = (&self.rows[base], &self.rows[row]);
+        let wanted = Wanted {
+            variant: Variant::PLAIN,
+            waiting: 1,
+        };
+        let (fields, scratch) = (&self.fields, &mut self.scratch);
         let tail = self
             .tails
-            .get(&self.fields, None, Some(base), row, Variant::PLAIN);
+            .get(fields, None, Some(base), row, wanted, scratch);
         (tail.bytes, tail.hit)
     }
 }

@@ -135,11 +135,26 @@ pub fn push_bandwidth(out: &mut Vec<u8>, bandwidth: GrantedBandwidth) {
 /// The beginning of `U`: the caller appends the field list ([`values`](super::values)) and the line end.
 #[inline]
 pub fn update_prefix(out: &mut Vec<u8>, sub_id: u32, item: u32) {
-    out.extend_from_slice(b"U,");
-    push_integer(out, sub_id);
-    out.push(b',');
-    push_integer(out, item);
-    out.push(b',');
+    // Composed aside, so that the buffer is asked for room once: this is written for every update of every client.
+    let mut text = *b"U,..........,..........,";
+    let mut length = 2;
+    for number in [sub_id, item] {
+        match u8::try_from(number) {
+            Ok(digit) if digit < 10 => {
+                text[length] = b'0' + digit;
+                length += 1;
+            }
+            _ => {
+                let mut buffer = itoa::Buffer::new();
+                let digits = buffer.format(number).as_bytes();
+                text[length..length + digits.len()].copy_from_slice(digits);
+                length += digits.len();
+            }
+        }
+        text[length] = b',';
+        length += 1;
+    }
+    out.extend_from_slice(&text[..length]);
 }
 
 /// `MSGDONE`: the metadata adapter has dealt with a message. `sequence` is `None` for a message outside of any.

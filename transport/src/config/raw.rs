@@ -336,8 +336,9 @@ section! {
     /// Length of a streaming response over HTTP, in bytes, if its client does not ask for another. Behind it the client
     /// binds again.
     content_length: Size = Size(4_000_000);
-    /// How much of what was written to a session is kept for a client whose connection breaks. The reference product
-    /// keeps 1,600 bytes; a phone that changes networks needs some seconds' worth.
+    /// How much of what was written to a session is kept for a client whose connection breaks; a line counts its
+    /// length and 32 bytes. The reference product keeps 1,600 bytes; a phone that changes networks needs some seconds'
+    /// worth.
     recovery_memory: Size = Size::kib(64);
     /// The same for all sessions of a shard together. Beyond it each session keeps a sixteenth of recovery_memory. A guess.
     recovery_memory_shard: Size = Size::mib(512);

@@ -69,6 +69,12 @@ impl Queue {
         self.entries.is_empty() && self.lost == 0
     }
 
+    /// Lines that wait.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.entries.len() + usize::from(self.lost > 0)
+    }
+
     /// Whether what is next belongs to a snapshot.
     pub fn is_loading(&self) -> bool {
         self.ahead > 0

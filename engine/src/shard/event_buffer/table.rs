@@ -54,6 +54,11 @@ impl TableBuffer {
         self.head.len()
     }
 
+    /// Changes that wait.
+    pub fn waiting(&self) -> usize {
+        self.flushed.len() + self.changes.len()
+    }
+
     /// How many events wait behind them.
     pub fn events(&self) -> usize {
         self.changes.len()
@@ -229,7 +234,7 @@ impl TableBuffer {
     /// Where too much waits, the client is told that, and shown the table as it is: behind the end of its snapshot, if
     /// it has not had that.
     fn keep_bound(&mut self, table: &Table, taken: &mut Taken) {
-        if self.flushed.len() + self.changes.len() <= self.len_max {
+        if self.waiting() <= self.len_max {
             return;
         }
         let flushed = self.flushed.drain(..).map(|(_, entry)| entry);
