@@ -7,22 +7,39 @@ use std::ptr;
 use std::time::Duration;
 
 /// Sends what the socket takes without waiting. Never raises SIGPIPE.
+#[inline]
 pub(super) fn send_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: pointer and length describe `bytes`, which outlives the call; the kernel only reads from it.
-    let sent = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+    // By number: the wrapper is a point where threads may be cancelled, which takes two atomic operations each time.
+    // SAFETY: pointer and length describe `bytes`, which outlives the call; the kernel only reads from it. Without a
+    // destination the last two arguments are zero.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_sendto,
+            fd.as_raw_fd(),
+            bytes.as_ptr(),
+            bytes.len(),
+            flags,
+            ptr::null::<libc::sockaddr>(),
+            0,
+        )
+    };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
 /// Receives what is there without waiting; zero is the end of the stream.
 pub(super) fn receive_now(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: pointer and length describe `bytes`, which is exclusively ours for the length of the call.
+    // SAFETY: pointer and length describe `bytes`, which is exclusively ours for the length of the call. The rest is as
+    // above: the sender's address is not asked for.
     let received = unsafe {
-        libc::recv(
+        libc::syscall(
+            libc::SYS_recvfrom,
             fd.as_raw_fd(),
-            bytes.as_mut_ptr().cast(),
+            bytes.as_mut_ptr(),
             bytes.len(),
             libc::MSG_DONTWAIT,
+            ptr::null_mut::<libc::sockaddr>(),
+            ptr::null_mut::<libc::socklen_t>(),
         )
     };
     usize::try_from(received).map_err(|_| io::Error::last_os_error())
