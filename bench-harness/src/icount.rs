@@ -256,7 +256,9 @@ impl Record {
             let became_worse = before.is_some_and(|before| is_worse(now, before.instructions));
             let old_reason = before.and_then(|before| before.why.clone());
             let why = match why {
-                Some(why) if became_worse => Some(why.to_owned()),
+                Some(why) if became_worse || is_worse(now, least) && old_reason.is_none() => {
+                    Some(why.to_owned())
+                }
                 _ if is_worse(now, least) => old_reason.filter(|_| !became_worse),
                 _ => None,
             };
@@ -362,6 +364,8 @@ mod tests {
         let mut record = recorded();
         record = record.renew(&counts(1.02), "rustc 1", None).unwrap();
         assert!(record.renew(&counts(1.04), "rustc 1", None).is_err());
+        let why = Some("it does more by and by");
+        assert!(record.renew(&counts(1.04), "rustc 1", why).is_ok());
     }
 
     #[test]
