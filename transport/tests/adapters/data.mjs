@@ -43,6 +43,8 @@ for (const [name, sdk] of Object.entries(SDKS)) {
     before(async () => {
       server = await startServer(config(sdk));
       remote = start(server);
+      // Before that, items have no data, and clients are told so.
+      await server.logged('a remote data adapter is there');
       client = await connect(server, 'R');
     });
     after(async () => {
