@@ -400,6 +400,8 @@ impl Session {
                     ws_client::write_pong(&mut self.reply, payload, books.mask());
                 }
                 Some(Incoming::Pong(_)) => {}
+                // The decoder does not read beginnings only, but that is decided elsewhere.
+                Some(Incoming::Cut(_)) => return Err(failed("a message above the limit")),
                 Some(Incoming::Close(code)) => {
                     return Err(failed(match code {
                         Some(code) => format!("closed by the server with {}", u16::from(code)),

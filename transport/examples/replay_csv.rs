@@ -2,8 +2,9 @@
 //!
 //!     cargo run --release --example replay_csv -- ticks.csv
 //!
-//! The first line names the columns. Column `item` says which item a row is about; the others are its fields. (The server
-//! has a replay that can do more: kind = "replay". This one shows how an adapter looks that brings its own thread along.)
+//! Another address to listen at may follow, `127.0.0.1:8081` say. The first line of the file names the columns. Column `item`
+//! says which item a row is about; the others are its fields. (The server has a replay that can do more: kind = "replay".
+//! This one shows how an adapter looks that brings its own thread along.)
 
 use brightwire::{
     AdapterError, DataAdapter, Item, Place, PublishError, Publisher, SubscriptionError,
@@ -84,9 +85,13 @@ pub fn server(file: impl Into<PathBuf>, pause: Duration) -> ServerBuilder {
 
 fn main() -> Result<(), ServerError> {
     brightwire::log_to_stderr();
-    let Some(file) = std::env::args().nth(1) else {
+    let mut arguments = std::env::args().skip(1);
+    let Some(file) = arguments.next() else {
         eprintln!("which file? cargo run --release --example replay_csv -- ticks.csv");
         std::process::exit(2);
     };
-    server(file, Duration::from_millis(100)).run()
+    let address = arguments.next().unwrap_or("127.0.0.1:8080".into());
+    server(file, Duration::from_millis(100))
+        .listen(address)
+        .run()
 }

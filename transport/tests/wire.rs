@@ -64,6 +64,10 @@ impl Host for Recorder {
         }
     }
 
+    fn cut_message(&mut self, beginning: &str) {
+        self.events.push(format!("beginning {beginning}"));
+    }
+
     /// Answers with as many lines as the request has bytes, modulo 3; in chunks if there are several.
     fn request(&mut self, request: TlcpRequest<'_>, settings: &Settings) {
         let TlcpRequest {
@@ -340,6 +344,8 @@ fn corpus() -> Vec<Vec<u8>> {
             upgrade(),
             text(&"x".repeat(REQUEST_BYTES_MAX)),
             text(&"y".repeat(REQUEST_BYTES_MAX + 1)),
+            text("z"),
+            b"\x81\xff\0\0\0\0\x01\0\0\x01\0\0\0\0".to_vec(), // the head of 16 MiB and a byte
         ]
         .concat(),
         [upgrade(), vec![0x81, 1, b'x']].concat(),
@@ -421,6 +427,13 @@ fn the_corpus_means_what_it_should() {
         assert_eq!(results[index].2, [format!("Close(Some({code}))")]);
         assert_eq!(results[index].4, Phase::Closed);
     }
+    assert_eq!(
+        results[6].0[2..],
+        [
+            format!("beginning {}", "y".repeat(REQUEST_BYTES_MAX)),
+            "message z".to_owned()
+        ]
+    );
     let answers = [
         "200", "100", "200", "200", "200", "200", "404", "400", "200", "200", "200", "405", "200",
     ];
@@ -805,6 +818,9 @@ impl Host for Echo {
         let from = outbox::finish(&mut buffer, start);
         self.0.reply.extend_from_slice(&buffer[from..]);
         Flow::Continue
+    }
+    fn cut_message(&mut self, beginning: &str) {
+        self.0.cut_message(beginning);
     }
     fn request(&mut self, request: TlcpRequest<'_>, settings: &Settings) {
         self.0.request(request, settings);

@@ -44,6 +44,22 @@ impl Shard {
         }
     }
 
+    /// Refuses what a message begins with that is above the limit.
+    pub(super) fn refuse_cut_message(&mut self, origin: Origin, beginning: &str) {
+        let (verb, body) = match request::split_message(beginning) {
+            Ok(parts) => parts,
+            Err(refusal) => return self.refuse(origin, None, &refusal),
+        };
+        match verb {
+            Verb::Control | Verb::Msg => {
+                for line in request::lines(verb, body) {
+                    self.refuse(origin, Some(verb), &request::too_long("", line));
+                }
+            }
+            _ => self.refuse(origin, Some(verb), &Refusal::request_too_long()),
+        }
+    }
+
     /// Carries out one request.
     pub(super) fn take_request(
         &mut self,

@@ -478,6 +478,15 @@ impl Shard {
         self.conns.get(conn).is_some()
     }
 
+    /// A client has sent a message above the request limit; this is its beginning, the rest is not there. Each request in
+    /// it is refused, with a code that stays local to the request (TLCP, Requests).
+    pub fn on_cut_request(&mut self, conn: ConnId, beginning: &str, now: Instant) {
+        if let Some(entry) = self.conns.get_mut(conn) {
+            entry.last_read = now;
+            self.refuse_cut_message(self.here(conn), beginning);
+        }
+    }
+
     /// A client has sent a TLCP request over HTTP. Exactly one response follows on this connection ([`Part::Response`],
     /// or [`Part::Stream`] up to its last part); until then the driver must not deliver another request of it. The
     /// version in `peer` is the request's `LS_protocol`. Returns false if the connection has moved to another shard.

@@ -50,7 +50,8 @@ pub const UNREAD_BYTES_MAX: usize = 256 * 1024;
 /// requests for pages and reads none of them cannot make the server hold more than this and one page.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
-/// Longest body that is read to its end in order to refuse it by its request's id; a longer one ends the connection.
+/// Longest body, or message of a WebSocket, that is read to its end in order to refuse it by its request's id; a longer one
+/// ends the connection.
 /// Nothing above the request limit is kept. A guess: what a client may send by mistake.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -92,6 +93,9 @@ pub trait Host {
 
     /// A text message has arrived. The text is lent for the call.
     fn message(&mut self, text: &str) -> Flow;
+
+    /// The beginning of a text message above the request limit has arrived; the rest was dropped.
+    fn cut_message(&mut self, beginning: &str);
 
     /// A TLCP request has arrived over HTTP. The host owes a response, and calls [`Connection::on_response_end`] once it
     /// has been sent; until then the connection is held back.

@@ -125,6 +125,8 @@ fn is_key(key: &str) -> bool {
 pub enum Incoming<'a> {
     /// A text message.
     Text(&'a str),
+    /// The beginning of a text message that is above the limit.
+    Cut(&'a str),
     /// A ping, to be answered with its payload.
     Ping(&'a [u8]),
     /// A pong; nothing depends on it.
@@ -159,7 +161,12 @@ pub struct Decoder {
     frame: Vec<u8>,
     /// Payload of the fragments so far: `message.len() <= message_bytes_max`.
     message: Vec<u8>,
-    message_bytes_max: usize,
+    /// Half of the usual width, since there is one for each connection.
+    message_bytes_max: u32,
+    /// See [`Decoder::cutting`].
+    cut_bytes_max: u32,
+    /// The message so far is above the limit.
+    excess: Option<Box<Excess>>,
     /// The first fragment of a message came, the last one did not.
     fragmented: bool,
     /// Frames must be masked: the peer is a client.
@@ -188,7 +195,27 @@ struct Head {
     is_final: bool,
     mask: Option<[u8; 4]>,
     header_bytes: usize,
+    /// Without the payload of a frame whose message is above the limit.
     frame_bytes: usize,
+    overlong: Option<Overlong>,
+}
+
+/// How far a message is above the limit.
+#[derive(Debug, Default)]
+struct Excess {
+    /// Payload so far that was not kept.
+    dropped: usize,
+    /// The frame that is coming.
+    frame: Option<Overlong>,
+}
+
+/// What is to come of the payload of a frame with which its message goes above the limit: read as it comes, for the most
+/// part to be dropped.
+#[derive(Clone, Copy, Debug)]
+struct Overlong {
+    missing: usize,
+    is_final: bool,
+    mask: Option<[u8; 4]>,
 }
 
 impl Decoder {
@@ -197,7 +224,9 @@ impl Decoder {
         Self {
             frame: Vec::new(),
             message: Vec::new(),
-            message_bytes_max,
+            message_bytes_max: u32::try_from(message_bytes_max).unwrap_or(u32::MAX),
+            cut_bytes_max: u32::try_from(message_bytes_max).unwrap_or(u32::MAX),
+            excess: None,
             fragmented: false,
             masked: true,
             lent: Lent::Nothing,
@@ -210,6 +239,14 @@ impl Decoder {
             masked: false,
             ..Self::of_clients(message_bytes_max)
         }
+    }
+
+    /// Makes a message above the limit no violation, unless it is above this as well: its beginning is read, as
+    /// [`Incoming::Cut`], and the rest is dropped as it comes.
+    pub fn cutting(mut self, cut_bytes_max: usize) -> Self {
+        let cut_bytes_max = u32::try_from(cut_bytes_max).unwrap_or(u32::MAX);
+        self.cut_bytes_max = cut_bytes_max.max(self.message_bytes_max);
+        self
     }
 
     /// Takes bytes until something is complete. Returns how many were used, and what was completed; without it all
@@ -231,6 +268,7 @@ impl Decoder {
             OpCode::Control(Control::Ping) => Incoming::Ping(payload),
             OpCode::Control(Control::Pong) => Incoming::Pong(payload),
             OpCode::Control(_) => Incoming::Close(close_code(payload)?),
+            OpCode::Data(_) if self.excess.take().is_some() => Incoming::Cut(beginning(payload)?),
             OpCode::Data(_) => Incoming::Text(text(payload)?),
         };
         Ok((used, Some(incoming)))
@@ -254,6 +292,22 @@ impl Decoder {
         self.free_lent();
         let mut used = 0;
         loop {
+            if let Some(overlong) = self.excess.as_mut().and_then(|excess| excess.frame.take()) {
+                used += self.take_overlong(overlong, &mut bytes[used..]);
+                if self
+                    .excess
+                    .as_ref()
+                    .is_some_and(|excess| excess.frame.is_some())
+                {
+                    return Ok((used, None));
+                }
+                self.fragmented = !overlong.is_final;
+                if overlong.is_final {
+                    self.lent = Lent::Message;
+                    return Ok((used, Some((OpCode::Data(Data::Text), Place::Message))));
+                }
+                continue;
+            }
             // One frame, from where its bytes lie.
             let kept = !self.frame.is_empty();
             let head = if kept {
@@ -288,6 +342,11 @@ impl Decoder {
             }
             match head.opcode {
                 OpCode::Control(_) => return Ok((used, Some((head.opcode, place)))),
+                OpCode::Data(_) if head.overlong.is_some() => {
+                    self.free_lent();
+                    self.excess.get_or_insert_default().frame = head.overlong;
+                    continue;
+                }
                 OpCode::Data(_) if head.is_final && !self.fragmented => {
                     return Ok((used, Some((head.opcode, place))));
                 }
@@ -301,6 +360,35 @@ impl Decoder {
                 return Ok((used, Some((head.opcode, Place::Message))));
             }
         }
+    }
+
+    /// Takes what has come of a frame that is too long: keeps what the message may have, and drops the rest. Returns the
+    /// number of bytes taken; the frame stays noted until it is complete.
+    fn take_overlong(&mut self, overlong: Overlong, bytes: &mut [u8]) -> usize {
+        let Overlong { missing, mask, .. } = overlong;
+        let taken = missing.min(bytes.len());
+        let kept = taken.min(self.room());
+        let payload = &mut bytes[..kept];
+        if let Some(mask) = mask {
+            apply_mask(payload, mask);
+        }
+        self.message.extend_from_slice(payload);
+        let excess = self.excess.get_or_insert_default();
+        excess.dropped += taken - kept;
+        excess.frame = (missing > taken).then(|| Overlong {
+            missing: missing - taken,
+            mask: mask.map(|mut mask| {
+                mask.rotate_left(taken % 4);
+                mask
+            }),
+            ..overlong
+        });
+        taken
+    }
+
+    /// How much more payload the message may have.
+    fn room(&self) -> usize {
+        self.message_bytes_max as usize - self.message.len()
     }
 
     /// Adds to the incomplete frame what belongs to it, and no more. Returns the number of bytes taken, and the head
@@ -368,18 +456,30 @@ impl Decoder {
         }
         // Compared before the cast: a 64-bit length must not be cut to something harmless.
         let is_data = matches!(header.opcode, OpCode::Data(_));
-        if is_data && payload_bytes > (self.message_bytes_max - self.message.len()) as u64 {
+        let dropped = self.excess.as_ref().map_or(0, |excess| excess.dropped);
+        let so_far = self.message.len() + dropped;
+        if is_data && payload_bytes > (self.cut_bytes_max as usize - so_far) as u64 {
             return Err(Violation {
                 code: CloseCode::Size,
                 reason: "message above the limit",
             });
         }
+        let payload_bytes = payload_bytes as usize;
+        let overlong = (is_data && payload_bytes > self.room()).then_some(Overlong {
+            missing: payload_bytes,
+            is_final: header.is_final,
+            mask: header.mask,
+        });
         Ok(Some(Head {
             opcode: header.opcode,
             is_final: header.is_final,
             mask: header.mask,
             header_bytes,
-            frame_bytes: header_bytes + payload_bytes as usize,
+            frame_bytes: match overlong {
+                Some(_) => header_bytes,
+                None => header_bytes + payload_bytes,
+            },
+            overlong,
         }))
     }
 }
@@ -403,6 +503,14 @@ fn text(payload: &[u8]) -> Result<&str, Violation> {
         code: CloseCode::Invalid,
         reason: "text is not UTF-8",
     })
+}
+
+/// The limit may go through a character.
+fn beginning(payload: &[u8]) -> Result<&str, Violation> {
+    match std::str::from_utf8(payload) {
+        Err(error) if error.error_len().is_none() => text(&payload[..error.valid_up_to()]),
+        _ => text(payload),
+    }
 }
 
 fn close_code(payload: &[u8]) -> Result<Option<CloseCode>, Violation> {
@@ -473,7 +581,7 @@ pub fn fuzz_entry(data: &[u8]) {
 fn fuzz_decode(pieces: &[&[u8]]) -> Vec<String> {
     const BYTES_MAX: usize = 300;
     let mut seen = Vec::new();
-    let mut decoder = Decoder::of_clients(BYTES_MAX);
+    let mut decoder = Decoder::of_clients(BYTES_MAX).cutting(2 * BYTES_MAX);
     for piece in pieces {
         let mut piece = piece.to_vec();
         let mut at = 0;
@@ -512,7 +620,10 @@ mod tests {
 
     /// Decodes a stream cut into pieces of `step` bytes; a violation is the last entry.
     fn decode(stream: &[u8], step: usize, bytes_max: usize) -> Vec<String> {
-        let mut decoder = Decoder::of_clients(bytes_max);
+        decode_with(Decoder::of_clients(bytes_max), stream, step)
+    }
+
+    fn decode_with(mut decoder: Decoder, stream: &[u8], step: usize) -> Vec<String> {
         let mut seen = Vec::new();
         for piece in stream.to_vec().chunks_mut(step) {
             let mut at = 0;
@@ -638,6 +749,41 @@ mod tests {
         ]
         .concat();
         expect(&stream, &[&text, "Text(\"b\")"]);
+    }
+
+    #[test]
+    fn of_a_message_above_the_limit_the_beginning_is_read() {
+        let ping = || frame(true, OpCode::Control(Control::Ping), b"");
+        let stream = [
+            frame(true, TEXT, b"12345678"),
+            frame(false, TEXT, b"123"),
+            frame(false, CONTINUE, "4é678".as_bytes()), // the limit is within the second character
+            ping(),
+            frame(false, CONTINUE, b"90"),
+            frame(true, CONTINUE, b""),
+            frame(true, TEXT, b"12345"),
+            frame(true, TEXT, &[b'x'; 20]),
+        ]
+        .concat();
+        let expected = [
+            "Cut(\"12345\")",
+            "Ping([])",
+            "Cut(\"1234\")",
+            "Text(\"12345\")",
+            "Cut(\"xxxxx\")",
+        ];
+        let too_long = [
+            frame(true, TEXT, &[b'x'; 21]),
+            [frame(false, TEXT, &[b'x'; 20]), frame(true, CONTINUE, b"x")].concat(),
+        ];
+        for step in 1..=stream.len() {
+            let decode =
+                |stream: &[u8]| decode_with(Decoder::of_clients(5).cutting(20), stream, step);
+            assert_eq!(decode(&stream), expected, "in pieces of {step}");
+            for stream in &too_long {
+                assert_eq!(decode(stream), ["1009"], "in pieces of {step}");
+            }
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-// Remote adapters with the official SDKs, unmodified, against the server over real sockets, seen by an official client.
+// Remote adapters with the official SDKs, unmodified, against the server over real sockets, seen by an official client; and
+// the adapters in Rust that are examples, seen by the same.
 //
 //   node run.mjs
 //
@@ -7,3 +8,5 @@
 import './data.mjs';
 import './metadata.mjs';
 import './readme.mjs';
+import './examples.mjs';
+import './crowd.mjs';

@@ -13,8 +13,8 @@ import { BINARY, ROOT, bounded } from '../peers/support/server.mjs';
 const PEERS = join(ROOT, 'transport/tests/peers');
 const REMOTES = join(ROOT, 'transport/tests/adapters/remotes');
 const PYTHON = process.env.BRIGHTWIRE_PEERS_PYTHON ?? join(ROOT, 'target/peers-venv/bin/python');
-/** Makes certificates: an example of the package, which `cargo test` and `cargo build --examples` build. */
-const CERTIFICATES = process.env.BRIGHTWIRE_CERTIFICATES ?? join(ROOT, 'target/debug/examples/certificates');
+// The examples of the package, which `cargo test` and `cargo build --examples` build.
+const EXAMPLES = process.env.BRIGHTWIRE_EXAMPLES ?? join(ROOT, 'target/debug/examples');
 // A bound, not an expectation.
 export const WAIT_MS_MAX = 20_000;
 
@@ -128,6 +128,14 @@ export function startRemote(program, ...args) {
     : new Process(process.execPath, [path, ...args], { NODE_PATH: join(PEERS, 'node_modules'), ...env });
 }
 
+/** Starts an example that is a server: its arguments, then an address. */
+export async function startExample(name, ...args) {
+  const server = new Process(join(EXAMPLES, name), [...args, '127.0.0.1:0']);
+  await server.logged('web: http://');
+  server.address = () => /web: http:\/\/([^/]+)\//.exec(server.log)[1];
+  return server;
+}
+
 /** Ports on which nobody listens. They are free at this moment, and others do not get them at once. */
 export async function freePorts(count) {
   const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
@@ -143,7 +151,7 @@ export async function freePorts(count) {
  */
 export function certificates() {
   const directory = mkdtempSync(join(tmpdir(), 'brightwire-certificates-'));
-  execFileSync(CERTIFICATES, [directory]);
+  execFileSync(join(EXAMPLES, 'certificates'), [directory]);
   return { directory, path: (name) => join(directory, name) };
 }
 

@@ -35,14 +35,17 @@ pub(super) fn read_frame<H: Host>(
             None
         }
         Some(Incoming::Text(text)) if !closing => Some(host.message(text)),
+        Some(Incoming::Cut(beginning)) if !closing => {
+            host.cut_message(beginning);
+            Some(Flow::Continue)
+        }
         Some(Incoming::Ping(payload)) if !closing => {
             ping.set(payload);
             Some(Flow::Continue)
         }
         // A pong answers nothing that was asked here; and what comes after our close frame is of no interest.
-        Some(Incoming::Text(_) | Incoming::Ping(_) | Incoming::Pong(_)) | None => {
-            Some(Flow::Continue)
-        }
+        Some(Incoming::Text(_) | Incoming::Cut(_) | Incoming::Ping(_) | Incoming::Pong(_))
+        | None => Some(Flow::Continue),
     };
     decoder.free_lent();
     (taken, flow)

@@ -46,6 +46,9 @@ fn fuzz_run(pieces: &[&[u8]]) -> Vec<String> {
                 Flow::Stop
             }
         }
+        fn cut_message(&mut self, beginning: &str) {
+            self.seen.push(format!("the beginning {beginning}"));
+        }
         fn request(&mut self, request: TlcpRequest<'_>, _settings: &Settings) {
             self.seen.push(format!("{request:?}"));
         }

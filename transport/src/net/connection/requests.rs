@@ -96,7 +96,7 @@ impl Connection {
             let step = match Upgrade::read(&request, &settings.origins.policy) {
                 Ok(upgrade) => {
                     upgrade.write_answer(host.reply(), &context);
-                    let decoder = Decoder::of_clients(request_bytes_max);
+                    let decoder = Decoder::of_clients(request_bytes_max).cutting(body_bytes_max);
                     self.state = State::WebSocket {
                         decoder,
                         closing: false,

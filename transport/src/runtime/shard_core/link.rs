@@ -73,6 +73,10 @@ impl Host for Talk<'_> {
         }
     }
 
+    fn cut_message(&mut self, beginning: &str) {
+        self.shard.on_cut_request(self.line.id, beginning, self.now);
+    }
+
     fn request(&mut self, request: TlcpRequest<'_>, settings: &Settings) {
         let TlcpRequest {
             version,

@@ -47,6 +47,10 @@ function serve(requests, notifications) {
       provider.update('cleared', true, { value: '1' });
       provider.endOfSnapshot('cleared');
     }
+    if (item.startsWith('still-')) {
+      provider.update(item, true, { name: item });
+      provider.endOfSnapshot(item);
+    }
     if (item.startsWith('go-')) {
       const of = item.slice(3);
       for (const event of LATER[of]) event ? provider.update(of, false, event) : provider.clearSnapshot(of);

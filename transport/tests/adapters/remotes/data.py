@@ -6,6 +6,7 @@ cleared  a value
 news     three events as a snapshot (DISTINCT)
 list     two rows as a snapshot (COMMAND)
 go-*     makes the adapter go on with one of these three: the value is cleared, one more event comes, rows change
+still-*  its name as a snapshot, and nothing more
 silent   no snapshot, and never an event
 bad      refused
 broken   the adapter fails on it, unlike refusing it
@@ -73,6 +74,9 @@ class Adapter(DataProvider):
         if item_name == "cleared":
             self.listener.update("cleared", {"value": "1"}, True)
             self.listener.end_of_snapshot("cleared")
+        if item_name.startswith("still-"):
+            self.listener.update(item_name, {"name": item_name}, True)
+            self.listener.end_of_snapshot(item_name)
         if item_name.startswith("go-"):
             self.go_on(item_name[3:])
         if item_name.startswith("tick-"):

@@ -231,7 +231,7 @@ impl Client {
                     let payload = std::str::from_utf8(payload).unwrap();
                     self.lines.push_back(format!("NOOP,pong {payload}"));
                 }
-                Some(Incoming::Ping(_)) => panic!("the server does not ping"),
+                Some(Incoming::Cut(_) | Incoming::Ping(_)) => panic!("no server sends this"),
                 None => {}
             }
             bytes = &mut bytes[used..];
