@@ -72,7 +72,7 @@ const replays = prepareReplays();
 
 // How many clients of a kind share the cuts of a case, so that it ends in half a minute or so: some wait for seconds
 // before they notice a cut. The last two learn of a broken WebSocket by silence, and poll every five seconds.
-const FOLLOWERS = { node: 4, web: { 9: 3, 8: { 'WS-STREAMING': 3, 'HTTP-STREAMING': 4, 'WS-POLLING': 2 } } };
+const FOLLOWERS = { node: 4, web: { 9: 3, 8: { 'WS-STREAMING': 3, 'HTTP-STREAMING': 4, 'WS-POLLING': 2, 'HTTP-POLLING': 3 } } };
 const PYTHON_FOLLOWERS = { 'WS-STREAMING': 8, 'HTTP-STREAMING': 4, 'WS-POLLING': 20, 'HTTP-POLLING': 4 };
 const RUST_FOLLOWERS = { 'WS-STREAMING': 4, 'HTTP-STREAMING': 4, 'HTTP-POLLING': 20 };
 // So many such cases at once: they mostly wait, but a browser has work to do.
@@ -191,9 +191,7 @@ for (const io of BACK_ENDS) {
         cut('Node client 9', {}, transport, nodeClients(9, FOLLOWERS.node));
         // In generation 8 an answer that breaks off is an error for good, unless it is long.
         if (transport !== 'HTTP-POLLING') cut('Node client 8', other({}), transport, nodeClients(8, FOLLOWERS.node));
-        // The web client of generation 8 gave up a session of its own accord once in some hundred cuts of polls over HTTP. Why
-        // is not known yet; nothing was lost or repeated.
-        for (const generation of transport === 'HTTP-POLLING' ? [9] : [9, 8]) {
+        for (const generation of [9, 8]) {
           cut(`web client ${generation}`, other(web), transport,
             webClients((report) => serveClientPage(browser, generation, report), generation, FOLLOWERS.web[generation]));
         }

@@ -148,7 +148,9 @@ export async function cutsCase(t, server, transport, client) {
 /**
  * Clients in a page: `open(report)` opens it. A browser sends a request again by itself if its connection breaks before
  * anything has come to it; the server takes the second for the next one, as it may well be. Generation 8 opens another
- * session if its creation fails, or its first connection before it has read CONOK; it has a page for each, see `nodeClients`.
+ * session if its creation fails, or its first connection behind a creation or a recovery before it has read CONOK there, or
+ * a recovery's answer behind CONOK. A browser may throw away what it has read of an answer when the connection is reset or
+ * ends, so of a poll all must arrive. It has a page for each client, see `nodeClients`.
  */
 export function webClients(open, generation, count) {
   const clients = {

@@ -29,9 +29,9 @@ const HALF_OPEN_MS_MAX = 2000;
  *
  * `answers`: answers that are lost though their request has arrived. `resets`: cuts that take back what the client has not
  * read yet, so that an answer may be lost which was begun. `recoveries`: cuts of the answer to a recovery.
- * `head`: cuts of a creation's answer, and of what comes together with CONOK; without these, `reached` must be called when
- * the client says that it is connected, which it may not yet be though it was sent all of that. `anywhere`: HTTP that ends
- * in the middle of a line.
+ * `head`: cuts of a creation's answer, and of what comes together with CONOK, with `polls` also of the answer to a recovery
+ * and the first poll behind it; without these, `reached` must be called when the client says that it is connected, which it
+ * may not yet be though it was sent all of that. `anywhere`: HTTP that ends in the middle of a line.
  */
 export async function startCutter(upstream, { random, cutsMax, polls = false, answers = true, resets = true, recoveries = true, head = true, anywhere = true }) {
   const [host, port] = upstream.split(':');
@@ -46,6 +46,9 @@ export async function startCutter(upstream, { random, cutsMax, polls = false, an
   let connected = head;
   let headsSince = 0; // answers that have begun since the last cut
   const active = () => state.cuts < cutsMax && connected;
+  // Of such answers the first is that to the recovery, or to the poll that was sent once more, the second that to the poll
+  // behind it.
+  const isFirst = (answer) => polls && !head && answer <= 2;
 
   function cut(client, server, place) {
     state.cuts++;
@@ -103,7 +106,7 @@ export async function startCutter(upstream, { random, cutsMax, polls = false, an
       if (text.includes('LS_recovery_from=')) {
         place = 'recovery';
         spared = random() >= (recoveries ? SHARE_IN_RECOVERY : 0);
-      } else if (polls && active() && text.includes('LS_polling=true') && /LS_idle_millis=[1-9]/.test(text) && random() < SHARE_WITHOUT_ANSWER * 0.1) {
+      } else if (polls && active() && !isFirst(headsSince + 1) && text.includes('LS_polling=true') && /LS_idle_millis=[1-9]/.test(text) && random() < SHARE_WITHOUT_ANSWER * 0.1) {
         wasCut = true;
         // Half of them never reach the server; the answer of the others is lost. Not for those who send the request again
         // without being told to: the server takes that for the next poll, and what the answer said is lost for good.
@@ -122,13 +125,13 @@ export async function startCutter(upstream, { random, cutsMax, polls = false, an
         const begin = data.indexOf('CONOK,');
         streams = begin >= 0;
         if (streams) headsSince++;
-        // A client whose WebSocket ends before the message with CONOK gives WebSocket up for good. Where heads are spared, so
-        // is a creation or recovery, and the first poll behind it.
-        from = webSocket || !head && !(polls && headsSince > 2) ? data.length : begin;
+        if (streams && isFirst(headsSince)) spared = true;
+        // A client whose WebSocket ends before the message with CONOK gives WebSocket up for good.
+        from = webSocket || !head && !polls ? data.length : begin;
       }
       if (!streams || spared || !active()) {
         // A recovery has succeeded with its first lines: a WebSocket goes on as any other stream does.
-        if (streams && place === 'recovery') [spared, place] = [false, 'stream'];
+        if (streams && place === 'recovery') [spared, place] = [isFirst(headsSince), 'stream'];
         client.write(data);
         return;
       }
