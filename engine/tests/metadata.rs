@@ -8,6 +8,7 @@ use engine::sim::pair::Pair;
 use engine::sim::world::{Event, Options, Say};
 use engine::time::Duration;
 use engine::tlcp::Version;
+use engine::tlcp::request::Mode;
 use std::collections::BTreeSet;
 
 /// What a session is granted, if nothing else matters.
@@ -32,6 +33,8 @@ fn options(user: Granted) -> Options {
             .into(),
         fields: ["f".into()].into(),
         statistics: true,
+        mode: Mode::Merge,
+        claim: None,
     };
     Options {
         user_answers: [("u".into(), Some(Ok(user)))].into(),

@@ -2,6 +2,7 @@
 
 use crate::ids::{DataAdapterId, ItemId};
 use crate::item::safe::TradeSafe;
+use crate::metadata::Claim;
 use crate::time::{Duration, Instant};
 use crate::tlcp::request::Mode;
 use std::collections::VecDeque;
@@ -28,6 +29,11 @@ pub enum Demand {
         source_frequency_max: Option<f64>,
         /// Which of the item's events may not be merged, whoever looks at it.
         trade_safe: TradeSafe,
+    },
+    /// What was granted with this claim has been made use of: behind its demands, or without any.
+    Settled {
+        /// The claim.
+        claim: Claim,
     },
     /// Nobody on this shard looks at the item any more.
     Drop {

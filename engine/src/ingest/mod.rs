@@ -4,6 +4,7 @@
 //! come out. Because one writer does everything and each ring is FIFO, a snapshot needs no lock and no handshake: it
 //! is written into the ring between two events, and the next update stands behind it (see [`Ingest::on_demand`]).
 
+mod claims;
 mod debt;
 pub mod demand;
 pub mod event;
@@ -26,6 +27,7 @@ use crate::limits::Limits;
 use crate::metadata::{Answer, Granted};
 use crate::time::{Duration, Instant};
 use crate::tlcp::request::Mode;
+use claims::Claims;
 use demand::{Demand, Linger};
 use fanout::{Fanout, Listeners, Rings, Subject};
 use hashbrown::HashMap;
@@ -74,6 +76,7 @@ pub struct Ingest {
     by_name: HashMap<ItemName, ItemId, foldhash::fast::RandomState>,
     /// Per shard, which item stands at which of the shard's indices.
     wanted: Vec<Vec<Option<ItemId>>>,
+    claims: Claims,
     linger: Linger,
     fanout: Fanout,
     /// Items whose prefilter holds an event.
@@ -127,6 +130,7 @@ impl Ingest {
             free: VecDeque::new(),
             by_name: HashMap::default(),
             wanted: vec![Vec::new(); shards],
+            claims: Claims::default(),
             linger: Linger::new(linger),
             fanout: Fanout::new(shards),
             held: Held::default(),
@@ -189,22 +193,31 @@ impl Ingest {
                 }
                 self.tell_merging(id);
             }
+            Demand::Settled { claim } => self.claims.settle(claim),
             Demand::Drop { local, .. } => self.on_drop(shard, local, now),
         }
     }
 
     /// Tells the shard that a metadata adapter answers in which mode each item is looked at already, on whatever shard:
-    /// an item is MERGE, DISTINCT or COMMAND to all who look at it.
-    pub fn tell_modes(&self, answer: &mut Answer) {
+    /// an item is MERGE, DISTINCT or COMMAND to all who look at it. If no other mode is in the way, the items are claimed
+    /// to the one that was asked for, until the shard says [`Demand::Settled`]. An answer that the shard has no use for in
+    /// the end keeps others away for as long, which is less than they would have to wait for a refusal.
+    pub fn claim(&mut self, answer: &mut Answer) {
         let Ok(Granted::Subscription {
             data_adapter,
             items,
+            mode,
+            claim,
             ..
         }) = &mut answer.result
         else {
             return;
         };
-        for granted in items {
+        if *mode == Mode::Raw || *data_adapter == DataAdapterId::STATUS {
+            return;
+        }
+        let mut free = !items.is_empty();
+        for granted in &mut *items {
             let name = ItemNameRef {
                 adapter: *data_adapter,
                 name: &granted.name,
@@ -215,12 +228,21 @@ impl Ingest {
                 .and_then(|id| item(&self.items, *id));
             granted.looked_at = known
                 .filter(|item| item.subject.listeners.any_state())
-                .and_then(|item| item.mode);
+                .and_then(|item| item.mode)
+                .or_else(|| self.claims.mode(&name));
+            free &= granted.looked_at.is_none_or(|known| known == *mode);
         }
+        *claim = free.then(|| {
+            let names = items.iter().map(|granted| ItemName {
+                adapter: *data_adapter,
+                name: granted.name.clone(),
+            });
+            self.claims.make(names.collect(), *mode)
+        });
     }
 
     /// The item with this name, in a state in which it can be looked at in this mode. `None` if there cannot be another
-    /// item, or it is looked at in another mode: two shards have been told at the same time that nobody does.
+    /// item, or if it is looked at in another mode, which claims prevent.
     fn find_or_open(&mut self, name: ItemNameRef<'_>, mode: Mode) -> Option<ItemId> {
         let Some(&id) = self.by_name.get(&name) else {
             return self.open(name);

@@ -24,6 +24,11 @@ pub struct AdapterSetId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token(pub u64);
 
+/// Names what a granted subscription has claimed; to be given back with
+/// [`Demand::Settled`](crate::ingest::demand::Demand::Settled).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim(pub u64);
+
 /// A question with its token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ask {
@@ -176,6 +181,11 @@ pub enum Granted {
         fields: Vec<Box<str>>,
         /// The adapter wants to know what becomes of the updates.
         statistics: bool,
+        /// The mode that was asked for.
+        mode: Mode,
+        /// Holds the items to that mode until the shard has made use of the answer. No adapter's business, see
+        /// [`Ingest::claim`](crate::ingest::Ingest::claim).
+        claim: Option<Claim>,
     },
     /// To [`Question::Message`]. An adapter that does not want a message refuses it with a code of its own
     /// ([`Refusal::by_adapter`]); one that could not deal with it says [`Refusal::message_failed`], and for one that
@@ -203,8 +213,8 @@ pub struct GrantedItem {
     pub snapshot_length: u32,
     /// Which of the item's events may not be merged, for everybody. What the configuration says of the item is added.
     pub trade_safe: TradeSafe,
-    /// The mode, if not RAW, in which somebody looks at the item already. No adapter's business: ingest knows, see
-    /// [`Ingest::tell_modes`](crate::ingest::Ingest::tell_modes).
+    /// The mode, if not RAW, in which somebody looks at the item already, or is about to. No adapter's business: ingest
+    /// knows, see [`Ingest::claim`](crate::ingest::Ingest::claim).
     pub looked_at: Option<Mode>,
 }
 
@@ -349,6 +359,8 @@ impl AdapterSets {
                         items: select(status::items(group, *mode)?, *range)?,
                         fields: Literal::default().fields(schema)?,
                         statistics: false,
+                        mode: *mode,
+                        claim: None,
                     });
                 }
                 let set = &self.sets[usize::from(adapter_set.0)];
@@ -364,6 +376,8 @@ impl AdapterSets {
                     items: select(metadata.items(group, *mode)?, *range)?,
                     fields: metadata.fields(schema)?,
                     statistics: false,
+                    mode: *mode,
+                    claim: None,
                 })
             }
             // This adapter has no use for messages, and nothing against them.

@@ -164,7 +164,7 @@ impl Items {
         let item = slot.item.as_mut().expect("found or added");
         let new = match mode {
             Mode::Raw => !std::mem::replace(&mut item.raw, true),
-            // Checked before; a table that was held meanwhile may come too late, and then gets nothing.
+            // Checked before, and claimed since.
             _ if item.mode.is_some_and(|known| known != mode) => false,
             _ => item.mode.replace(mode).is_none(),
         };

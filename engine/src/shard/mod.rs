@@ -48,7 +48,7 @@ use crate::ingest::demand::Demand;
 use crate::item::safe::SafeRules;
 use crate::limits::Limits;
 use crate::metadata::client::{Certificate, Headers};
-use crate::metadata::{Answer, Ask};
+use crate::metadata::{Answer, Ask, Granted};
 use crate::time::{Duration, Instant};
 use crate::tlcp::Version;
 use crate::tlcp::cause::Refusal;
@@ -504,8 +504,14 @@ impl Shard {
     /// A metadata adapter has decided.
     pub fn on_answer(&mut self, answer: Answer, now: Instant) {
         let key = question::key(answer.token);
+        let claim = match &answer.result {
+            Ok(Granted::Subscription { claim, .. }) => *claim,
+            _ => None,
+        };
         if let Some(waiting) = self.questions.remove(key) {
             self.resume(waiting, answer.result, now);
+        } else {
+            self.settle(claim);
         }
     }
 

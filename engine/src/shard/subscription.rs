@@ -12,13 +12,14 @@ use super::timer::Timer;
 use super::{Effect, Origin, SessionKey, Shard, SubItemKey, SubKey};
 use crate::counters::Counter;
 use crate::ids::DataAdapterId;
+use crate::ingest::demand::Demand;
 use crate::item::ItemNameRef;
 use crate::item::command::{COMMAND, KEY};
 use crate::item::row::Row;
 use crate::item::safe::TradeSafe;
 use crate::limits::Limits;
 use crate::metadata::status::StatusItem;
-use crate::metadata::{Granted, GrantedItem, Question};
+use crate::metadata::{Claim, Granted, GrantedItem, Question};
 use crate::time::{Duration, Instant};
 use crate::tlcp::cause::Refusal;
 use crate::tlcp::notify;
@@ -336,7 +337,12 @@ impl Shard {
             req_id,
             ack,
         } = subscribing;
+        let claim = match &result {
+            Ok(Granted::Subscription { claim, .. }) => *claim,
+            _ => None,
+        };
         let Some(subscription) = self.subscriptions.get_mut(sub) else {
+            self.settle(claim);
             return self.answer_orphan(origin, &req_id); // its session has ended
         };
         let deferred = std::mem::take(&mut subscription.deferred);
@@ -347,6 +353,7 @@ impl Shard {
                 items,
                 fields,
                 statistics,
+                ..
             }) => {
                 subscription.of_status = is_status(data_adapter);
                 let checked = self.check_granted(sub, data_adapter, &items, &fields);
@@ -355,6 +362,7 @@ impl Shard {
                     items,
                     fields,
                     statistics,
+                    claim,
                 })
             }
             Ok(_) => Err(Refusal::request_failed()),
@@ -363,6 +371,7 @@ impl Shard {
         let granted = match result {
             Ok(granted) => granted,
             Err(refusal) => {
+                self.settle(claim);
                 let subscription = self.subscriptions.remove(sub).expect("checked above");
                 if adapter_agreed && !subscription.of_status {
                     self.note_unsubscribed(
@@ -389,6 +398,12 @@ impl Shard {
         self.combined(session, Ok(()), now);
     }
 
+    /// Lets ingest know that a granted subscription has demanded all that it will.
+    pub(super) fn settle(&mut self, claim: Option<Claim>) {
+        let settled = claim.map(|claim| Effect::Demand(Demand::Settled { claim }));
+        self.effects.extend(settled);
+    }
+
     /// Begins to send a subscription's items.
     pub(super) fn activate(&mut self, sub: SubKey, granted: Held) {
         let Held {
@@ -396,6 +411,7 @@ impl Shard {
             mut items,
             fields,
             statistics,
+            claim,
         } = granted;
         for item in &mut items {
             let configured = self.config.trade_safe.of(data_adapter, &item.name);
@@ -489,6 +505,7 @@ impl Shard {
                 self.show_status(session, item, what);
             }
         }
+        self.settle(claim);
         self.say_conf(sub);
         if deleted {
             self.unsubscribe(session, sub_id, sub);
@@ -600,6 +617,7 @@ impl Shard {
             self.counters.count(Counter::SubscriptionsClosed);
         }
         self.refuse_deferred(subscription.deferred);
+        self.settle(subscription.held.and_then(|held| held.claim));
         for key in subscription.items {
             let Some(sub_item) = self.sub_items.remove(key) else {
                 continue;

@@ -3,7 +3,7 @@
 
 use super::{Origin, SessionKey, Shard};
 use crate::ids::DataAdapterId;
-use crate::metadata::GrantedItem;
+use crate::metadata::{Claim, GrantedItem};
 use crate::tlcp::cause::Refusal;
 use crate::tlcp::request::Table;
 
@@ -15,6 +15,8 @@ pub(super) struct Held {
     pub fields: Vec<Box<str>>,
     /// The adapter wants to know what becomes of the updates.
     pub statistics: bool,
+    /// What keeps the items free for the mode until they are demanded.
+    pub claim: Option<Claim>,
 }
 
 impl Table {

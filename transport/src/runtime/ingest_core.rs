@@ -185,7 +185,7 @@ impl IngestCore {
                 };
                 let word = match word {
                     Word::Answer(mut answer) => {
-                        self.ingest.tell_modes(&mut answer);
+                        self.ingest.claim(&mut answer);
                         Word::Answer(answer)
                     }
                     order @ Word::Order(_) => order,
@@ -219,7 +219,7 @@ impl IngestCore {
                     }
                 };
                 words.extend(answer.map(|mut answer| {
-                    self.ingest.tell_modes(&mut answer);
+                    self.ingest.claim(&mut answer);
                     Word::Answer(answer)
                 }));
             }

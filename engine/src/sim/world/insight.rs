@@ -105,6 +105,7 @@ impl Insight {
                 });
                 self.by_name.insert((shard, name), tenancy.id);
             }
+            Demand::Settled { .. } => {}
             Demand::Drop { local, epoch } => {
                 if let Some(tenancy) = self.by_address.get(&(shard, *local, *epoch)) {
                     self.by_name.remove(&(shard, tenancy.name.clone()));
@@ -127,6 +128,7 @@ impl Insight {
                 name: name.clone(),
                 mode: *mode,
             }),
+            Demand::Settled { .. } => None,
             Demand::Drop { local, epoch } => {
                 self.by_address.remove(&(shard, *local, *epoch));
                 None

@@ -37,7 +37,7 @@ impl World {
                 let Some(mut answer) = self.answer(shard, &ask) else {
                     continue;
                 };
-                self.ingest.tell_modes(&mut answer);
+                self.ingest.claim(&mut answer);
                 let granted = answer.result.as_ref().ok();
                 let opened = granted.and_then(|granted| Opened::new(&ask, granted));
                 let at = self.arrival() + self.options.answer_delay;

@@ -25,6 +25,7 @@ use engine::metadata::{
 };
 use engine::shard::session_id;
 use engine::tlcp::cause::{Reason, Refusal};
+use engine::tlcp::request::Mode;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -176,6 +177,7 @@ enum Stage {
         session: Box<str>,
         data_adapter: DataAdapterId,
         sub_id: u32,
+        mode: Mode,
     },
     Message {
         session: Box<str>,
@@ -317,6 +319,7 @@ impl Desk {
                     session,
                     data_adapter: number.unwrap_or(DataAdapterId(0)),
                     sub_id,
+                    mode,
                 };
                 (stage, work)
             }
@@ -584,14 +587,15 @@ impl Desk {
                     session,
                     data_adapter,
                     sub_id,
+                    mode,
                 },
             ..
         }) = self.open.get(&id)
         else {
             return;
         };
-        let (data_adapter, sub_id, session, late) =
-            (*data_adapter, *sub_id, session.clone(), *late);
+        let (data_adapter, sub_id, mode) = (*data_adapter, *sub_id, *mode);
+        let (session, late) = (session.clone(), *late);
         let statistics = subscribed.table.is_some();
         let mut unwanted = late;
         if let (Some(known), Some(table)) = (self.sessions.get_mut(&session), subscribed.table) {
@@ -606,6 +610,8 @@ impl Desk {
             items: subscribed.items,
             fields: subscribed.fields,
             statistics,
+            mode,
+            claim: None,
         };
         if unwanted {
             self.unsubscribed(&session, sub_id, Box::default());

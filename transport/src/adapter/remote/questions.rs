@@ -74,6 +74,7 @@ pub(super) async fn answer(
                 schema,
                 selector: selector.as_deref(),
                 mode: mode_of(*mode),
+                asked: *mode,
             };
             subscribing.run(desk).await
         }

@@ -22,6 +22,8 @@ pub(super) struct Subscribing<'q> {
     pub schema: &'q str,
     pub selector: Option<&'q str>,
     pub mode: Mode,
+    /// The same in the words of clients.
+    pub asked: engine::tlcp::request::Mode,
 }
 
 /// The names that a request was answered with.
@@ -64,6 +66,8 @@ impl Subscribing<'_> {
             items: granted.into_iter().map(|(item, _)| item).collect(),
             fields,
             statistics,
+            mode: self.asked,
+            claim: None,
         })
     }
 
