@@ -246,6 +246,7 @@ impl Stage {
             "max_sequences" => {
                 config.limits.message_sequences_per_session_max = value.parse().unwrap()
             }
+            "delta_delivery" => config.delta_delivery = value.parse().unwrap(),
             "diffs" => {
                 let format = |letter| match letter {
                     "P" => Format::JsonPatch,

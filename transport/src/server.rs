@@ -560,6 +560,7 @@ fn setup(plan: &Plan, listeners: &[Settings], rings: ShardRings, clock: Clock) -
         instance: plan.instance,
         bandwidth_kbps_max: sessions.bandwidth_kbps_max,
         update_delay_max: sessions.max_delay,
+        delta_delivery: sessions.delta_delivery,
         snapshot_rows_per_s_max: sessions.snapshot_rows_max,
         poll_interval_min: sessions.poll_interval_min,
         polling_max: sessions.polling_max,

@@ -70,7 +70,7 @@ impl SubItem {
     pub fn is_loading(&self, next: &Next) -> bool {
         matches!(next, Next::Row(_))
             && match &self.buffer {
-                None => self.base.is_none(),
+                None => !self.begun,
                 Some(EventBuffer::Queue(queue)) => queue.is_loading(),
                 Some(EventBuffer::Table(buffer)) => buffer.is_loading(),
             }

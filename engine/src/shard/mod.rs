@@ -148,6 +148,9 @@ pub struct Config {
     /// How often the counters of a session are told to its client at most, if that looks at the status adapter; `None`:
     /// there is none, and nothing is counted for it.
     pub status_interval: Option<Duration>,
+    /// Whether updates leave out values that have not changed since the last one. Otherwise every update has all values,
+    /// and no row is kept for the sake of the next.
+    pub delta_delivery: bool,
     /// Fields that go out as differences.
     pub diffs: Diffs,
     /// Events that may not be merged.
@@ -192,6 +195,7 @@ impl Default for Config {
             question_timeout: Duration::from_secs(30),
             missing_message_timeout: Duration::from_secs(30),
             status_interval: None,
+            delta_delivery: true,
             diffs: Diffs::default(),
             trade_safe: SafeRules::default(),
             limits: Limits::DEFAULT,

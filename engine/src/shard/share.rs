@@ -199,7 +199,7 @@ impl Lines<'_> {
             };
             let canary = self.config.canary;
             if canary.swallows(&next) {
-                sub_item.sent(next, None, now);
+                sub_item.sent(next, None, true, now);
                 session.owed.extend(sub_item.owed.then_some(item));
                 continue;
             }
@@ -268,7 +268,7 @@ impl Lines<'_> {
                 session.log.keep_lines(line, session.sent, bounds);
             }
             let base = canary.has(Bug::Base).then(|| sub_item.base.clone());
-            sub_item.sent(next, parsed, now);
+            sub_item.sent(next, parsed, self.config.delta_delivery, now);
             canary.spoil(sub_item, base.flatten(), now);
             if sub_item.owed {
                 session.owed.push_back(item); // others have their turn first

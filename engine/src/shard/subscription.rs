@@ -81,6 +81,8 @@ pub(super) struct SubItem {
     pub view: u32,
     /// The row that the client has: what the next delta refers to. All clients in step share one.
     pub base: Option<Row>,
+    /// The client has had a row.
+    pub begun: bool,
     /// The fields of it that the client holds as JSON.
     pub parsed: Parsed,
     /// What is to be sent, if that is not just the current state.
@@ -475,6 +477,7 @@ impl Shard {
                 item,
                 view,
                 base: None,
+                begun: false,
                 parsed: Parsed::default(),
                 buffer: subscription.buffer(granted, safe, interval, limits, local.seq),
                 snapshot_length: subscription.snapshot_length(granted, limits),
@@ -757,11 +760,13 @@ impl SubItem {
         }
     }
 
-    /// What was next has been written; for `U`, with what the client holds as JSON after it.
+    /// What was next has been written; for `U`, with what the client holds as JSON after it. With `delta`, the next one may
+    /// refer to it.
     #[inline]
-    pub fn sent(&mut self, line: Next, parsed: Option<Parsed>, now: Instant) {
+    pub fn sent(&mut self, line: Next, parsed: Option<Parsed>, delta: bool, now: Instant) {
         if let (Next::Row(row), Some(parsed)) = (line, parsed) {
-            self.base = Some(row);
+            self.begun = true;
+            self.base = delta.then_some(row);
             self.parsed = parsed;
             self.due = now + self.interval;
         }

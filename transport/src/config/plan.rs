@@ -218,6 +218,8 @@ pub struct SessionPlan {
     pub bandwidth_kbps_max: Option<f64>,
     /// How long updates may wait for others to share a write.
     pub max_delay: Duration,
+    /// Updates leave out what has not changed.
+    pub delta_delivery: bool,
     /// Rows of snapshots that a session is sent in a second.
     pub snapshot_rows_max: Option<u32>,
     /// The least time between the starts of two polls of a session.

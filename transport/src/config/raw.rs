@@ -324,6 +324,10 @@ section! {
     /// latency. Only updates wait that follow a write so closely; the first after a pause goes at once. With 0, updates
     /// share a write if they come while the server is busy. The reference product waits up to 30 ms.
     max_delay: Time = Time::secs(0);
+    /// Leave out of each update what has not changed since the one before. With false, as with enableDeltaDelivery N of the
+    /// reference product, every update has all values: more bytes, less memory for each client and item, and no
+    /// differences (`[diffs]`).
+    delta_delivery: bool = true;
     /// How many rows of snapshots a session is sent in a second, in slices, so that a page that opens a list of thousands
     /// of rows can still be used while they come in. What is loaded already goes on being updated. Not set: all at once.
     snapshot_rows_max: u32, example 5000;

@@ -181,7 +181,11 @@ pub(super) fn translate(root: &Element, draft: &mut Draft) {
                 );
             }
             "max_buffer_size" if child.text == "1000" => {}
-            "delta_delivery" if yes(&child.text) == Some(true) => {}
+            "delta_delivery" => match yes(&child.text) {
+                Some(true) => {}
+                Some(false) => draft.set("sessions", "delta_delivery", false),
+                None => draft.note(child, name, "cannot be read"),
+            },
             "forward_cookies" if yes(&child.text) == Some(true) => {}
             "web_server" => web_server(child, draft),
             "healthcheck" => draft.note(

@@ -164,6 +164,7 @@ pub(super) fn resolve(raw: &raw::Sessions, problems: &mut Problems) -> SessionPl
         streaming_time_max: raw.streaming_time_max.map(|time| time.0),
         bandwidth_kbps_max: raw.bandwidth_max,
         max_delay: raw.max_delay().0,
+        delta_delivery: raw.delta_delivery(),
         snapshot_rows_max: raw.snapshot_rows_max,
         poll_interval_min: raw.poll_interval_min().0,
         polling_max: raw.polling_max().0,
