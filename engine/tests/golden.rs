@@ -10,7 +10,8 @@
 //! ~ connect 1 shard=1      client 1 opens a WebSocket (version=2.0.0 for an old client)
 //! ~ connect 1 http         it opens a connection for HTTP (identity: response lengths are told beforehand)
 //! ~ connect 1 legacy       the same, for the text protocol before TLCP
-//! ~ connect 1 control_only sessions may not be created there (name=X: what SERVNAME tells there; ascii)
+//! ~ connect 1 control_only sessions may not be created there (name=X: what SERVNAME tells there; ascii;
+//!                          linked: it came by the control link)
 //! C1> wsok                 client 1 sends a message; ⏎ stands for CR LF
 //! C1+ wsok                 the same, but it arrives together with what the next step sends
 //! C1< WSOK                 client 1 receives a line
@@ -339,6 +340,7 @@ impl Stage {
                             peer.version = Version::LEGACY;
                         }
                         None if word == "control_only" => peer.may_create = false,
+                        None if word == "linked" => peer.by_control_link = true,
                         None if word == "ascii" => peer.ascii = true,
                         Some(("name", value)) => peer.server_name = Some(value.into()),
                         Some(("shard", value)) => shard = ShardId(value.parse().unwrap()),

@@ -28,6 +28,7 @@ use crate::runtime::park::Park;
 use crate::runtime::rings::{self, Capacities, Command, ShardRings};
 use crate::runtime::shard_core::{Setup, ShardCore};
 use crate::runtime::topology;
+use crate::wire::authority::Authority;
 use crate::wire::pages::Site;
 use Place::{InProcess, Remote};
 use engine::counters::{Counter, Counters};
@@ -520,6 +521,11 @@ fn settings(plan: &Plan) -> Result<Vec<Settings>, String> {
         trusted_proxies: listener.trusted_proxies.clone(),
         forwarded_hops: listener.forwarded_hops,
         gzip: plan.http.gzip,
+        control_link: plan
+            .sessions
+            .control_link
+            .as_deref()
+            .map(Authority::of_link),
         legacy: plan.http.legacy,
         health_path: listener.health_path.clone(),
         site: if listener.pages {

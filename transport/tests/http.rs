@@ -423,6 +423,54 @@ fn a_stream_whose_session_recovers_elsewhere_is_left_without_an_end() {
 }
 
 #[test]
+fn who_follows_the_control_link_is_taken_over_silently() {
+    let server = Server::start("[sessions]\ncontrol_link = \"push1:8080\"\n");
+    let session = server.create();
+    // Each says another cause: the same request once more would be silent as well.
+    let bind = |host: &str, cause: u32| {
+        let body = format!("LS_session={session}&LS_cause={cause}");
+        let request = post("bind_session", "", &body);
+        let mut client = server.connect();
+        client.write(&request.replace("Host: h\r\n", &format!("Host: {host}\r\n")));
+        client.head();
+        client.chunks_until("CONS,");
+        client
+    };
+    let mut first = bind("h", 1);
+    let mut linked = bind("push1:8080", 2);
+    assert!(!first.rest().contains("END,"));
+    // Only the first bind is one that follows it.
+    let _last = bind("push1:8080", 3);
+    assert!(linked.rest().contains("END,40,"));
+}
+
+#[test]
+fn a_body_may_be_in_another_charset() {
+    let server = Server::start("");
+    let mut client = server.connect();
+    let body = "LS_reqId=1&LS_op=destroy&LS_session=\u{e9}";
+    let latin1: Vec<u8> = body.chars().map(|c| c as u8).collect();
+    for (charset, bytes, answer) in [
+        ("utf-8", body.as_bytes(), "REQERR,1,20,"),
+        ("unknown", body.as_bytes(), "REQERR,1,20,"),
+        ("iso-8859-1", &latin1, "REQERR,1,20,"),
+        ("utf-8", &latin1, "REQERR,1,67,The request is not UTF-8"),
+    ] {
+        let length = bytes.len();
+        let declared = format!("Content-Type: text/plain; charset={charset}\r\n");
+        let head = post("control", &declared, "");
+        client.write(&head.replace("-Length: 0", &format!("-Length: {length}")));
+        client.socket.get_mut().write_all(bytes).unwrap();
+        let response = client.response();
+        assert!(
+            response.body.starts_with(answer),
+            "{charset}: {}",
+            response.body
+        );
+    }
+}
+
+#[test]
 fn an_aborted_stream_can_be_recovered() {
     let server = Server::start("");
     let session = server.create();

@@ -67,6 +67,7 @@ impl Shard {
         };
         let target = self.target(origin, bind.session.as_deref());
         let busy = entry.stream.is_some() || entry.opening;
+        let linked = entry.peer.by_control_link;
         let refusal = match target {
             Target::Elsewhere => Refusal::session_elsewhere(),
             Target::Nowhere => match self.closed_cause(origin, bind.session.as_deref(), now) {
@@ -88,7 +89,9 @@ impl Shard {
                     let http = origin.slot.is_some();
                     let request = http.then(|| self.by_id.hasher().hash_one(&*message));
                     let before = std::mem::replace(&mut self.sessions[key].bound_by, request);
-                    let given_up = bind.recovery_from.is_some() || http && request == before;
+                    let given_up = bind.recovery_from.is_some()
+                        || http && request == before
+                        || linked && !self.sessions[key].linked;
                     self.take_over(key, given_up, now);
                     let start = Start::Bind {
                         recovery: bind.recovery_from.map(|received| (received, replay)),
@@ -139,8 +142,9 @@ impl Shard {
 
     /// Frees a session from the connection it still writes to. A client that recovers has given the old one up. So has
     /// the HTTP library that sends a request again, word for word, because its connection failed; of the two, the one
-    /// that comes last may even be the first that was sent, and then the client behind the other recovers. Anybody else
-    /// is told on the old connection that the session was taken, and for official clients that is the end.
+    /// that comes last may even be the first that was sent, and then the client behind the other recovers. And one that
+    /// follows the control link does what it was told. Anybody else is told on the old connection that the session was
+    /// taken, and for official clients that is the end.
     fn take_over(&mut self, key: SessionKey, given_up: bool, now: Instant) {
         let State::Bound(old) = self.sessions[key].state else {
             return;
@@ -268,6 +272,7 @@ impl Shard {
         session.send_sync = options.send_sync;
         // Not yet by its creation: clients bind a new session at once, and count as connected from there.
         session.head_waits = head_waits && !matches!(start, Start::Create);
+        session.linked |= entry.peer.by_control_link;
         session.bound_at = now;
         session.last_sync = now;
 

@@ -223,6 +223,8 @@ pub struct Peer {
     pub server_name: Option<Arc<str>>,
     /// Sessions may be created on this connection.
     pub may_create: bool,
+    /// The client has come by [`Config::control_link`].
+    pub by_control_link: bool,
     /// Over HTTP: what is written must be ASCII, so all else is percent-encoded. Apple's clients decode each piece of
     /// a response for itself, and fail where a character straddles two (TLCP, HTTP responses).
     pub ascii: bool,
@@ -240,6 +242,7 @@ impl Peer {
             version,
             server_name: None,
             may_create: true,
+            by_control_link: false,
             ascii: false,
         }
     }

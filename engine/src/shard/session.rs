@@ -68,6 +68,8 @@ pub(super) struct Session {
     pub send_sync: bool,
     pub bound_at: Instant,
     pub last_sync: Instant,
+    /// Its client has followed the control link.
+    pub linked: bool,
     /// Its connection is a poll whose head waits with it, because its length has to be told.
     pub head_waits: bool,
     /// What the client has sent to the metadata adapter; none for the many that never do.
@@ -311,6 +313,7 @@ impl Shard {
                     send_sync: false,
                     bound_at: now,
                     last_sync: now,
+                    linked: false,
                     head_waits: false,
                     messages: None,
                     opened_at: now,

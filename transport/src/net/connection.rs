@@ -75,6 +75,8 @@ pub struct Caller {
     pub forwarded_for: Option<IpAddr>,
     /// It is one of Apple's network stack, to whose clients HTTP bodies must be ASCII.
     pub ascii: bool,
+    /// It has followed the control link.
+    pub by_control_link: bool,
     /// The headers, if the request may open a session and a metadata adapter may want them.
     pub headers: Headers,
 }

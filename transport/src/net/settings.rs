@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::response::Terms;
+use crate::wire::authority::Authority;
 use crate::wire::http::Context;
 use crate::wire::origin::{Cors, Origins};
 use crate::wire::pages::Site;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub forwarded_hops: usize,
     /// Bodies that are there as a whole are compressed, where that is worth it and the client accepts it.
     pub gzip: bool,
+    /// Where clients are told to send everything after the creation of their session.
+    pub control_link: Option<Authority>,
     /// The text protocol before TLCP is served.
     pub legacy: bool,
     /// Where the health check is; empty: nowhere.
@@ -99,6 +102,7 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             forwarded_hops: 0,
             gzip: false,
+            control_link: None,
             legacy: true,
             health_path: String::new(),
             site: Arc::new(Site::demo()),

@@ -5,6 +5,8 @@
 //! that somebody else sends. It is therefore tested by cutting the same stream at every position and expecting the
 //! same result. [`crate::net::connection`] puts the parts together into one client connection.
 
+pub mod authority;
+pub mod charset;
 pub mod client;
 pub mod gzip;
 pub mod http;

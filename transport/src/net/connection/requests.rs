@@ -277,6 +277,9 @@ fn caller(request: &Request<'_>, settings: &Settings, path: &str, host: &impl Ho
         ascii: request
             .header("user-agent")
             .is_some_and(|agent| agent.contains("CFNetwork")),
+        by_control_link: (settings.control_link.as_ref())
+            .zip(request.header("host"))
+            .is_some_and(|(link, host)| link.is_named_by(host)),
         headers: match opens && settings.keeps_headers {
             true => Headers::collect(request.texts(), HEADERS_BYTES_KEPT),
             false => Headers::default(),

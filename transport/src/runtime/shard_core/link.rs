@@ -197,6 +197,7 @@ impl Line {
             headers: self.caller.headers.clone(),
             server_name: settings.servname.clone(),
             may_create: settings.role.creates(),
+            by_control_link: self.caller.by_control_link,
             ascii: self.caller.ascii,
             // An IPv4 client of a dual-stack socket is shown as what it is.
             ..Peer::new(ip.to_canonical().to_string(), version)
