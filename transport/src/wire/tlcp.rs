@@ -60,7 +60,7 @@ pub fn judge<'a>(
         Err(error) if cut && error.error_len().is_none() => {
             std::str::from_utf8(&body[..error.valid_up_to()]).unwrap_or_default()
         }
-        Err(_) => return Verdict::Refuse(Status::BAD_REQUEST, "the body is not UTF-8"),
+        Err(_) => return judge_garbled(verb, query, body, cut, serves_legacy),
     };
     let first = request::lines(verb, body).next().unwrap_or_default();
     let Some(protocol) = protocol(query).or_else(|| protocol(first)) else {
@@ -87,16 +87,40 @@ pub fn judge<'a>(
     Verdict::Serve { version, body }
 }
 
+/// A body that is no text: is refused in the form that the request would have been answered in.
+fn judge_garbled(
+    verb: Verb,
+    query: &str,
+    body: &[u8],
+    cut: bool,
+    serves_legacy: bool,
+) -> Verdict<'static> {
+    let text = String::from_utf8_lossy(body);
+    let reason = Refusal::malformed().with_text("The request is not UTF-8");
+    match judge(verb, query, text.as_bytes(), cut, serves_legacy) {
+        Verdict::Serve { version, .. } if version == Version::LEGACY => {
+            refuse_legacy(verb, &reason)
+        }
+        Verdict::Serve { .. } => Verdict::Answer(refuse_lines(verb, query, &text, &reason)),
+        Verdict::Answer(lines) => Verdict::Answer(lines),
+        Verdict::Refuse(status, reason) => Verdict::Refuse(status, reason),
+    }
+}
+
 fn judge_legacy(verb: Verb, body: &str, cut: bool) -> Verdict<'_> {
     if cut {
-        let mut lines = Vec::new();
-        response::refuse(&mut lines, Some(verb), &Refusal::request_too_long());
-        let mut answer = Vec::new();
-        legacy::answer(&mut answer, &lines);
-        return Verdict::Answer(answer);
+        return refuse_legacy(verb, &Refusal::request_too_long());
     }
     let version = Version::LEGACY;
     Verdict::Serve { version, body }
+}
+
+fn refuse_legacy(verb: Verb, reason: &Refusal) -> Verdict<'static> {
+    let mut lines = Vec::new();
+    response::refuse(&mut lines, Some(verb), reason);
+    let mut answer = Vec::new();
+    legacy::answer(&mut answer, &lines);
+    Verdict::Answer(answer)
 }
 
 /// Refuses every line for the same reason, each in the form that its client matches it by.
@@ -239,15 +263,28 @@ mod tests {
     fn text_must_be_text() {
         let broken: &[&[u8]] = &[b"a\xffb", b"a\xc3", b"\xed\xa0\x80"];
         for body in broken {
-            assert!(matches!(
-                judge(Verb::Control, QUERY, body, false, true),
-                Verdict::Refuse(Status::BAD_REQUEST, _)
-            ));
+            assert_eq!(
+                answer(Verb::Control, QUERY, body, false),
+                "ERROR,67,Malformed request\r\n"
+            );
         }
-        assert!(matches!(
-            judge(Verb::Control, QUERY, b"a\xffb", true, true),
-            Verdict::Refuse(Status::BAD_REQUEST, _)
-        ));
+        let batch = b"LS_reqId=1&LS_op=destroy\r\nLS_reqId=2&LS_op=add&LS_group=\xff";
+        assert_eq!(
+            answer(Verb::Control, QUERY, batch, false),
+            "REQERR,1,67,The request is not UTF-8\r\nREQERR,2,67,The request is not UTF-8\r\n"
+        );
+        assert_eq!(
+            answer(Verb::CreateSession, QUERY, b"LS_user=\xff", false),
+            "CONERR,67,The request is not UTF-8\r\n"
+        );
+        assert_eq!(
+            answer(Verb::Msg, QUERY, b"LS_reqId=1&LS_message=\xffb", true),
+            "REQERR,1,68,Request too long\r\n"
+        );
+        assert_eq!(
+            judge(Verb::CreateSession, "", b"LS_user=\xff", false, true),
+            Verdict::Answer(b"ERROR\r\n67\r\nThe request is not UTF-8\r\n".into())
+        );
     }
 
     #[test]

@@ -178,8 +178,12 @@ fn what_cannot_be_decoded(io: Io) {
         ),
         (b"\0\0\0&\r\n=&=&=", "200", ""),
         // Bytes that are no text at all.
-        (b"LS_reqId=1&LS_op=\xff\xfe", "400", ""),
-        (b"\xc3", "400", ""),
+        (
+            b"LS_reqId=1&LS_op=\xff\xfe",
+            "200",
+            "REQERR,1,67,The request is not UTF-8\r\n",
+        ),
+        (b"\xc3", "200", "ERROR,67,Malformed request\r\n"),
     ] {
         let (told, answer) = bystander.answer("control", "", body);
         assert_eq!(told, status, "{body:?}");

@@ -7,6 +7,7 @@ use engine::tlcp::request::Verb;
 
 use super::{Caller, Connection, Host, Progress, State, Step, TlcpRequest};
 use crate::net::response::{self, Terms};
+use crate::wire::charset::Charset;
 use crate::wire::http::{self, HeadCollector, Request};
 use crate::wire::tlcp::{self, Verdict};
 
@@ -17,6 +18,8 @@ pub(super) struct Call {
     pub(super) query: Box<str>,
     pub(super) terms: Terms,
     pub(super) caller: Caller,
+    /// See [`Judged::charset`].
+    pub(super) charset: Charset,
     /// The page behind the request may not talk to us.
     pub(super) forbidden: bool,
     /// `body.len() + missing <=` the request limit.
@@ -32,6 +35,8 @@ pub(super) struct Call {
 #[derive(Clone)]
 pub(super) struct Judged {
     pub(super) caller: Caller,
+    /// That of the body.
+    pub(super) charset: Charset,
     /// See [`Call::forbidden`].
     pub(super) forbidden: bool,
     /// See [`Call::cut`].
@@ -65,6 +70,7 @@ impl Connection {
             query: query.into(),
             terms,
             caller: judged.caller,
+            charset: judged.charset,
             forbidden: judged.forbidden,
             body: Vec::new(),
             missing: kept,
@@ -88,6 +94,7 @@ impl Connection {
             query,
             terms,
             caller,
+            charset,
             forbidden,
             body,
             cut,
@@ -95,6 +102,7 @@ impl Connection {
         } = *call;
         let judged = Judged {
             caller,
+            charset,
             forbidden,
             cut,
         };
@@ -112,11 +120,12 @@ impl Connection {
         host: &mut impl Host,
     ) -> Step {
         let settings = Arc::clone(&self.settings);
+        let body = judged.charset.decode(body);
         let verdict = if judged.forbidden {
             // Status 200 and nothing for the page to read (TLCP, CORS).
             Verdict::Answer(Vec::new())
         } else {
-            tlcp::judge(verb, query, body, judged.cut, self.settings.legacy)
+            tlcp::judge(verb, query, &body, judged.cut, self.settings.legacy)
         };
         let now = host.now();
         match verdict {

@@ -9,6 +9,7 @@ use httparse::EMPTY_HEADER;
 use super::calls::Judged;
 use super::{BODY_BYTES_MAX, Caller, Connection, Host, Settings, State, Step};
 use crate::net::response::Terms;
+use crate::wire::charset::Charset;
 use crate::wire::client;
 use crate::wire::gzip;
 use crate::wire::http::{self, HEADERS_MAX, HeadCollector, Request, Response, Status};
@@ -136,6 +137,9 @@ impl Connection {
             Route::Tlcp(verb) => {
                 let judged = Judged {
                     caller,
+                    charset: request
+                        .header("content-type")
+                        .map_or(Charset::default(), Charset::declared),
                     forbidden: !allowed,
                     cut: false,
                 };
