@@ -28,6 +28,9 @@ pub struct Limits {
     pub recovery_bytes_total_max: usize,
     /// Sessions of one shard. Beyond: `CONERR,8`. (guess: what a shard's memory holds)
     pub sessions_max: usize,
+    /// Items of all subscriptions of one shard: what each event may have to be looked at for, and most of the memory. Beyond:
+    /// `CONERR,9` for new sessions, `REQERR,68` for subscriptions. (guess: some gigabytes)
+    pub subscribed_items_max: usize,
     /// Closed sessions of one shard whose causes are remembered for the binds on their way. Beyond: the oldest is
     /// forgotten, and its client told that there is no such session. (guess)
     pub closed_sessions_max: usize,
@@ -92,6 +95,7 @@ impl Limits {
         recovery_bytes_max: 64 << 10,
         recovery_bytes_total_max: 512 << 20,
         sessions_max: 1_000_000,
+        subscribed_items_max: 10_000_000,
         closed_sessions_max: 10_000,
         subscriptions_per_session_max: 10_000,
         deferred_per_subscription_max: 16,

@@ -26,6 +26,7 @@
 //! ~ block 1                client 1 reads nothing (unblock, close)
 //! ~ closed 1               the server has closed the connection
 //! ~ administrator 1        an administrator closes the session {S1}
+//! ~ block_sessions 1       an administrator blocks new sessions (0: no longer)
 //! ```
 //!
 //! `{S1}` is the id of the first session that a client saw, and so on. What a step causes stands behind it, and nothing
@@ -233,6 +234,8 @@ impl Stage {
         let time = || Duration::from_millis(value.parse().unwrap());
         match key {
             "max_sessions" => config.limits.sessions_max = value.parse().unwrap(),
+            "max_subscribed_items" => config.limits.subscribed_items_max = value.parse().unwrap(),
+            "blocked_try_again" => config.blocked_try_again = value.parse().unwrap(),
             "max_closed" => config.limits.closed_sessions_max = value.parse().unwrap(),
             "max_subscriptions" => {
                 config.limits.subscriptions_per_session_max = value.parse().unwrap()
@@ -361,6 +364,7 @@ impl Stage {
                 let cause = Reason::CLOSED_BY_SERVER.into();
                 self.world.close_session(id, &cause);
             }
+            "block_sessions" => self.world.block_sessions(number != 0),
             "close" => self.world.close(self.wires[&number]),
             "block" => self.world.stall(self.wires[&number]),
             "unblock" => self.world.resume(self.wires[&number]),

@@ -6,21 +6,24 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::sys::termios::{self, LocalFlags, SetArg};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::{flag, low_level};
 use tracing_subscriber::EnvFilter;
 
 use crate::runtime::host::{self, Host, WakeSource};
 
 /// A wish to stop that came as SIGINT or SIGTERM. The first one is reported here; a second one ends the process at
-/// once with the shell's exit status for that signal (130 or 143), so that a stuck shutdown needs no SIGKILL.
+/// once with the shell's exit status for that signal (130 or 143), so that a stuck shutdown needs no SIGKILL. SIGUSR1 asks
+/// for no more new sessions, SIGUSR2 for them again.
 #[derive(Debug)]
 pub struct StopSignal {
     /// One flag per signal of [`SIGNALS`].
     seen: [Arc<AtomicBool>; SIGNALS.len()],
+    /// 1 behind SIGUSR1, 0 behind SIGUSR2.
+    blocked: Arc<AtomicUsize>,
     source: WakeSource,
 }
 
@@ -43,7 +46,7 @@ impl fmt::Display for Signal {
 }
 
 impl StopSignal {
-    /// Takes both signals over from now on. Call it once, early, and before other threads are started that could
+    /// Takes the signals over from now on. Call it once, early, and before other threads are started that could
     /// receive them with the default effect.
     pub fn install() -> io::Result<Self> {
         let (waker, source) = host::wake_pair()?;
@@ -57,21 +60,37 @@ impl StopSignal {
             flag::register(signal, seen.clone())?;
             low_level::pipe::register(signal, waker.try_clone_stream()?)?;
         }
-        Ok(Self { seen, source })
+        let blocked = Arc::new(AtomicUsize::new(0));
+        for (signal, value) in [(SIGUSR1, 1), (SIGUSR2, 0)] {
+            flag::register_usize(signal, blocked.clone(), value)?;
+            low_level::pipe::register(signal, waker.try_clone_stream()?)?;
+        }
+        Ok(Self {
+            seen,
+            blocked,
+            source,
+        })
     }
 
     /// The same wish, for another host: see [`WakeSource::try_clone`].
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
             seen: self.seen.clone(),
+            blocked: self.blocked.clone(),
             source: self.source.try_clone()?,
         })
     }
 
-    /// Returns when the first signal has come, which may have been before.
-    pub async fn wait(self, host: &Host) -> io::Result<Signal> {
+    /// Returns when the first signal has come, which may have been before. Until then `block` is told whenever it changes
+    /// whether sessions shall be opened: they shall not when it is true.
+    pub async fn wait(self, host: &Host, mut block: impl FnMut(bool)) -> io::Result<Signal> {
         let mut waiter = host.waiter(self.source)?;
+        let mut told = 0;
         loop {
+            let blocked = self.blocked.load(Ordering::Acquire);
+            if std::mem::replace(&mut told, blocked) != blocked {
+                block(blocked != 0);
+            }
             let seen = self
                 .seen
                 .iter()
@@ -248,7 +267,7 @@ mod tests {
                 sender.sleep(Duration::from_millis(1)).await;
                 low_level::raise(first).unwrap();
             });
-            stop.wait(&host).await.unwrap()
+            stop.wait(&host, |_| ()).await.unwrap()
         })
         .unwrap();
         println!("told {signal}");

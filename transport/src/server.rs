@@ -11,7 +11,7 @@ use crate::adapter::replay::{Replay, ReplayConfig};
 use crate::adapter::{self, RunningAdapter, Source};
 use crate::config::plan::{
     AdapterSetPlan, DataAdapterPlan, DataKind, IoChoice, ListenerPlan, MetadataPlan, Pace, Plan,
-    RemotePlan, Threading,
+    RemotePlan, Threading, WhenBlocked,
 };
 use crate::lifecycle::{self, StopSignal};
 use crate::net::folder;
@@ -39,6 +39,7 @@ use engine::limits::Limits;
 use engine::metadata::literal::Literal as Everything;
 use engine::metadata::{AdapterSetId, AdapterSets};
 use engine::shard::{Config, Shard};
+use rtrb::Producer;
 use std::collections::HashMap;
 use std::error::Error;
 use std::io;
@@ -92,10 +93,10 @@ impl Stop {
         })
     }
 
-    /// Returns why the server shall stop.
-    async fn wait(self, host: &Host) -> io::Result<String> {
+    /// Returns why the server shall stop. `block` is told whether it shall open no sessions, whenever that changes.
+    async fn wait(self, host: &Host, block: impl FnMut(bool)) -> io::Result<String> {
         match self {
-            Self::Signal(signal) => Ok(format!("{:?}", signal.wait(host).await?)),
+            Self::Signal(signal) => Ok(format!("{:?}", signal.wait(host, block).await?)),
             Self::Wake(source) => {
                 host.waiter(source)?.wait(None).await?;
                 Ok("the program wants it".to_owned())
@@ -129,7 +130,7 @@ pub(crate) fn run_with(
         data_bytes: plan.rings.data_ring_bytes,
         messages: plan.rings.control_ring_len,
     };
-    let (ingest_rings, shard_rings, mut control) = rings::rings(plan.shards, capacities);
+    let (ingest_rings, shard_rings, control) = rings::rings(plan.shards, capacities);
     let settings = settings(&plan)?;
     let Adapters {
         sets,
@@ -163,7 +164,8 @@ pub(crate) fn run_with(
                 awaited.wait(&host).await;
                 Ok(None)
             };
-            let told = async { told_to_stop(stop, source, &host).await.map(Some) };
+            // The shards are told what holds when they are there.
+            let told = async { told_to_stop(stop, source, &host, |_| ()).await.map(Some) };
             smol::future::or(told, here).await
         })??;
         if let Some(reason) = reason {
@@ -211,24 +213,42 @@ pub(crate) fn run_with(
     started(&addresses);
 
     // The control core: from here on this thread only waits.
-    let reason = host::run(
-        host_kind,
-        "control",
-        plan.placement.control,
-        |host| async move { told_to_stop(stop, source, &host).await },
-    )??;
-    tracing::info!("stopping: {reason}");
-    for (commands, park) in &mut control.cores {
-        let _full_of_stops = commands.push(Command::Stop);
-        park.wake_if_parked();
-    }
+    let mut cores = control.cores;
+    let core = plan.placement.control;
+    host::run(host_kind, "control", core, |host| async move {
+        let block = |blocked| {
+            let what = if blocked { "blocked" } else { "welcome" };
+            tracing::info!("new sessions are {what}");
+            tell(&mut cores, Command::Block(blocked));
+        };
+        let reason = told_to_stop(stop, source, &host, block).await?;
+        tracing::info!("stopping: {reason}");
+        tell(&mut cores, Command::Stop);
+        io::Result::Ok(())
+    })??;
     finish(threads)
 }
 
+/// Tells all cores something. One that has ended reads no more, and needs not.
+fn tell(cores: &mut [(Producer<Command>, Arc<Park>)], command: Command) {
+    for (commands, park) in cores {
+        while commands.push(command).is_err() && !commands.is_abandoned() {
+            park.wake_if_parked();
+            thread::sleep(std::time::Duration::from_millis(1));
+        }
+        park.wake_if_parked();
+    }
+}
+
 /// Waits until somebody wants the server to stop, or one of its threads has ended. Returns why.
-async fn told_to_stop(stop: Stop, ended: WakeSource, host: &Host) -> io::Result<String> {
+async fn told_to_stop(
+    stop: Stop,
+    ended: WakeSource,
+    host: &Host,
+    block: impl FnMut(bool),
+) -> io::Result<String> {
     let mut ended = host.waiter(ended)?;
-    let told = stop.wait(host);
+    let told = stop.wait(host, block);
     let core_ended = async {
         ended
             .wait(None)
@@ -481,6 +501,7 @@ fn limits(plan: &Plan) -> Limits {
     let limits = Limits {
         request_bytes_max: plan.sessions.request_limit,
         sessions_max: plan.sessions.sessions_max,
+        subscribed_items_max: plan.sessions.subscribed_items_max,
         recovery_bytes_max: plan.sessions.recovery_memory,
         recovery_bytes_total_max: plan.sessions.recovery_memory_shard,
         ..Limits::DEFAULT
@@ -579,6 +600,7 @@ fn setup(plan: &Plan, listeners: &[Settings], rings: ShardRings, clock: Clock) -
         one_session_per_user: sessions.one_per_user,
         take_over_silent: sessions.take_over_silent,
         cid_required: sessions.cid_required,
+        blocked_try_again: sessions.blocked == WhenBlocked::TryAgain,
         tell_client_ip: sessions.tell_client_ip,
         control_link: sessions.control_link.clone(),
         idle_timeout: sessions.idle_timeout,

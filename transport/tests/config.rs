@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use brightwire::config::plan::{
     DataKind, IoChoice, MetadataPlan, Pace, Placement, RemoteAddress, Threading, TradeSafePlan,
-    WhileAway,
+    WhenBlocked, WhileAway,
 };
 use brightwire::config::raw::{Raw, Section};
 use brightwire::config::{self, ConfigError, Demo, Plan};
@@ -119,6 +119,9 @@ fn what_a_file_says_is_what_the_plan_does() {
         missing_message_timeout = "4s"
         one_per_user = true
         take_over_silent = true
+        delta_delivery = false
+        blocked = "refuse"
+        subscribed_items_max = 1000
         cid_required = true
         tell_client_ip = false
         control_link = "push1.example.com:443"
@@ -189,7 +192,9 @@ fn what_a_file_says_is_what_the_plan_does() {
     );
     assert_eq!(sessions.missing_message_timeout, Duration::from_secs(4));
     assert!(sessions.one_per_user && sessions.take_over_silent && sessions.cid_required);
-    assert!(!sessions.tell_client_ip);
+    assert!(!sessions.tell_client_ip && !sessions.delta_delivery);
+    assert_eq!(sessions.blocked, WhenBlocked::Refuse);
+    assert_eq!(sessions.subscribed_items_max, 1_000);
     assert_eq!(
         sessions.control_link.as_deref(),
         Some("push1.example.com:443")

@@ -25,6 +25,11 @@ impl Shard {
         let mut gauges = Gauges::default();
         gauges.note("sessions", self.sessions.len(), limits.sessions_max);
         gauges.note(
+            "subscribed items",
+            self.sub_items.len(),
+            limits.subscribed_items_max,
+        );
+        gauges.note(
             "closed sessions",
             self.closed.len(),
             limits.closed_sessions_max,

@@ -137,6 +137,8 @@ pub struct Config {
     pub take_over_silent: bool,
     /// A client must say by `LS_cid` what it is.
     pub cid_required: bool,
+    /// What clients are told that want a session while none are opened ([`Shard::block`]): to try again, or to give up.
+    pub blocked_try_again: bool,
     /// Whether clients are told their address.
     pub tell_client_ip: bool,
     /// The host that clients shall send all further requests to, if it is not the one they know.
@@ -190,6 +192,7 @@ impl Default for Config {
             one_session_per_user: false,
             take_over_silent: false,
             cid_required: false,
+            blocked_try_again: true,
             tell_client_ip: true,
             control_link: None,
             question_timeout: Duration::from_secs(30),
@@ -412,6 +415,8 @@ pub struct Shard {
     recovery_bytes: usize,
     /// Where tails are encoded.
     tail_scratch: Vec<u8>,
+    /// No sessions are opened.
+    blocked: bool,
     effects: VecDeque<Effect>,
     counters: Counters,
 }
@@ -445,6 +450,7 @@ impl Shard {
             random: Box::new(random),
             recovery_bytes: 0,
             tail_scratch: Vec::new(),
+            blocked: false,
             effects: VecDeque::new(),
             counters: Counters::default(),
         }

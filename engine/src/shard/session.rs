@@ -14,7 +14,7 @@ use crate::counters::Counter;
 use crate::ids::ConnId;
 use crate::metadata::{AdapterSetId, Client, DEFAULT_NAME, Granted, Question};
 use crate::time::{Duration, Instant};
-use crate::tlcp::cause::Refusal;
+use crate::tlcp::cause::{Reason, Refusal};
 use crate::tlcp::cid;
 use crate::tlcp::diff::Formats;
 use crate::tlcp::notify::GrantedBandwidth;
@@ -199,8 +199,12 @@ impl Shard {
             Some(Refusal::stream_in_place())
         } else if self.config.cid_required && create.cid.is_none() {
             Some(Refusal::client_unsupported())
+        } else if self.blocked {
+            Some(self.blocked_refusal(create.ttl == Ttl::Unlimited))
         } else if self.sessions.len() >= self.config.limits.sessions_max {
             Some(Refusal::session_limit_reached())
+        } else if self.sub_items.len() >= self.config.limits.subscribed_items_max {
+            Some(Refusal::load_limit_reached())
         } else {
             None
         };
@@ -249,6 +253,22 @@ impl Shard {
             entry.opening = true;
         }
         self.ask(Waiting::Opening(Box::new(opening)), question, now);
+    }
+
+    /// An administrator wants no new sessions, or wants them again. Those that are there go on.
+    pub fn block(&mut self, blocked: bool) {
+        self.blocked = blocked;
+    }
+
+    /// Clients that shall try again do it at once, and then without a limit in time, which is never told that there is too
+    /// much to do; and once more in a while if they are told that nobody can be asked at the moment.
+    fn blocked_refusal(&self, unlimited: bool) -> Refusal {
+        let refusal = match (self.config.blocked_try_again, unlimited) {
+            (false, _) => return Refusal::sessions_blocked(),
+            (true, false) => Refusal::overloaded(),
+            (true, true) => Refusal::authentication_unavailable(),
+        };
+        refusal.with_text(Reason::SESSIONS_BLOCKED.text)
     }
 
     /// The metadata adapter has decided about a creation.

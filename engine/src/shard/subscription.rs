@@ -21,7 +21,7 @@ use crate::limits::Limits;
 use crate::metadata::status::StatusItem;
 use crate::metadata::{Claim, Granted, GrantedItem, Question};
 use crate::time::{Duration, Instant};
-use crate::tlcp::cause::Refusal;
+use crate::tlcp::cause::{Reason, Refusal};
 use crate::tlcp::notify;
 use crate::tlcp::request::{Add, BufferSize, Frequency, Mode, Snapshot, Table, Verb};
 
@@ -527,6 +527,10 @@ impl Shard {
         let mode = subscription.mode;
         if items.len() > self.config.limits.items_per_subscription_max {
             return Err(Refusal::bad_group().with_text("Too many items"));
+        }
+        if self.sub_items.len() + items.len() > self.config.limits.subscribed_items_max {
+            let text = Reason::LOAD_LIMIT_REACHED.text;
+            return Err(Refusal::request_failed().with_text(text));
         }
         if subscription.of_status {
             let known = self.status_items(subscription.session);

@@ -244,6 +244,13 @@ impl World {
         shards.any(|shard| shard.close_session(id, cause, now));
     }
 
+    /// An administrator blocks new sessions on all shards, or no longer.
+    pub fn block_sessions(&mut self, blocked: bool) {
+        for node in &mut self.nodes {
+            node.shard.block(blocked);
+        }
+    }
+
     /// A data adapter says something about an item that it was asked for; otherwise nobody hears it.
     pub fn say(&mut self, adapter: DataAdapterId, name: &str, what: Say<'_>) {
         if let Some(item) = self.number(adapter, name) {

@@ -210,6 +210,10 @@ pub struct SessionPlan {
     pub connections_max: usize,
     /// Sessions per shard.
     pub sessions_max: usize,
+    /// Items of all subscriptions per shard.
+    pub subscribed_items_max: usize,
+    /// What clients are told while new sessions are blocked.
+    pub blocked: WhenBlocked,
     /// The age at which every session ends.
     pub duration_max: Option<Duration>,
     /// How long a stream may last.
@@ -410,6 +414,16 @@ pub enum RemoteAddress {
     Listen(SocketAddr),
     /// The remote listens; a host name is resolved at each attempt.
     Connect(String),
+}
+
+/// What clients are told that want a session while new ones are blocked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenBlocked {
+    /// To try again.
+    TryAgain,
+    /// To give up.
+    Refuse,
 }
 
 /// What happens when a remote adapter goes away.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::plan::{
     ClosesRecovery, DataKindName, DiffFormat, EventsRecovery, IoChoice, MetadataKindName, ModeName,
-    OnLoss, Pinning, TableItems, Threading, Unavailable,
+    OnLoss, Pinning, TableItems, Threading, Unavailable, WhenBlocked,
 };
 use super::value::{Size, Time};
 use crate::adapter::literal::tokens::TokenAlgorithm;
@@ -312,6 +312,13 @@ section! {
     /// Sessions of one shard; further ones are refused. More than connections, because a session outlives its
     /// connection for a while. A guess.
     sessions_max: usize = 25_000;
+    /// Items of all subscriptions of one shard. Beyond it new sessions are refused (code 9, for good), and subscriptions of
+    /// those that are there. A guess: some gigabytes of memory.
+    subscribed_items_max: usize = 10_000_000;
+    /// What clients are told that want a session while an administrator blocks new ones (signal SIGUSR1; SIGUSR2 ends it):
+    /// "try_again" (for a while, for instance while another server behind the balancer takes over) or "refuse" (code 10,
+    /// for good).
+    blocked: WhenBlocked = WhenBlocked::TryAgain;
     /// The age at which every session ends; its client opens another. Not set: none.
     duration_max: Time, example Time::secs(12 * 3600);
     /// How long a stream may last before its client is asked to bind again, on a new connection if it likes. Not set:

@@ -163,6 +163,7 @@ impl IngestCore {
         while let Ok(command) = self.rings.command.pop() {
             match command {
                 Command::Stop => self.stopped = true,
+                Command::Block(_) => {} // the shards open sessions
             }
         }
         worked

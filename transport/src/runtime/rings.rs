@@ -30,6 +30,8 @@ pub struct Capacities {
 pub enum Command {
     /// Close everything and end.
     Stop,
+    /// Open no sessions, or open them again.
+    Block(bool),
 }
 
 /// What shards send each other.

@@ -19,6 +19,7 @@ on_both_back_ends!(
     a_second_server_does_not_take_the_port,
     stops_in_order_while_many_stream,
     a_second_signal_ends_a_stuck_shutdown,
+    a_signal_blocks_new_sessions,
     a_machine_without_room_is_told_so,
 );
 
@@ -75,6 +76,40 @@ fn the_demo_has_its_stocks(io: Io) {
         }
         server.stop();
     }
+}
+
+fn a_signal_blocks_new_sessions(io: Io) {
+    let server = Server::start(
+        io,
+        Setup {
+            shards: 2,
+            sessions: "blocked = \"refuse\"",
+            ..Setup::default()
+        },
+    );
+    let (mut old, id) = Client::with_session(server.address);
+    // The signal takes its way to each shard: both have heard of it when both have said so.
+    let all_say = |wanted: &str| {
+        let mut times = 0;
+        while times < 16 {
+            let mut client = Client::connect(server.address);
+            client.send("create_session\r\nLS_adapter_set=DEMO&LS_cid=test");
+            match client.line().starts_with(wanted) {
+                true => times += 1,
+                false => times = 0,
+            }
+        }
+    };
+    all_say("CONOK,");
+    server.signal("USR1");
+    all_say("CONERR,10,");
+    old.force_rebind(&id, |_| ());
+    let mut new = Client::connect(server.address);
+    new.send(&bind_message(&id));
+    assert_eq!(new.head(), id);
+    server.signal("USR2");
+    all_say("CONOK,");
+    server.stop();
 }
 
 fn a_second_server_does_not_take_the_port(io: Io) {

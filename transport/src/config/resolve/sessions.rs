@@ -140,6 +140,11 @@ pub(super) fn resolve(raw: &raw::Sessions, problems: &mut Problems) -> SessionPl
         raw.sessions_max(),
         1..=PER_SHARD_MAX,
     );
+    problems.check_range(
+        "sessions.subscribed_items_max",
+        raw.subscribed_items_max(),
+        1..=1_000_000_000,
+    );
     let server_name = raw.server_name();
     check_name(
         "sessions.server_name",
@@ -160,6 +165,8 @@ pub(super) fn resolve(raw: &raw::Sessions, problems: &mut Problems) -> SessionPl
         subscription_linger: raw.subscription_linger().0,
         connections_max: raw.connections_max(),
         sessions_max: raw.sessions_max(),
+        subscribed_items_max: raw.subscribed_items_max(),
+        blocked: raw.blocked(),
         duration_max: raw.duration_max.map(|time| time.0),
         streaming_time_max: raw.streaming_time_max.map(|time| time.0),
         bandwidth_kbps_max: raw.bandwidth_max,

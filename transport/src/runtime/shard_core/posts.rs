@@ -43,6 +43,7 @@ impl<R: Reactor> ShardCore<R> {
         while let Ok(command) = self.rings.command.pop() {
             match command {
                 Command::Stop => self.stopped = true,
+                Command::Block(blocked) => self.desk.shard.block(blocked),
             }
         }
     }
