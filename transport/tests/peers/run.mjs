@@ -21,6 +21,7 @@ import readline from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 
 import { CASE_NAMES, runCase } from './clients/cases.mjs';
+import { makeClient } from './clients/recorder.mjs';
 import { optionNames, optionSkipped, runOption } from './clients/options.mjs';
 import './values.mjs';
 import { launchBrowser, serveClientPage } from './support/browser.mjs';
@@ -97,7 +98,7 @@ for (const io of BACK_ENDS) {
       // Fast enough that three items have five updates within a second or two. Two shards, so that half of all
       // connections arrive where their sessions are not.
       server = await startServer('--io', io, '--rate', '100', '--shards', '2');
-      linked = await startServer('--io', io, '--rate', '100', '--config', configFile('linked', '[sessions]\ncontrol_link = "localhost"\n'));
+      linked = await startServer('--io', io, '--rate', '100', '--config', configFile('linked', '[sessions]\ncontrol_link = "localhost"\ndelta_delivery = false\n'));
       if (chromium) browser = await launchBrowser(chromium);
     });
     after(async () => {
@@ -148,6 +149,13 @@ for (const io of BACK_ENDS) {
         }
       });
     }
+
+    describe('Node client 9, every update with all its values', { skip: others, concurrency: true }, () => {
+      for (const name of ['receives a snapshot and live updates', 'subscribes in COMMAND mode']) {
+        test(name, () => runCase(name, { ls: nodeModules[9], ...options(null, 9), address: `http://${linked.address}` }));
+      }
+    });
+    test('Node clients wait while new sessions are blocked', { skip: others }, () => blockedCase(io));
 
     peer('Python client of the protocol before TLCP', needs(existsSync(PYTHON), 'lightstreamer-client'), (t) =>
       runProcess(t, PYTHON, [LEGACY_CLIENT, `http://${server.address}`], 6));
@@ -211,6 +219,29 @@ for (const io of BACK_ENDS) {
       });
     }
   });
+}
+
+/** New sessions are blocked, which clients of both generations take as a reason to try again, until they are let in. */
+async function blockedCase(io) {
+  const closed = await startServer('--io', io);
+  try {
+    closed.signal('SIGUSR1');
+    const create = { method: 'POST', body: 'LS_polling=true&LS_cid=test&LS_adapter_set=DEMO' };
+    const url = `http://${closed.address}/lightstreamer/create_session.txt?LS_protocol=TLCP-2.5.0`;
+    for (let answer = ''; !answer.startsWith('CONERR,5,');) answer = await (await fetch(url, create)).text();
+    const environment = (generation) => ({ ls: nodeModules[generation], address: `http://${closed.address}`, clients: [] });
+    const waiting = [9, 8].map((generation) => makeClient(environment(generation)));
+    for (const { client } of waiting) client.connect();
+    await Promise.all(waiting.map((seen) => seen.events.until(() => seen.status() === 'DISCONNECTED:WILL-RETRY', 'a refusal')));
+    closed.signal('SIGUSR2');
+    await Promise.all(waiting.map((seen) => seen.events.until(() => seen.status() === seen.wanted, 'a session')));
+    for (const seen of waiting) {
+      assert.deepEqual(seen.errors, []);
+      seen.client.disconnect();
+    }
+  } finally {
+    await closed.stop();
+  }
 }
 
 /**

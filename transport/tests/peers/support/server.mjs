@@ -16,7 +16,7 @@ const LOG_BYTES_MAX = 64 * 1024;
 
 /**
  * Starts the server and waits until it has written its ports file.
- * Returns `{ address, stop }`; `stop` sends SIGTERM and fails unless the server exits with 0.
+ * Returns `{ address, signal, stop }`; `stop` sends SIGTERM and fails unless the server exits with 0.
  */
 export async function startServer(...options) {
   const directory = mkdtempSync(join(tmpdir(), 'brightwire-peers-'));
@@ -44,6 +44,7 @@ export async function startServer(...options) {
   }
   return {
     address, // host:port
+    signal: (name) => child.kill(name),
     async stop() {
       child.kill('SIGTERM');
       const code = await bounded(exited, STOP_MS_MAX, 'the server did not stop after SIGTERM')
