@@ -38,6 +38,11 @@ fn connection() {
 }
 
 #[test]
+fn proxies() {
+    replay("proxies");
+}
+
+#[test]
 fn server_lines() {
     replay("server_lines");
 }

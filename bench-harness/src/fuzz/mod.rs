@@ -43,6 +43,10 @@ pub const TARGETS: &[Target] = &[
         run: brightwire::net::connection::fuzz_entry,
     },
     Target {
+        name: "proxies",
+        run: brightwire::net::connection::fuzz_entry_proxies,
+    },
+    Target {
         name: "server_lines",
         run: server_lines,
     },

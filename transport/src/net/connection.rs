@@ -39,7 +39,7 @@ use crate::wire::http::HeadCollector;
 use crate::wire::ws::{self, CloseCode, Decoder, Upgrade};
 use calls::Call;
 use frames::{Ping, read_frame};
-pub use fuzz::fuzz_entry;
+pub use fuzz::{fuzz_entry, fuzz_entry_proxies};
 use requests::Answer;
 
 /// Most bytes kept for a connection that is held back. A pause takes effect after what is already in hand: one read of

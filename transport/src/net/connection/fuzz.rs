@@ -4,23 +4,50 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use ipnet::IpNet;
+
 use super::{Caller, Connection, Flow, Host, Phase, Progress, Settings, TlcpRequest};
+use crate::net::settings::ProxyProtocol;
+use crate::wire::authority::Authority;
 use crate::wire::ws::Upgrade;
 
 /// Body of a fuzz target: everything a peer can send, once in one piece and once cut in two. Pongs are left out of the
 /// comparison, since only the last ping of a read is answered; and so are headers for browsers, since a broken head is
 /// refused with what has arrived of it, its `Origin` among that or not.
 pub fn fuzz_entry(data: &[u8]) {
+    fuzz(data, Settings::default());
+}
+
+/// The same for a listener behind proxies, which say in PROXY headers and in `X-Forwarded-For` who their clients are.
+pub fn fuzz_entry_proxies(data: &[u8]) {
+    let settings = Settings {
+        proxy_protocol: ProxyProtocol::Any,
+        forwarded_hops: 2,
+        trusted_proxies: vec![IpNet::from(IpAddr::from(Ipv4Addr::LOCALHOST))],
+        prefixes: vec!["/push".into()],
+        echoed_headers: vec!["X-Request-Id".into()],
+        control_link: Some(Authority::of_link("push1:8080")),
+        keeps_headers: true,
+        ..Settings::default()
+    };
+    fuzz(data, settings);
+}
+
+fn fuzz(data: &[u8], settings: Settings) {
     let (&cut, stream) = data.split_first().unwrap_or((&0, &[]));
     let cut = usize::from(cut).min(stream.len());
+    let settings = Arc::new(Settings {
+        request_bytes_max: 400,
+        ..settings
+    });
     assert_eq!(
-        fuzz_run(&[stream]),
-        fuzz_run(&[&stream[..cut], &stream[cut..]]),
+        fuzz_run(&settings, &[stream]),
+        fuzz_run(&settings, &[&stream[..cut], &stream[cut..]]),
         "the position of a cut must not matter"
     );
 }
 
-fn fuzz_run(pieces: &[&[u8]]) -> Vec<String> {
+fn fuzz_run(settings: &Arc<Settings>, pieces: &[&[u8]]) -> Vec<String> {
     #[derive(Default)]
     struct Recorder {
         seen: Vec<String>,
@@ -62,11 +89,7 @@ fn fuzz_run(pieces: &[&[u8]]) -> Vec<String> {
             SystemTime::UNIX_EPOCH
         }
     }
-    let settings = Settings {
-        request_bytes_max: 400,
-        ..Settings::default()
-    };
-    let mut connection = Connection::new(Arc::new(settings));
+    let mut connection = Connection::new(Arc::clone(settings));
     let mut host = Recorder::default();
     let mut http = Vec::new();
     for piece in pieces {
