@@ -240,6 +240,7 @@ const SERVER: &str = r#"<lightstreamer_conf>
   <default_diff_order>jsonpatch</default_diff_order>
   <default_diff_order>diff_match_patch</default_diff_order>
   <jsonpatch_min_length>none</jsonpatch_min_length>
+  <delta_delivery>N</delta_delivery>
   <sendbuf>1600</sendbuf>
   <max_delay_millis>30</max_delay_millis>
   <default_keepalive_millis randomize="Y">4000</default_keepalive_millis>
@@ -306,6 +307,7 @@ fn the_servers_configuration() {
         )
     );
     assert_eq!(plan.diffs.sizes.json_patch_bytes_min, 0);
+    assert!(!sessions.delta_delivery);
     assert_eq!(sessions.max_delay, Duration::from_millis(30));
     assert_eq!(sessions.keepalive_default, Duration::from_secs(4));
     assert_eq!(
