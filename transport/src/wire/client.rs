@@ -42,19 +42,23 @@ pub fn read_proxy_header(bytes: &[u8], allow_v1: bool, allow_v2: bool) -> Prefac
         allow_v1,
         allow_v2,
     };
-    match ProxyHeader::parse(bytes, config) {
+    // The parser would look for CR LF beyond a bare line end, and take what stands between for a part of the line.
+    let is_text = bytes[0] == b'P';
+    let header = match bytes.iter().position(|byte| *byte == b'\n') {
+        Some(end) if is_text && end < V1_BYTES_MAX => &bytes[..=end],
+        None if is_text && bytes.len() < V1_BYTES_MAX => return Preface::Incomplete,
+        _ if is_text => return Preface::Broken,
+        _ => bytes,
+    };
+    match ProxyHeader::parse(header, config) {
         Ok((_, used)) if used > PROXY_BYTES_MAX => Preface::Broken,
         Ok((header, used)) => {
             Preface::Complete(used, header.proxied_address().map(|proxied| proxied.source))
         }
-        // The parser also misses something in a line of text that is there as a whole, and short of a field.
-        Err(Error::BufferTooShort) if bytes[0] == b'P' => {
-            match bytes.contains(&b'\n') || bytes.len() >= V1_BYTES_MAX {
-                true => Preface::Broken,
-                false => Preface::Incomplete,
-            }
+        // It also misses something in a line that is there as a whole, and short of a field.
+        Err(Error::BufferTooShort) if !is_text && bytes.len() < PROXY_BYTES_MAX => {
+            Preface::Incomplete
         }
-        Err(Error::BufferTooShort) if bytes.len() < PROXY_BYTES_MAX => Preface::Incomplete,
         Err(_) => Preface::Broken,
     }
 }
@@ -123,7 +127,12 @@ mod tests {
 
     #[test]
     fn what_is_no_header_is_told_at_once() {
-        for bytes in ["G", "PROXX", "PROXY TCP4 nonsense\r\n"] {
+        for bytes in [
+            "G",
+            "PROXX",
+            "PROXY TCP4 nonsense\r\n",
+            "PROXY UNKNOWN\nGET / HTTP/1.1\r\n",
+        ] {
             assert_eq!(
                 read_proxy_header(bytes.as_bytes(), true, true),
                 Preface::Broken
