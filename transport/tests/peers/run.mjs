@@ -23,6 +23,7 @@ import { after, before, describe, test } from 'node:test';
 import { CASE_NAMES, runCase } from './clients/cases.mjs';
 import { makeClient } from './clients/recorder.mjs';
 import { optionNames, optionSkipped, runOption } from './clients/options.mjs';
+import './two_level.mjs';
 import './values.mjs';
 import { launchBrowser, serveClientPage } from './support/browser.mjs';
 import { counterServer, cutsCase, nodeClients, processClients, webClients } from './support/cuts.mjs';

@@ -1,4 +1,4 @@
-// Nasty values through the whole server to the official Node client: in full, as JSON Patch and as TLCP-diff.
+// Nasty values through the whole server to the decoders of official clients: in full, as JSON Patch and as TLCP-diff.
 //
 //   node values.mjs          (also part of run.mjs; same environment)
 //
@@ -9,17 +9,18 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { createConnection } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import readline from 'node:readline';
 import { describe, test } from 'node:test';
 
-import { BINARY, bounded } from './support/server.mjs';
+import { startLineFeed } from './support/line_feed.mjs';
+import { ROOT, bounded } from './support/server.mjs';
 
 const WAIT_MS_MAX = 20_000; // a bound, not an expectation
+const PYTHON = process.env.BRIGHTWIRE_PEERS_PYTHON ?? join(ROOT, 'target/peers-venv/bin/python');
+const PYTHON_CLIENT = join(ROOT, 'transport/tests/peers/clients/python_values.py');
 
 const long = (seed) => Array.from({ length: 20_000 }, (_, i) => (i * seed) % 9973).join(',');
 const rows = (price) => Array.from({ length: 50 }, (_, i) => ({ name: `row ${i} | é`, price: i === 7 ? price : i, tags: ['a/b', 'm~n'] }));
@@ -43,78 +44,55 @@ const VALUES = [
   long(7), `${long(7)}.`, `<${long(7)}|>`, long(11), null, `${'y'.repeat(100_000)}`, `${'y'.repeat(100_000)}z`, 'end',
 ];
 
-const escape = (text) => text.replace(/[\\\t\n\r]/g, (c) => ({ '\\': '\\\\', '\t': '\\t', '\n': '\\n', '\r': '\\r' })[c]);
+/** What a client has seen: values by their numbers, and other things by name. `until` waits for one of them. */
+class Seen {
+  #seen = new Map();
+  #wake = () => {};
 
-async function startFeed(order) {
-  const directory = mkdtempSync(join(tmpdir(), 'brightwire-values-'));
-  const socket = join(directory, 'feed');
-  const ports = join(directory, 'ports.toml');
-  const config = join(directory, 'values.toml');
-  writeFileSync(config, `
-    [runtime]
-    threading = "shared"
-    io = "epoll"
-    [diffs]
-    order = ${JSON.stringify(order)}
-    [[listeners]]
-    name = "web"
-    address = "127.0.0.1:0"
-    [[adapter_sets]]
-    name = "VALUES"
-    [[adapter_sets.data]]
-    name = "DEFAULT"
-    kind = "lines"
-    address = "unix:${socket}"
-  `);
-  const child = spawn(BINARY, ['run', '--config', config, '--ports-file', ports], { stdio: ['ignore', 'ignore', 'ignore'] });
-  const exited = once(child, 'exit');
-  let watcher;
-  const appeared = new Promise((done) => {
-    const look = () => existsSync(ports) && done();
-    watcher = watch(directory, look);
-    look();
-  });
-  const early = exited.then(([code]) => { throw new Error(`the server ended with ${code} before it listened`); });
-  await bounded(Promise.race([appeared, early]), WAIT_MS_MAX, 'no ports file appeared').finally(() => watcher.close());
-  early.catch(() => {});
-  const [, address] = /^web\s*=\s*"([^"]+)"/m.exec(readFileSync(ports, 'utf8'));
-  const publisher = createConnection(socket);
-  await once(publisher, 'connect');
-  return {
-    address,
-    publish: (n, value) => publisher.write(`values\tn=${n}\tv${value === null ? '' : `=${escape(value)}`}\n`),
-    async stop() {
-      publisher.destroy();
-      child.kill('SIGTERM');
-      await bounded(exited, WAIT_MS_MAX, 'the server did not stop').catch(() => child.kill('SIGKILL'));
-      rmSync(directory, { recursive: true, force: true });
-    },
-  };
+  set(key, value) {
+    this.#seen.set(key, value);
+    this.#wake();
+  }
+
+  until(key) {
+    return bounded(new Promise((done, fail) => {
+      this.#wake = () => {
+        if (this.#seen.has('error')) fail(new Error(this.#seen.get('error')));
+        else if (this.#seen.has(key)) done(this.#seen.get(key));
+      };
+      this.#wake();
+    }), WAIT_MS_MAX, `the client has not seen ${key}`);
+  }
 }
 
-/** The official client. `next()` waits for the next update. */
-function officialClient(address) {
-  const ls = createRequire(import.meta.url)('lightstreamer-client-node');
+function nodeClient(module, address) {
+  const ls = createRequire(import.meta.url)(module);
   const client = new ls.LightstreamerClient(`http://${address}`, 'VALUES');
   const subscription = new ls.Subscription('MERGE', ['values'], ['n', 'v']);
   subscription.setRequestedSnapshot('yes');
-  const seen = new Map();
-  let wake = () => {};
+  const seen = new Seen();
   subscription.addListener({
-    onSubscription: () => { seen.set('subscribed', true); wake(); },
-    onItemUpdate: (update) => { seen.set(Number(update.getValue('n')), update.getValue('v')); wake(); },
+    onSubscription: () => seen.set('subscribed', true),
+    onItemUpdate: (update) => seen.set(Number(update.getValue('n')), update.getValue('v')),
   });
-  client.addListener({ onServerError: (code, text) => { seen.set('error', `${code} ${text}`); wake(); } });
+  client.addListener({ onServerError: (code, text) => seen.set('error', `${code} ${text}`) });
   client.subscribe(subscription);
   client.connect();
-  const until = (key) => bounded(new Promise((done, fail) => {
-    wake = () => {
-      if (seen.has('error')) fail(new Error(seen.get('error')));
-      else if (seen.has(key)) done(seen.get(key));
-    };
-    wake();
-  }), WAIT_MS_MAX, `the client has not seen ${key}`);
-  return { until, stop: () => client.disconnect() };
+  return { until: (key) => seen.until(key), stop: () => client.disconnect() };
+}
+
+function pythonClient(address) {
+  const child = spawn(PYTHON, [PYTHON_CLIENT, `http://${address}`], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const seen = new Seen();
+  const ended = (what) => seen.set('error', `the client ended: ${what}`);
+  child.once('error', (error) => ended(error.message));
+  child.once('exit', ended);
+  readline.createInterface({ input: child.stdout }).on('line', (line) => {
+    if (line.startsWith('[')) seen.set(...JSON.parse(line));
+    else if (line.startsWith('error ')) seen.set('error', line);
+    else seen.set(line, true);
+  });
+  return { until: (key) => seen.until(key), stop: () => child.kill('SIGKILL') };
 }
 
 /** A session over HTTP without a library, which only keeps the `U` lines it sees. */
@@ -154,29 +132,40 @@ function check(got, value, what, patched) {
   }
 }
 
-describe('nasty values to the Node client', () => {
-  for (const order of [[], ['json_patch'], ['text'], ['json_patch', 'text'], ['text', 'json_patch']]) {
-    test(order.length ? `as ${order.join(', then ')}` : 'in full', async () => {
-      const feed = await startFeed(order);
-      let client;
-      let bare;
-      try {
-        bare = await bareClient(feed.address);
-        client = officialClient(feed.address);
-        await client.until('subscribed');
-        for (const [n, value] of VALUES.entries()) {
-          feed.publish(n, value);
-          const what = `value ${n}: ${JSON.stringify(value)?.slice(0, 80)}`;
-          check(await client.until(n), value, what, order.includes('json_patch'));
+const python = !existsSync(PYTHON) && !process.env.CI && 'lightstreamer-client-lib is not installed; scripts/test installs it';
+const ALL = [[], ['json_patch'], ['text'], ['json_patch', 'text'], ['text', 'json_patch']];
+const CLIENTS = [
+  { name: 'the Node client', start: (address) => nodeClient('lightstreamer-client-node', address), orders: ALL },
+  // Of a version of the protocol before differences: it must never get one.
+  { name: 'the Node client of generation 8', start: (address) => nodeClient('lightstreamer-client-node-8', address), orders: ALL, plain: true },
+  { name: 'the Python client', start: pythonClient, orders: ALL, skip: python },
+];
+
+for (const { name, start, orders, plain, skip } of CLIENTS) {
+  describe(`nasty values to ${name}`, { skip: skip || false }, () => {
+    for (const order of orders) {
+      test(order.length ? `as ${order.join(', then ')}` : 'in full', async () => {
+        const feed = await startLineFeed('VALUES', { diffs: order });
+        let client;
+        let bare;
+        try {
+          bare = await bareClient(feed.address);
+          client = start(feed.address);
+          await client.until('subscribed');
+          for (const [n, value] of VALUES.entries()) {
+            feed.publish('values', { n, v: value });
+            const what = `value ${n}: ${JSON.stringify(value)?.slice(0, 80)}`;
+            check(await client.until(n), value, what, order.includes('json_patch') && !plain);
+          }
+          const sent = bare.lines.join('\n');
+          assert.equal(/\|\^P\[\{/.test(sent), order.includes('json_patch'), 'JSON patches on the wire');
+          assert.equal(/\|\^T[A-Z]*[a-z]/.test(sent), order.includes('text'), 'text differences on the wire');
+        } finally {
+          client?.stop();
+          bare?.stop();
+          await feed.stop();
         }
-        const sent = bare.lines.join('\n');
-        assert.equal(/\|\^P\[\{/.test(sent), order.includes('json_patch'), 'JSON patches on the wire');
-        assert.equal(/\|\^T[A-Z]*[a-z]/.test(sent), order.includes('text'), 'text differences on the wire');
-      } finally {
-        client?.stop();
-        bare?.stop();
-        await feed.stop();
-      }
-    });
-  }
-});
+      });
+    }
+  });
+}
