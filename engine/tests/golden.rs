@@ -5,6 +5,7 @@
 //! ! shards 2               the world: shards, users name:password ..., answer_delay_ms, max_sessions, modes,
 //! !                        frequency_max, source_frequency_max, buffer_size_max, event_buffer_len_max, snapshot_length,
 //! !                        and what else `Stage::configure` knows
+//! ! selector large n>=10   what clients may name as a selector: see `selected`
 //! ! message x refused -5 no  what the metadata adapter says to messages that begin with this word: see `scripted_answer`
 //! ! user x refused -5 no   what it says to a session of this user; and to a subscription of a group likewise
 //! ~ connect 1 shard=1      client 1 opens a WebSocket (version=2.0.0 for an old client)
@@ -35,8 +36,9 @@
 
 use engine::ids::{DataAdapterId, ShardId};
 use engine::item::safe::{ItemPattern, SafeRule, SafeRules, TradeSafe};
+use engine::item::selector::{Check, Selector};
 use engine::metadata::{AdapterSetId, AdapterSets, Granted, literal::Literal};
-use engine::shard::{Config, Peer};
+use engine::shard::{Config, Peer, Selectors};
 use engine::sim::world::{CLIENT_IP, Event, Options, Say, WireId, World};
 use engine::text::{Plus, percent_decode};
 use engine::time::Duration;
@@ -140,6 +142,21 @@ fn mode(name: &str) -> Mode {
         "DISTINCT" => Mode::Distinct,
         "COMMAND" => Mode::Command,
         _ => panic!("not a mode: {name}"),
+    }
+}
+
+/// `field>=number`, `field<=number`, `field^=beginning`, `field=text,text`.
+fn selected(all: Selector, check: &str) -> Selector {
+    let number = |text: &str| text.parse().expect("a number");
+    if let Some((field, least)) = check.split_once(">=") {
+        all.at_least(field, number(least))
+    } else if let Some((field, most)) = check.split_once("<=") {
+        all.at_most(field, number(most))
+    } else if let Some((field, beginning)) = check.split_once("^=") {
+        all.and(field, Check::Prefix(beginning.into()))
+    } else {
+        let (field, texts) = check.split_once('=').expect("a check");
+        all.one_of(field, texts.split(','))
     }
 }
 
@@ -283,6 +300,13 @@ impl Stage {
                     what: what.clone(),
                 };
                 config.trade_safe = SafeRules::new((0..4).map(rule).collect());
+            }
+            "selector" => {
+                let (name, checks) = value.split_once(' ').expect("a name and checks");
+                let selector = checks.split(' ').fold(Selector::new(), selected);
+                let sets = (0..2).map(AdapterSetId);
+                let named = sets.map(|set| (set, name.into(), selector.clone()));
+                config.selectors = Selectors::new(named.collect());
             }
             "poll_interval_ms" => config.poll_interval_min = time(),
             "streaming_time_ms" => config.streaming_time_max = Some(time()),

@@ -38,7 +38,7 @@ use engine::item::safe::{SafeRule, SafeRules};
 use engine::limits::Limits;
 use engine::metadata::literal::Literal as Everything;
 use engine::metadata::{AdapterSetId, AdapterSets};
-use engine::shard::{Config, Shard};
+use engine::shard::{Config, Selectors, Shard};
 use rtrb::Producer;
 use std::collections::HashMap;
 use std::error::Error;
@@ -497,6 +497,16 @@ fn trade_safe(plan: &Plan) -> SafeRules {
     SafeRules::new(rules.collect())
 }
 
+/// What clients may select by, by the numbers of their adapter sets.
+fn selectors(plan: &Plan) -> Selectors {
+    let sets = (0..).map(set_id).zip(&plan.adapter_sets);
+    let selectors = sets.flat_map(|(number, set)| {
+        let named = set.selectors.iter();
+        named.map(move |(name, selector)| (number, name.as_str().into(), selector.clone()))
+    });
+    Selectors::new(selectors.collect())
+}
+
 fn limits(plan: &Plan) -> Limits {
     let limits = Limits {
         request_bytes_max: plan.sessions.request_limit,
@@ -607,6 +617,7 @@ fn setup(plan: &Plan, listeners: &[Settings], rings: ShardRings, clock: Clock) -
         write_timeout: plan.socket.write_timeout,
         diffs: plan.diffs,
         trade_safe: trade_safe(plan),
+        selectors: selectors(plan),
         status_interval: with_status.then_some(sessions.status_interval),
         limits: limits(plan),
         ..Config::default()

@@ -1,4 +1,4 @@
-//! The rules of the built-in metadata adapter in a configuration file, as a user meets them.
+//! The rules of the built-in metadata adapter in a configuration file, and selectors, as a user meets them.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,6 +9,7 @@ use brightwire::adapter::literal::passwords::Hash;
 use brightwire::config::plan::MetadataPlan;
 use brightwire::config::{ConfigError, Plan};
 use brightwire::runtime::topology::Topology;
+use engine::item::selector::{Check, Selector};
 
 fn plan(text: &str, directory: &Path) -> Result<Plan, ConfigError> {
     Plan::from_text(text, &Topology::read().unwrap(), directory, "test.toml")
@@ -173,4 +174,45 @@ fn a_password_is_hashed_from_the_standard_input() {
     assert!(hash.verify("secret"));
     let output = hashed("");
     assert!(!output.status.success() && output.stdout.is_empty());
+}
+
+#[test]
+fn selectors_have_names_and_tables_of_one_name_are_one() {
+    let text = r#"
+        [[adapter_sets]]
+        [[adapter_sets.selectors]]
+        name = "large"
+        field = "volume"
+        at_least = 1000.0
+        at_most = 5000.0
+        [[adapter_sets.selectors]]
+        name = "euro"
+        field = "key"
+        prefix = "EUR"
+        [[adapter_sets.selectors]]
+        name = "large"
+        field = "side"
+        one_of = ["buy", "sell"]
+    "#;
+    let here = Path::new("");
+    let served = plan(text, here).unwrap();
+    let selectors = &served.adapter_sets[0].selectors;
+    let large = Selector::new().and("volume", Check::Present);
+    let large = large
+        .at_least("volume", 1000.0)
+        .at_most("volume", 5000.0)
+        .and("side", Check::Present)
+        .one_of("side", ["buy", "sell"]);
+    assert_eq!(selectors["large"], large);
+    assert!(selectors["euro"].tests_keys_only());
+    assert_eq!(selectors.len(), 2);
+    let summary = served.to_string();
+    assert!(summary.contains(", 2 selectors\n"), "{summary}");
+
+    let text = "[[adapter_sets]]\n[[adapter_sets.selectors]]\nname = \"\"\nfield = \"\"\nat_least = nan\nat_most = inf";
+    let refusal = plan(text, here).unwrap_err().to_string();
+    for key in ["name", "field", "at_least", "at_most"] {
+        let key = format!("adapter_sets[0].selectors[0].{key}");
+        assert!(refusal.contains(&key), "{refusal}");
+    }
 }

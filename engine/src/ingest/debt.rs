@@ -6,7 +6,7 @@
 //! | DISTINCT | the history goes on, and forgets its oldest | the part of the history that the shard lacks |
 //! | COMMAND | the log goes on, each key once in it | the part of the log that the shard lacks |
 //! | RAW | events are counted | their number |
-//! | any, trade-safe events | they are kept, with what waits before them (see `held`) | these, before all else |
+//! | any, trade-safe events | they are kept, with what waits before them (see `held`); not before a snapshot that is still to be written | these, before all else; what such a snapshot kept out is told |
 //!
 //! Those to whom nothing may be merged or dropped are told how many events are missing, in every mode. A snapshot of
 //! DISTINCT or COMMAND is written in the same way: to a shard that lacks everything. What has come since it was asked for
@@ -19,7 +19,7 @@ use super::record::{self, Kind, Lost};
 use crate::counters::Counters;
 use crate::item::command::{Command, CommandState, LogEntry};
 use crate::item::fields::FieldNames;
-use crate::item::state::State;
+use crate::item::state::{DistinctState, State, StoredEvent};
 use crate::limits::Limits;
 use crate::time::Instant;
 
@@ -35,6 +35,8 @@ pub struct Debt {
     missed: u64,
     /// Of them, those that will not come in any case.
     void: u64,
+    /// Of those that were missed, trade-safe ones that came while a snapshot was owed, before which they cannot be kept.
+    missed_safe: u64,
     /// DISTINCT and COMMAND: the shard lacks what came after this event.
     behind: Option<u64>,
     /// What it lacks up to this event is a snapshot, to be ended as one.
@@ -56,12 +58,13 @@ impl Debt {
         }
     }
 
-    /// An event of DISTINCT or COMMAND; `before` is the one before it.
-    pub fn owe_event(&mut self, before: u64) {
+    /// An event of DISTINCT or COMMAND, trade-safe or not; `before` is the one before it.
+    pub fn owe_event(&mut self, before: u64, safe: bool) {
         if self.behind.is_none() {
             self.behind = Some(before);
         }
         self.missed += 1;
+        self.missed_safe += u64::from(safe);
     }
 
     /// A snapshot of DISTINCT or COMMAND: of everything up to `now`.
@@ -123,23 +126,28 @@ impl Debt {
         if self.snapshot.is_some() {
             return;
         }
-        let mut lost = 0;
+        let (mut lost, mut safe) = (0, 0);
         match state {
             State::Merge(_) => lost = self.missed.saturating_sub(1), // the state stands for the last one
             State::Distinct(state) => {
                 if let Some(after) = self.behind {
                     let first = state.history.first_after(|event| event.seq > after);
                     lost = self.lost((state.history.len() - first) as u64);
+                    safe = self.lost_safe(lost, safe_after(state, after));
                 }
             }
-            State::Command(_) if self.clear => lost = self.void,
+            State::Command(_) if self.clear => {
+                lost = self.void;
+                safe = self.lost_safe(lost, 0);
+            }
             State::Command(_) => {}
         }
         let held = self.held.get_or_insert_default();
         if lost > 0 {
-            encode_lost(scratch, Kind::Lost, lost, at);
+            encode_lost(scratch, Kind::Lost, (lost, safe), at);
             held.push(scratch, limits);
             self.missed -= lost;
+            self.missed_safe -= safe;
             self.void = 0;
         }
         if std::mem::take(&mut self.clear) {
@@ -163,7 +171,7 @@ impl Debt {
                     held.push(&event.record, limits);
                     next += 1;
                 }
-                self.missed = 0;
+                (self.missed, self.missed_safe) = (0, 0);
             }
             (State::Command(table), Some(key)) => {
                 if let (Some(after), Some(entry)) = (self.behind, table.entry(key))
@@ -184,13 +192,33 @@ impl Debt {
         let open = self.missed.saturating_sub(self.void);
         self.void + open.saturating_sub(remaining)
     }
+
+    /// How many of `lost` events were trade-safe, if so many that are can still come.
+    fn lost_safe(&self, lost: u64, remaining: u64) -> u64 {
+        self.missed_safe.saturating_sub(remaining).min(lost)
+    }
 }
 
-fn encode_lost(scratch: &mut Vec<u8>, kind: Kind, lost: u64, (seq, stamp): (u64, Instant)) {
+/// How many events of a history behind this one are trade-safe.
+fn safe_after(state: &DistinctState, after: u64) -> u64 {
+    let first = state.history.first_after(|event| event.seq > after);
+    let events = (first..).map_while(|at| state.history.get(at));
+    let safe = |event: &&StoredEvent| record::read(&event.record).any(|record| record.safe);
+    events.filter(safe).count() as u64
+}
+
+/// Makes the record of so many losses, and of how many trade-safe ones among them.
+fn encode_lost(
+    scratch: &mut Vec<u8>,
+    kind: Kind,
+    (lost, safe): (u64, u64),
+    (seq, stamp): (u64, Instant),
+) {
+    let number = |number| u32::try_from(number).unwrap_or(u32::MAX);
     let mut writer = record::Writer::start(scratch, kind, seq, stamp);
     writer.lost(Lost {
-        events: u32::try_from(lost).unwrap_or(u32::MAX),
-        safe: 0,
+        events: number(lost),
+        safe: number(safe),
     });
     writer.finish();
 }
@@ -270,7 +298,7 @@ struct Payer<'a, R> {
 impl<R: Rings> Payer<'_, R> {
     fn pay(&mut self, debt: &mut Debt, state: &State) -> Option<()> {
         if debt.raw_lost > 0 {
-            self.lost(Kind::RawLost, debt.raw_lost, self.seq)?;
+            self.lost(Kind::RawLost, (debt.raw_lost, 0), self.seq)?;
             debt.raw_lost = 0;
         }
         while let Some(held) = &mut debt.held
@@ -283,7 +311,7 @@ impl<R: Rings> Payer<'_, R> {
         match state {
             State::Merge(state) => {
                 if debt.missed > 1 {
-                    self.lost(Kind::Lost, debt.missed - 1, self.seq)?; // the state stands for the last one
+                    self.lost(Kind::Lost, (debt.missed - 1, 0), self.seq)?; // the state stands for the last one
                     debt.missed = 1;
                 }
                 if let Some(kind) = debt.state {
@@ -311,7 +339,12 @@ impl<R: Rings> Payer<'_, R> {
                     record::set_kind(payer.scratch, kind);
                     Some(event.seq)
                 };
-                let behind = |after: u64| state.history.len() - next(after).0;
+                let behind = |after: u64| {
+                    (
+                        state.history.len() - next(after).0,
+                        safe_after(state, after),
+                    )
+                };
                 self.pay_log(debt, encode, behind)
             }
             State::Command(table) => {
@@ -327,7 +360,8 @@ impl<R: Rings> Payer<'_, R> {
                 };
                 let behind = |after: u64| {
                     let rows = held.iter().flat_map(|held| held.rows_after(after));
-                    table.behind(after) - rows.filter(|seq| table.is_last(*seq)).count()
+                    let told = rows.filter(|seq| table.is_last(*seq)).count();
+                    (table.behind(after) - told, 0)
                 };
                 let paid = self.pay_log(debt, encode, behind);
                 debt.held = held;
@@ -338,12 +372,12 @@ impl<R: Rings> Payer<'_, R> {
 
     /// Writes what the shard lacks of a history or a table: as a snapshot, as far as it is one, and then as events.
     /// `encode` makes the record of the first entry after an event, as one of a kind, and tells its event; `behind`
-    /// tells how many entries there are.
+    /// tells how many entries there are, and how many of them are trade-safe.
     fn pay_log(
         &mut self,
         debt: &mut Debt,
         encode: impl Fn(&mut Self, u64, Kind) -> Option<u64>,
-        behind: impl Fn(u64) -> usize,
+        behind: impl Fn(u64) -> (usize, u64),
     ) -> Option<()> {
         let Some(mut after) = debt.behind else {
             return Some(());
@@ -375,11 +409,18 @@ impl<R: Rings> Payer<'_, R> {
     }
 
     /// What goes before the `remaining` events behind `after` that can still be told.
-    fn begin(&mut self, debt: &mut Debt, after: u64, remaining: usize) -> Option<()> {
+    fn begin(
+        &mut self,
+        debt: &mut Debt,
+        after: u64,
+        (remaining, remaining_safe): (usize, u64),
+    ) -> Option<()> {
         let lost = debt.lost(remaining as u64);
         if lost > 0 {
-            self.lost(Kind::Lost, lost, after)?;
+            let safe = debt.lost_safe(lost, remaining_safe);
+            self.lost(Kind::Lost, (lost, safe), after)?;
             debt.missed -= lost;
+            debt.missed_safe -= safe;
             debt.void = 0;
         }
         if debt.clear {
@@ -389,7 +430,7 @@ impl<R: Rings> Payer<'_, R> {
         Some(())
     }
 
-    fn lost(&mut self, kind: Kind, lost: u64, seq: u64) -> Option<()> {
+    fn lost(&mut self, kind: Kind, lost: (u64, u64), seq: u64) -> Option<()> {
         encode_lost(self.scratch, kind, lost, (seq, self.stamp));
         self.write()
     }

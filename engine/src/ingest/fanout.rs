@@ -219,7 +219,7 @@ impl Fanout {
     ) {
         let refused = |debt: &mut Debt| {
             if !safe || debt.owes_snapshot() {
-                debt.owe_event(before);
+                debt.owe_event(before, safe);
             }
         };
         self.copy(subject, None, Wants::State, rings, counters, refused);

@@ -111,8 +111,7 @@ impl Held {
                     safe: u32::from(record.safe),
                 },
             };
-            self.lost.events = self.lost.events.saturating_add(lost.events);
-            self.lost.safe = self.lost.safe.saturating_add(lost.safe);
+            self.lost = self.lost.and(lost);
         }
     }
 }

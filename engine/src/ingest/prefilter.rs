@@ -131,7 +131,7 @@ impl Ingest {
                 let bytes = event.record.len();
                 state.history.push(event, bytes);
                 self.fanout
-                    .owe(&mut item.subject, |debt| debt.owe_event(before));
+                    .owe(&mut item.subject, |debt| debt.owe_event(before, false));
             }
             _ => self.counters.count(Counter::AdapterEventsStale),
         }

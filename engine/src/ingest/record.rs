@@ -84,6 +84,17 @@ pub struct Lost {
     pub safe: u32,
 }
 
+impl Lost {
+    /// These and others.
+    #[must_use]
+    pub fn and(self, other: Lost) -> Lost {
+        Lost {
+            events: self.events.saturating_add(other.events),
+            safe: self.safe.saturating_add(other.safe),
+        }
+    }
+}
+
 /// Writes one record into a scratch buffer.
 #[derive(Debug)]
 pub struct Writer<'a> {

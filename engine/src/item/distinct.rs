@@ -65,7 +65,7 @@ impl<T> History<T> {
     }
 
     /// The last `count` events, oldest first.
-    pub fn last(&self, count: usize) -> impl ExactSizeIterator<Item = &T> {
+    pub fn last(&self, count: usize) -> impl DoubleEndedIterator<Item = &T> + ExactSizeIterator {
         let skip = self.events.len().saturating_sub(count);
         self.events.range(skip..).map(|(event, _)| event)
     }

@@ -9,6 +9,7 @@ pub mod fields;
 pub mod merge;
 pub mod row;
 pub mod safe;
+pub mod selector;
 pub mod state;
 
 use crate::ids::DataAdapterId;

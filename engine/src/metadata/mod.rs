@@ -10,6 +10,7 @@ pub mod status;
 
 use crate::ids::{DataAdapterId, ShardId};
 use crate::item::safe::TradeSafe;
+use crate::item::selector::Selector;
 use crate::time::Duration;
 use crate::tlcp::cause::{Cause, Refusal};
 use crate::tlcp::request::Mode;
@@ -213,6 +214,8 @@ pub struct GrantedItem {
     pub snapshot_length: u32,
     /// Which of the item's events may not be merged, for everybody. What the configuration says of the item is added.
     pub trade_safe: TradeSafe,
+    /// What the selector means that the client named, if the adapter says so. Else the configuration does.
+    pub selector: Option<Selector>,
     /// The mode, if not RAW, in which somebody looks at the item already, or is about to. No adapter's business: ingest
     /// knows, see [`Ingest::claim`](crate::ingest::Ingest::claim).
     pub looked_at: Option<Mode>,
@@ -368,9 +371,6 @@ impl AdapterSets {
                 let name = data_adapter.as_deref().unwrap_or(DEFAULT_NAME);
                 let adapter = set.data.iter().find(|(known, _)| &**known == name);
                 let (_, data_adapter) = adapter.ok_or_else(Refusal::data_adapter_unknown)?;
-                if selector.is_some() {
-                    return Err(Refusal::bad_selector());
-                }
                 Ok(Granted::Subscription {
                     data_adapter: *data_adapter,
                     items: select(metadata.items(group, *mode)?, *range)?,

@@ -62,7 +62,7 @@ pub struct LocalItem {
     /// The last event that was told of.
     pub seq: u64,
     /// So many events are missing behind it. What they lead to is told next, but perhaps not in the same turn.
-    pub lost: u32,
+    pub lost: Lost,
     /// Who looks at the item. The order says nothing.
     pub listeners: Vec<SubItemKey>,
     views: Vec<View>,
@@ -212,7 +212,7 @@ impl Items {
             rows: Rows::None,
             complete: false,
             seq: 0,
-            lost: 0,
+            lost: Lost::default(),
             listeners: Vec::new(),
             views: Vec::new(),
             diffs: self.diffs,
@@ -295,7 +295,10 @@ impl Items {
                     Rows::Table(table) => match table.apply(fields, record) {
                         Some(change) if event => Change::Key(change),
                         // A key that came and went while the ring was full: one event more that nobody saw.
-                        None if event => Change::Lost(Lost { events: 1, safe: 0 }),
+                        None if event => Change::Lost(Lost {
+                            events: 1,
+                            safe: u32::from(record.safe),
+                        }),
                         _ => Change::None,
                     },
                     Rows::None => Change::None,
@@ -331,8 +334,8 @@ impl Items {
         if !matches!(record.kind, Kind::Raw | Kind::RawLost) {
             item.seq = record.seq;
             item.lost = match record.kind {
-                Kind::Lost => item.lost.saturating_add(record.lost().events),
-                _ => 0,
+                Kind::Lost => item.lost.and(record.lost()),
+                _ => Lost::default(),
             };
         }
         Some((record.local, change))
@@ -380,6 +383,11 @@ impl LocalItem {
     /// How many fields the item has had so far.
     pub fn fields(&self) -> usize {
         self.fields.len()
+    }
+
+    /// Their names.
+    pub fn field_names(&self) -> &[Box<str>] {
+        &self.fields
     }
 
     /// More fields are named.

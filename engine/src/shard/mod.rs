@@ -33,6 +33,7 @@ mod rows;
 mod session;
 pub mod session_id;
 mod share;
+mod sieve;
 mod status;
 mod subscription;
 mod table;
@@ -63,6 +64,7 @@ pub use moves::Address;
 use moves::Moves;
 use question::Waiting;
 use session::Session;
+pub use sieve::{NamedSelector, Selectors};
 use slotmap::SlotMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -157,10 +159,22 @@ pub struct Config {
     pub diffs: Diffs,
     /// Events that may not be merged.
     pub trade_safe: SafeRules,
+    /// What clients may select by, besides what metadata adapters say.
+    pub selectors: Selectors,
     /// The bounds.
     pub limits: Limits,
     /// A bug, to test the tests.
     pub canary: canary::Canary,
+}
+
+impl Config {
+    /// Updates per second that a subscription may have if it is limited at all: where updates wait for others, more would not
+    /// be sent one by one.
+    fn frequency_highest(&self) -> Option<f64> {
+        let wait_s = self.update_delay_max.as_secs_f64();
+        // In thousandths, as clients are told: 30 ms make 33.333.
+        (wait_s > 0.0).then(|| (1000.0 / wait_s).floor() / 1000.0)
+    }
 }
 
 impl Default for Config {
@@ -201,6 +215,7 @@ impl Default for Config {
             delta_delivery: true,
             diffs: Diffs::default(),
             trade_safe: SafeRules::default(),
+            selectors: Selectors::default(),
             limits: Limits::DEFAULT,
             canary: canary::Canary::default(),
         }

@@ -3,10 +3,11 @@
 
 use super::event_buffer::{EventBuffer, Queue, TableBuffer, Taken};
 use super::items::{Change, LocalItem, Rows};
+use super::sieve::Sieve;
 use super::subscription::Safe;
 use super::{Shard, SubItem};
 use crate::counters::Counter;
-use crate::ingest::record;
+use crate::ingest::record::{self, Lost};
 use crate::item::row::Row;
 use crate::time::Instant;
 
@@ -24,6 +25,18 @@ impl Shard {
             let listeners = std::mem::take(&mut item.listeners);
             for &key in &listeners {
                 let sub_item = &mut self.sub_items[key];
+                let raw = sub_item.raw;
+                let passes = |sieve: &mut Box<Sieve>| sieve.passes(&change, item, raw);
+                if !sub_item.sieve.as_mut().is_none_or(passes) {
+                    self.counters.count(Counter::UpdatesFiltered);
+                    if let Some(counted) = &mut sub_item.counted {
+                        counted.took(NOT_SELECTED);
+                        if let Some(status) = &mut self.sessions[sub_item.session].status {
+                            status.totals.took(NOT_SELECTED);
+                        }
+                    }
+                    continue;
+                }
                 let Some(taken) = sub_item.take(&change, item, now) else {
                     continue;
                 };
@@ -57,6 +70,14 @@ impl Shard {
         }
     }
 }
+
+/// An event that the subscription's selector does not let pass.
+const NOT_SELECTED: Taken = Taken {
+    urgent: false,
+    conflated: 0,
+    filtered: 1,
+    lost: 0,
+};
 
 impl SubItem {
     /// Takes what happened to the item as far as it concerns this subscription; `None` if it does not.
@@ -141,10 +162,25 @@ impl SubItem {
         match (&mut self.buffer, &item.rows) {
             (Some(EventBuffer::Queue(queue)), Rows::History(history)) => {
                 let length = usize::try_from(self.snapshot_length).unwrap_or(usize::MAX);
-                queue.snapshot(history.last(length).cloned(), true);
+                match &mut self.sieve {
+                    None => queue.snapshot(history.last(length).cloned(), true),
+                    Some(sieve) => {
+                        let all = history.last(usize::MAX).rev();
+                        let selected = all.filter(|row| sieve.selects(row, item)).take(length);
+                        let selected: Vec<Row> = selected.cloned().collect();
+                        queue.snapshot(selected.into_iter().rev(), true);
+                    }
+                }
             }
             (Some(EventBuffer::Table(buffer)), Rows::Table(table)) => buffer.snapshot(table),
-            (Some(EventBuffer::Queue(queue)), _) => queue.snapshot(item.row.clone(), false),
+            (Some(EventBuffer::Queue(queue)), _) => {
+                let sieve = &mut self.sieve;
+                let mut selects = |row: &Row| {
+                    let sieve = sieve.as_mut();
+                    sieve.is_none_or(|sieve| sieve.selects(row, item))
+                };
+                queue.snapshot(item.row.clone().filter(&mut selects), false);
+            }
             // A snapshot without any value goes out as one, and is not merged with the event that follows it.
             (None, _) => {
                 let empty = item.row.clone().filter(Row::is_all_null);
@@ -152,12 +188,14 @@ impl SubItem {
             }
             _ => {}
         }
-        if item.lost > 0 {
+        let Lost { events, safe } = item.lost;
+        if events > 0 {
+            let safe = if self.safe == Safe::Nothing { 0 } else { safe };
             // The snapshot is of before them.
             match (&mut self.buffer, &item.rows) {
-                (Some(EventBuffer::Queue(queue)), _) => _ = queue.push_lost(item.lost, 0),
+                (Some(EventBuffer::Queue(queue)), _) => _ = queue.push_lost(events, safe),
                 (Some(EventBuffer::Table(buffer)), Rows::Table(table)) => {
-                    _ = buffer.push_lost(item.lost, 0, table);
+                    _ = buffer.push_lost(events, safe, table);
                 }
                 _ => {}
             }

@@ -5,6 +5,7 @@ use super::diffs::Parsed;
 use super::event_buffer::{EventBuffer, Next, Overflow, Queue, TableBuffer};
 use super::items::{LocalItem, Rows, Schema};
 use super::question::Waiting;
+use super::sieve::Sieve;
 use super::status::{is_status, local_name};
 use super::table::Held;
 use super::tally::Tally;
@@ -93,6 +94,8 @@ pub(super) struct SubItem {
     pub raw: bool,
     /// Which events may not be merged for it.
     pub safe: Safe,
+    /// Which events it is sent; without one, all.
+    pub sieve: Option<Box<Sieve>>,
     /// Something is to be sent.
     pub owed: bool,
     /// The client wants a snapshot and has had nothing yet.
@@ -164,13 +167,15 @@ impl Subscription {
         };
         match self.mode {
             Mode::Command => {
-                let buffer = TableBuffer::new(len_max, self.unfiltered, interval, since);
+                let mut buffer = TableBuffer::new(len_max, self.unfiltered, interval, since);
+                buffer.select(granted.selector.clone());
                 Some(EventBuffer::Table(Box::new(buffer)))
             }
             Mode::Raw => queue(len_max, Overflow::Tells),
             Mode::Merge | Mode::Distinct if self.unfiltered => queue(len_max, Overflow::Tells),
             Mode::Merge => match self.buffer_len(granted, limits) {
-                1 if safe == Safe::Nothing => None,
+                // The state is what is left of all events; of those that are selected it is not.
+                1 if safe == Safe::Nothing && granted.selector.is_none() => None,
                 asked => queue(asked, Overflow::Merges),
             },
             Mode::Distinct => queue(self.buffer_len(granted, limits), Overflow::Drops),
@@ -225,6 +230,11 @@ fn lower(a: Option<f64>, b: Option<f64>) -> Option<f64> {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     }
+}
+
+/// A frequency that is limited at all is not above `highest`.
+fn capped(hz: Option<f64>, highest: Option<f64>) -> Option<f64> {
+    hz.map(|hz| highest.map_or(hz, |highest| hz.min(highest)))
 }
 
 fn interval(hz: Option<f64>) -> Duration {
@@ -352,13 +362,15 @@ impl Shard {
         let result = match result {
             Ok(Granted::Subscription {
                 data_adapter,
-                items,
+                mut items,
                 fields,
                 statistics,
                 ..
             }) => {
                 subscription.of_status = is_status(data_adapter);
-                let checked = self.check_granted(sub, data_adapter, &items, &fields);
+                let checked = self
+                    .find_selector(sub, &mut items)
+                    .and_then(|()| self.check_granted(sub, data_adapter, &items, &fields));
                 checked.map(|()| Held {
                     data_adapter,
                     items,
@@ -468,7 +480,8 @@ impl Shard {
             let unlimited = mode == Mode::Raw || safe == Safe::Everything;
             let frequency_max = granted.frequency_max.filter(|_| !unlimited);
             let wanted = subscription.frequency.filter(|_| !unlimited);
-            let interval = interval(lower(wanted, frequency_max));
+            let highest = self.config.frequency_highest();
+            let interval = interval(capped(lower(wanted, frequency_max), highest));
             let mut sub_item = SubItem {
                 session,
                 sub_id,
@@ -483,6 +496,10 @@ impl Shard {
                 snapshot_length: subscription.snapshot_length(granted, limits),
                 raw: mode == Mode::Raw,
                 safe,
+                sieve: granted
+                    .selector
+                    .clone()
+                    .map(|one| Box::new(Sieve::new(one))),
                 owed: false,
                 awaits_snapshot: subscription.snapshot != Snapshot::No,
                 waits_for_due: false,
@@ -513,6 +530,26 @@ impl Shard {
         if deleted {
             self.unsubscribe(session, sub_id, sub);
         }
+    }
+
+    /// Finds what the selector means that was asked for, where the metadata adapter has not said so.
+    fn find_selector(&self, sub: SubKey, items: &mut [GrantedItem]) -> Result<(), Refusal> {
+        let subscription = &self.subscriptions[sub];
+        let Some(name) = &subscription.asked.selector else {
+            return Ok(());
+        };
+        let set = self.sessions[subscription.session].adapter_set;
+        for item in items {
+            let configured = || self.config.selectors.of(set, name).cloned();
+            let selector = item.selector.take().or_else(configured);
+            let selector = selector.ok_or_else(Refusal::bad_selector)?;
+            // Of rows that come and go by other values no client could know which it has.
+            if subscription.mode == Mode::Command && !selector.tests_keys_only() {
+                return Err(Refusal::bad_selector().with_text(COMMAND_SELECTOR));
+            }
+            item.selector = Some(selector);
+        }
+        Ok(())
     }
 
     /// Whether what the metadata adapter grants can be served as it was asked for.
@@ -654,6 +691,7 @@ impl Shard {
         let subscription = &mut self.subscriptions[sub];
         subscription.frequency = hz;
         let session = subscription.session;
+        let highest = self.config.frequency_highest();
         for &key in &subscription.items {
             let sub_item = &mut self.sub_items[key];
             let was_sent = sub_item.due > Instant::ZERO;
@@ -661,7 +699,7 @@ impl Shard {
                 .due
                 .as_nanos()
                 .saturating_sub(u64::try_from(sub_item.interval.as_nanos()).unwrap_or(u64::MAX));
-            sub_item.interval = interval(sub_item.frequency(hz));
+            sub_item.interval = interval(sub_item.frequency(hz, highest));
             if was_sent {
                 sub_item.due = Instant::from_nanos(last) + sub_item.interval;
             }
@@ -678,13 +716,14 @@ impl Shard {
     /// The highest frequency granted to any item of a subscription.
     pub(super) fn granted_frequency(&self, sub: SubKey) -> Option<f64> {
         let subscription = &self.subscriptions[sub];
-        let limit = |key: &SubItemKey| self.sub_items[*key].frequency(subscription.frequency);
-        let highest = subscription
+        let (wanted, highest) = (subscription.frequency, self.config.frequency_highest());
+        let limit = |key: &SubItemKey| self.sub_items[*key].frequency(wanted, highest);
+        let granted = subscription
             .items
             .iter()
             .map(limit)
             .reduce(|a, b| Some(a?.max(b?)));
-        highest.unwrap_or(subscription.frequency)
+        granted.unwrap_or(capped(wanted, highest))
     }
 
     /// `CONF`: the frequency granted, and whether events are filtered.
@@ -733,10 +772,10 @@ impl Shard {
 
 impl SubItem {
     /// Updates per second that the client gets of the item at most, if it wants so many.
-    fn frequency(&self, wanted: Option<f64>) -> Option<f64> {
+    fn frequency(&self, wanted: Option<f64>, highest: Option<f64>) -> Option<f64> {
         match self.safe {
             Safe::Everything => None,
-            Safe::Nothing | Safe::Something => lower(wanted, self.frequency_max),
+            Safe::Nothing | Safe::Something => capped(lower(wanted, self.frequency_max), highest),
         }
     }
 
@@ -797,6 +836,9 @@ impl SubItem {
         (at, Timer::Due(key, self.due_version))
     }
 }
+
+/// What is told to who would select rows by anything else.
+const COMMAND_SELECTOR: &str = "In COMMAND mode a selector can check keys only";
 
 fn count(n: usize) -> u32 {
     u32::try_from(n).expect("items and fields are bounded")

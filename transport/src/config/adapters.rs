@@ -11,7 +11,9 @@ use super::value::{Size, Time};
 use crate::adapter::lines::LinesAddress;
 use crate::wire::tls::{self, Identity};
 use engine::item::safe::{ItemPattern, TradeSafe};
+use engine::item::selector::{Check, Selector};
 use ipnet::IpNet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -35,6 +37,7 @@ pub(super) fn adapter_sets(
             plans.iter().map(|plan| plan.name.as_str()),
             problems,
         );
+        let selectors = selectors(set, &key, problems);
         let (data, status) = data_adapters(set, raw.own.is_some(), &key, directory, problems);
         let metadata = match set.metadata() {
             MetadataKindName::Literal => {
@@ -70,6 +73,7 @@ pub(super) fn adapter_sets(
             metadata_first: set.metadata_first(),
             data,
             status,
+            selectors,
         });
     }
     if let Some(own) = &raw.own {
@@ -131,6 +135,7 @@ fn set_plan<'p>(
             metadata_first: false,
             data: Vec::new(),
             status: None,
+            selectors: BTreeMap::new(),
         });
         plans.len() - 1
     });
@@ -186,6 +191,43 @@ fn data_adapters(
         });
     }
     (plans, status)
+}
+
+/// All tables of one name make one selector.
+fn selectors(
+    set: &raw::AdapterSet,
+    key: &str,
+    problems: &mut Problems,
+) -> BTreeMap<String, Selector> {
+    let mut selectors: BTreeMap<String, Selector> = BTreeMap::new();
+    for (index, raw) in set.selectors.iter().flatten().enumerate() {
+        let key = format!("{key}.selectors[{index}]");
+        let (name, field) = (raw.name(), raw.field());
+        for (part, text) in [("name", &name), ("field", &field)] {
+            if text.is_empty() {
+                problems.add(format!("{key}.{part}"), "must not be empty");
+            }
+        }
+        for (part, number) in [("at_least", raw.at_least), ("at_most", raw.at_most)] {
+            if number.is_some_and(|number| !number.is_finite()) {
+                problems.add(format!("{key}.{part}"), "is no number");
+            }
+        }
+        let texts = |texts: &Vec<String>| texts.iter().map(|text| text.as_str().into()).collect();
+        let prefix = raw.prefix.as_deref();
+        let checks = [
+            Some(Check::Present),
+            raw.one_of.as_ref().map(|list| Check::OneOf(texts(list))),
+            prefix.map(|beginning| Check::Prefix(beginning.into())),
+            raw.at_least.map(Check::AtLeast),
+            raw.at_most.map(Check::AtMost),
+        ];
+        let selector = selectors.remove(&name).unwrap_or_default();
+        let checks = checks.into_iter().flatten();
+        let selector = checks.fold(selector, |all, check| all.and(&field, check));
+        selectors.insert(name, selector);
+    }
+    selectors
 }
 
 fn trade_safe(

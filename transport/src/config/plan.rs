@@ -1,11 +1,13 @@
 //! What the server will do: every choice made, every limit known, nothing optional that is not meant to be.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::item::safe::{ItemPattern, TradeSafe};
+use engine::item::selector::Selector;
 use engine::shard::Diffs;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -271,6 +273,8 @@ pub struct AdapterSetPlan {
     pub data: Vec<DataAdapterPlan>,
     /// The name, different from theirs, under which clients are told of their own updates.
     pub status: Option<String>,
+    /// What clients may select by, by name.
+    pub selectors: BTreeMap<String, Selector>,
 }
 
 /// Kinds of metadata adapters, as written in the file.
@@ -599,7 +603,7 @@ impl fmt::Display for Plan {
             let data: Vec<String> = data.chain(status).collect();
             writeln!(
                 formatter,
-                "adapter set:  {}{} with {}",
+                "adapter set:  {}{} with {}{}",
                 set.name,
                 match &set.metadata {
                     MetadataPlan::Literal => String::new(),
@@ -607,7 +611,11 @@ impl fmt::Display for Plan {
                     MetadataPlan::Remote(remote) => format!(" (remote metadata, {remote})"),
                     MetadataPlan::Own => " (metadata of this program)".to_owned(),
                 },
-                data.join(", ")
+                data.join(", "),
+                match set.selectors.len() {
+                    0 => String::new(),
+                    count => format!(", {count} selectors"),
+                }
             )?;
         }
         Ok(())

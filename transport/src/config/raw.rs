@@ -157,6 +157,7 @@ impl Raw {
             optional(Family::section()),
             optional(User::section()),
             optional(Tokens::section()),
+            optional(Selector::section()),
             DataAdapter::section(),
             optional(TradeSafe::section()),
             optional(Remote::section()),
@@ -456,6 +457,8 @@ section! {
     tables {
         /// `[[adapter_sets.data]]`; one with default values if there is none.
         data: DataAdapter;
+        /// `[[adapter_sets.selectors]]`: which events a subscription gets that names one of them.
+        selectors: Selector;
     }
     inner {
         /// `[adapter_sets.literal]`, rules for the built-in metadata adapter.
@@ -547,6 +550,26 @@ section! {
     audience: String, example "shop".into();
     /// By how much the clock of whoever signs may differ.
     leeway: Time = Time::secs(0);
+}
+
+section! {
+    /// A selector: a client that names it (LS_selector) gets the events that pass its checks, and no others. In MERGE the
+    /// item's whole state is checked, in COMMAND only the field "key" may be. Repeat the table for more; all that have one
+    /// name must be passed. No such table: clients that name a selector are refused, unless the program's own metadata
+    /// adapter knows it.
+    Selector ["[[adapter_sets.selectors]]"]
+    /// The name that clients ask for.
+    name: String = "large".into();
+    /// The field that is checked, whether or not the client sees it. Its value must not be null.
+    field: String = "volume".into();
+    /// It must be one of these.
+    one_of: Vec<String>, example vec!["buy".into(), "sell".into()];
+    /// It must begin so.
+    prefix: String, example "EUR".into();
+    /// It must be a number not below this one.
+    at_least: f64, example 1000.0;
+    /// It must be a number not above this one.
+    at_most: f64, example 5000.0;
 }
 
 section! {

@@ -3,7 +3,7 @@
 use crate::client::Client;
 use brightwire::metadata::{
     Admission, Answer, Login, MetadataAdapter, MetadataControl, MetadataError, MetadataOptions,
-    Mode, Place, Promise, Session, Statistics, Table,
+    Mode, Place, Promise, Selector, Session, Statistics, Table,
 };
 use brightwire::{
     AdapterError, DataAdapter, Item, Publisher, RunningServer, Server, ServerBuilder,
@@ -211,6 +211,11 @@ impl MetadataAdapter for Rules {
         (item == "limited").then_some(2.5)
     }
 
+    fn selector(&self, _: &Session, item: &str, _: &str, selector: &str) -> Option<Selector> {
+        let mine = selector == "mine" && item != "elsewhere";
+        mine.then(|| Selector::new().one_of("name", ["a"]))
+    }
+
     fn wants_tables_notification(&self, _: &Session) -> bool {
         self.wants_tables
     }
@@ -370,6 +375,48 @@ fn what_a_user_was_let_in_with_decides_about_subscriptions() {
     assert_eq!(subscribe(&mut client, &id, 20, "limited", ""), "");
     let conf = client.line_such(|line| matches!(line, engine::tlcp::client::Line::Conf { .. }));
     assert_eq!(conf, "CONF,20,2.5,filtered");
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_selector_is_what_the_adapter_says_or_the_configuration() {
+    let (rules, _handle) = rules(false);
+    let selectors = "[[adapter_sets]]\nname = \"DEMO\"\n\
+        [[adapter_sets.selectors]]\nname = \"configured\"\nfield = \"name\"\nprefix = \"b\"";
+    let server = builder(rules, MetadataOptions::default()).config_text(selectors);
+    let server = server.start().unwrap();
+    let (mut client, id) = session(&server, "ann", "");
+    let refused = |answer: String| answer.starts_with("25,");
+    assert!(refused(subscribe(
+        &mut client,
+        &id,
+        1,
+        "a",
+        "&LS_selector=other"
+    )));
+    assert!(refused(subscribe(
+        &mut client,
+        &id,
+        2,
+        "a elsewhere",
+        "&LS_selector=mine"
+    )));
+    // The first update is one that is selected, and so is the next: what comes of other items would come before.
+    for (sub_id, group, more, update) in [
+        (3, "a b", "&LS_snapshot=true&LS_selector=mine", "U,3,1,a"),
+        (
+            4,
+            "a b",
+            "&LS_snapshot=true&LS_selector=configured",
+            "U,4,2,b",
+        ),
+        (5, "last", "", "U,5,1,last"),
+    ] {
+        assert_eq!(subscribe(&mut client, &id, sub_id, group, more), "");
+        let line =
+            client.line_such(|line| matches!(line, engine::tlcp::client::Line::Update { .. }));
+        assert_eq!(line, update);
+    }
     server.stop().unwrap();
 }
 

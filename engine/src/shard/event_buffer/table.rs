@@ -3,6 +3,7 @@
 use super::changes::{Changes, Merged, Missed, Waiting};
 use super::{Entry, Next, Taken};
 use crate::item::command::Command;
+use crate::item::selector::Selector;
 use crate::shard::rows::{KeyChange, Table};
 use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
@@ -23,6 +24,8 @@ pub struct TableBuffer {
     changes: Changes,
     len_max: usize,
     peeked: Peeked,
+    /// Of which keys the client is told; of all without one.
+    selector: Option<Selector>,
 }
 
 /// How far a client has been shown the table.
@@ -90,7 +93,13 @@ impl TableBuffer {
             },
             len_max: len_max.max(1),
             peeked: Peeked::Nothing,
+            selector: None,
         }
+    }
+
+    /// The client is told of the keys that this selects only. Changes of others are not to be pushed.
+    pub fn select(&mut self, selector: Option<Selector>) {
+        self.selector = selector;
     }
 
     /// The client gets the table as its snapshot.
@@ -271,8 +280,16 @@ impl TableBuffer {
             self.peeked = Peeked::Head;
             return entry.into();
         }
-        if let Some(walk) = self.walk {
-            if let Some((place, key)) = table.next_key(walk.at, walk.until)
+        if let Some(mut walk) = self.walk {
+            let mut next = table.next_key(walk.at, walk.until);
+            while let (Some((place, key)), Some(selector)) = (&next, &self.selector)
+                && !selector.selects_key(key)
+            {
+                walk.at = place + 1;
+                self.walk = Some(walk); // it is not looked at again
+                next = table.next_key(walk.at, walk.until);
+            }
+            if let Some((place, key)) = next
                 && let Some(row) = table.row(&key, Command::Add)
             {
                 self.peeked = Peeked::Place(place);

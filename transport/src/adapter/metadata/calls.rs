@@ -77,9 +77,6 @@ impl Subscribing {
         if fields.is_empty() {
             return Err(Refusal::bad_schema().into());
         }
-        if self.selector.is_some() {
-            return Err(Refusal::bad_selector().into());
-        }
         let mode = self.mode;
         let allowed = |item: &String| {
             adapter.mode_may_be_allowed(item, data_adapter, mode)
@@ -99,6 +96,11 @@ impl Subscribing {
             source_frequency_max: positive(adapter.min_source_frequency(item, data_adapter)),
             snapshot_length: adapter.distinct_snapshot_length(item, data_adapter),
             trade_safe: adapter.trade_safe(item, data_adapter),
+            // A name that the adapter does not know may be one of the configuration.
+            selector: self
+                .selector
+                .as_deref()
+                .and_then(|name| adapter.selector(session, item, data_adapter, name)),
             looked_at: None, // ingest knows
         };
         let granted = items.iter().map(granted).collect();

@@ -18,6 +18,7 @@ pub use crate::adapter::data::Place;
 pub use answer::{Answer, Promise};
 pub use control::MetadataControl;
 pub use engine::item::safe::TradeSafe;
+pub use engine::item::selector::{Check, Selector};
 pub use engine::metadata::client::{Certificate, Headers};
 pub use engine::metadata::{Client, Statistics};
 pub use engine::tlcp::request::Mode;
@@ -174,6 +175,20 @@ pub trait MetadataAdapter: Send + Sync + 'static {
     /// configuration says of the item is added.
     fn trade_safe(&self, item: &str, data_adapter: &str) -> TradeSafe {
         TradeSafe::Nothing
+    }
+
+    /// What the session means by this selector, which it named when it subscribed to the item: the events that it gets are
+    /// those that pass. With `None`, and by default, it is what the configuration says of the name; one that is not there
+    /// either is refused with code 25. An adapter that wants to refuse others does so in
+    /// [`MetadataAdapter::notify_new_tables`].
+    fn selector(
+        &self,
+        session: &Session,
+        item: &str,
+        data_adapter: &str,
+        selector: &str,
+    ) -> Option<Selector> {
+        None
     }
 
     /// Whether the two functions below shall be called for this session.
