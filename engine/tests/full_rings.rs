@@ -389,6 +389,31 @@ fn trades_that_a_shard_has_heard_to_be_lost_are_told_behind_a_snapshot_of_before
     assert_eq!(second.len(), 2 + 5);
 }
 
+/// A trade-safe event settles what is owed before it, where there is room. The item is remembered once all the same.
+#[test]
+fn what_a_shard_is_owed_does_not_grow_by_being_settled_before_its_turn() {
+    let config = Config {
+        trade_safe: SafeRules::new(vec![SafeRule {
+            adapter: DataAdapterId(0),
+            items: Box::default(),
+            what: TradeSafe::Everything,
+        }]),
+        ..Config::default()
+    };
+    let mut bench = Bench::with(false, config);
+    bench.add(1, "MERGE", "n", "LS_snapshot=true");
+    bench.read_all();
+    for n in 1..100 {
+        bench.ring.room = 0;
+        bench.publish(&[("n", &n.to_string())]);
+        bench.ring.room = PLENTY;
+        bench.publish(&[("n", &format!("{n} more"))]);
+        assert_eq!(gauge(&bench, "items owed to a shard"), 0);
+    }
+    bench.read_all();
+    assert_eq!(bench.lines().len(), 2 * 99);
+}
+
 /// Items that come and go while the ring is full are remembered once.
 #[test]
 fn what_a_shard_is_owed_does_not_grow_by_coming_and_going() {

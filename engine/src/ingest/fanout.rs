@@ -278,13 +278,13 @@ impl Fanout {
             }
             let queued = listener.debt.is_some();
             listener.debt.get_or_insert_default().owe_snapshot(now);
-            let settled = debt::settle(self, subject, index, rings, counters);
-            if !settled && !queued {
-                let shard = subject.listeners.0[index].shard;
-                self.owed[usize::from(shard.0)].push_back(subject.item);
+            let shard = listener.shard;
+            match (debt::settle(self, subject, index, rings, counters), queued) {
+                (true, true) => self.unqueue(shard, subject.item),
+                (false, false) => self.owed[usize::from(shard.0)].push_back(subject.item),
+                _ => {}
             }
         }
-        // One that was queued and has been settled is found without a debt when its turn comes.
     }
 
     /// Notes a debt with every shard that looks at the item in its mode, to be settled by the next flush.
@@ -307,8 +307,14 @@ impl Fanout {
     pub fn forget(&mut self, shard: ShardId, subject: &mut Subject) {
         let index = subject.listeners.0.iter().position(|l| l.shard == shard);
         if index.is_some_and(|index| subject.listeners.0.remove(index).debt.is_some()) {
-            self.owed[usize::from(shard.0)].retain(|item| *item != subject.item);
+            self.unqueue(shard, subject.item);
         }
+    }
+
+    /// A debt is settled before its turn. Were it left in the queue, an item whose ring is full now and then would be there
+    /// many times.
+    pub(super) fn unqueue(&mut self, shard: ShardId, item: ItemId) {
+        self.owed[usize::from(shard.0)].retain(|owed| *owed != item);
     }
 
     /// The most items that any shard is owed.

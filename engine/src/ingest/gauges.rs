@@ -13,8 +13,7 @@ impl Ingest {
         let shards = self.wanted.len();
         let items = self.by_name.len();
         gauges.note("items", items, limits.items_max);
-        // One that was settled at once may still be queued, and be queued again.
-        gauges.note("items owed to a shard", self.fanout.owed_max(), 2 * items);
+        gauges.note("items owed to a shard", self.fanout.owed_max(), items);
         gauges.note("items that are held back", self.held.len(), items);
         for item in self.items.iter().filter_map(|slot| slot.item.as_ref()) {
             let state = &item.subject.state;

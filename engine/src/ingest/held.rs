@@ -132,9 +132,10 @@ impl Fanout {
             if !listener.state || listener.debt.is_none() {
                 continue;
             }
-            if !debt::settle(self, subject, index, rings, counters)
-                && let Some(debt) = &mut subject.listeners.0[index].debt
-            {
+            let shard = listener.shard;
+            if debt::settle(self, subject, index, rings, counters) {
+                self.unqueue(shard, subject.item);
+            } else if let Some(debt) = &mut subject.listeners.0[index].debt {
                 let at = (subject.seq, subject.stamp);
                 debt.hold_waiting(&mut self.scratch, &subject.state, key, at, limits);
             }

@@ -36,11 +36,13 @@ pub enum Bug {
     Bound,
     /// A client that recovers gets all but the first of the lines that it lacks.
     Recovery,
+    /// Trade-safe events are merged and dropped like others.
+    Trade,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Record,
         Self::SnapshotRow,
         Self::Frequency,
@@ -52,6 +54,7 @@ impl Bug {
         Self::Base,
         Self::Bound,
         Self::Recovery,
+        Self::Trade,
     ];
 
     /// Its name on a command line.
@@ -68,6 +71,7 @@ impl Bug {
             Self::Base => "base",
             Self::Bound => "bound",
             Self::Recovery => "recovery",
+            Self::Trade => "trade",
         }
     }
 }

@@ -277,6 +277,9 @@ impl Client {
 
     /// The item's own limit on its frequency.
     fn frequency_max(role: &Role, granted: Option<f64>) -> Option<f64> {
+        if role.safe {
+            return None;
+        }
         match (role.frequency_max, granted) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),

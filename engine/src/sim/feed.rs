@@ -111,6 +111,9 @@ impl Feed {
                 world.say(ADAPTER, &name, Say::EndOfSnapshot);
                 trace.note(world.now(), "feed", format_args!("{name} eos"));
             }
+            // What a clear may leave out is for `tests/trade_safe.rs`: a state of nulls is no trade and may be merged, and a
+            // snapshot may be cut short by it.
+            45..48 if life.role.safe => return,
             45..48 => {
                 life.clear();
                 world.say(ADAPTER, &name, Say::Clear);

@@ -91,13 +91,14 @@ impl Sub {
             1 => Some(BufferSize::Unlimited),
             _ => None,
         };
+        let safe = items.iter().any(|item| oracle.roles[*item].safe);
         let needed: &[Field] = match mode {
             Mode::Command => &[Field::Number, Field::Key, Field::Command],
             Mode::Raw if oracle.roles[first].mode == Mode::Command => {
                 &[Field::Number, Field::Key, Field::Command]
             }
             // In MERGE states can be told apart without.
-            Mode::Merge if !unfiltered && rng.bool() => &[],
+            Mode::Merge if !unfiltered && !safe && rng.bool() => &[],
             _ => &[Field::Number],
         };
         let schema = Field::some_schema(rng, needed);
@@ -171,7 +172,8 @@ impl Sub {
         let length_max = u32::try_from(buffer_len.min(limits.snapshot_len_max)).unwrap_or(u32::MAX);
         Terms {
             mode: self.mode,
-            unfiltered,
+            // Nothing is merged or dropped without a word of what is trade-safe either.
+            unfiltered: unfiltered || role.safe,
             snapshot: length
                 .filter(|_| self.mode != Mode::Raw)
                 .map(|length| match self.mode {
@@ -294,7 +296,8 @@ impl SubItem {
     /// it let pass just before, and its clears.
     fn check_source(&mut self, shown: Shown, case: &Case<'_>, now: Instant) -> Result<(), String> {
         let role = &case.life.role;
-        let Some(hz) = role.source_frequency_max.filter(|_| role.mode != Mode::Raw) else {
+        let hz = role.source_frequency_max;
+        let Some(hz) = hz.filter(|_| role.mode != Mode::Raw && !role.safe) else {
             return Ok(());
         };
         if matches!(self.judge, Judge::Chain(_)) || shown == Shown::Snapshot {

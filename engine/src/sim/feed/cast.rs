@@ -2,6 +2,7 @@
 //! trace explains itself: `d7-snap3-src2` is item 7, for DISTINCT, with snapshots of three events, thinned out to 2 Hz.
 
 use super::values::BYTES_MAX;
+use crate::item::safe::TradeSafe;
 use crate::metadata::GrantedItem;
 use crate::tlcp::cause::Refusal;
 use crate::tlcp::request::Mode;
@@ -23,6 +24,8 @@ pub struct Role {
     pub buffer_size_max: Option<u32>,
     /// Updates per second to which it is thinned out.
     pub source_frequency_max: Option<f64>,
+    /// Its events are trade-safe (MERGE and DISTINCT).
+    pub safe: bool,
 }
 
 /// A field of an item.
@@ -62,12 +65,14 @@ impl Role {
             frequency_max: (rng.u8(..6) == 0).then(|| [0.5, 2.0, 10.0][rng.usize(..3)]),
             buffer_size_max: (rng.u8(..6) == 0).then(|| rng.u32(1..6)),
             source_frequency_max: (rng.u8(..6) == 0).then(|| [1.0, 5.0, 20.0][rng.usize(..3)]),
+            safe: rng.u8(..6) == 0,
         };
         if mode != Mode::Distinct {
             role.snapshot_length = 0;
         }
         if !matches!(mode, Mode::Merge | Mode::Distinct) {
             (role.source_frequency_max, role.buffer_size_max) = (None, None);
+            role.safe = false;
         }
         if mode == Mode::Raw {
             role.frequency_max = None;
@@ -95,6 +100,7 @@ impl Role {
         add("max", self.frequency_max.map(|hz| hz.to_string()));
         add("buf", self.buffer_size_max.map(|size| size.to_string()));
         add("src", self.source_frequency_max.map(|hz| hz.to_string()));
+        add("safe", self.safe.then(String::new));
         name
     }
 
@@ -116,10 +122,13 @@ impl Role {
             frequency_max: None,
             buffer_size_max: None,
             source_frequency_max: None,
+            safe: false,
         };
         for part in parts {
             if part == "live" {
                 role.live = true;
+            } else if part == "safe" {
+                role.safe = true;
             } else if let Some(length) = part.strip_prefix("snap") {
                 role.snapshot_length = length.parse().ok()?;
             } else if let Some(hz) = part.strip_prefix("max") {
@@ -144,6 +153,9 @@ pub fn grant(item: &mut GrantedItem, mode: Mode) -> Result<(), Refusal> {
     item.buffer_size_max = role.buffer_size_max;
     item.source_frequency_max = role.source_frequency_max;
     item.snapshot_length = role.snapshot_length;
+    if role.safe {
+        item.trade_safe = TradeSafe::Everything;
+    }
     Ok(())
 }
 
