@@ -143,7 +143,7 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Doctor { config } => {
             let plan = config.map(|path| Plan::load(&path)).transpose()?;
-            let report = preflight::examine(plan.as_ref());
+            let report = preflight::examine(&preflight::Machine::here(), plan.as_ref());
             print(&report.to_string())?;
             Ok(if report.has_problem() {
                 ExitCode::FAILURE

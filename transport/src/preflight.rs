@@ -1,16 +1,22 @@
 //! `brightwire doctor`: what of this machine stands in the server's way, why that matters, and how to fix it.
 //!
-//! Reading the machine ([`examine`]) is apart from judging it (one function per subject, which takes what was read as
-//! an argument), so that every judgement is tested on machines that nobody has at hand.
+//! A machine is read through [`Machine`], which may be a directory with copies of another one's files. So every judgement
+//! is tested on machines that nobody has at hand. What only some plans need is looked at only for them: what disturbs
+//! threads that spin (`latency`), and what very many clients run into (`crowd`).
+
+mod crowd;
+mod latency;
+mod machine;
 
 use std::fmt;
-use std::fs;
 use std::time::Duration;
 
 use crate::config::Plan;
 use crate::config::plan::IoChoice;
-use crate::reactor::probe::{Probe, probe};
+use crate::reactor::probe::Probe;
 use crate::runtime::topology::Topology;
+
+pub use machine::Machine;
 
 /// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,14 +102,14 @@ impl fmt::Display for Report {
     }
 }
 
-/// Looks at this machine, and at what `plan` needs of it.
-pub fn examine(plan: Option<&Plan>) -> Report {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+/// Looks at a machine, and at what `plan` needs of it.
+pub fn examine(machine: &Machine, plan: Option<&Plan>) -> Report {
+    let read = |path: &str| machine.text(path).unwrap_or_default();
     let limits = read("/proc/self/limits");
     let io = plan.map_or(IoChoice::Auto, |plan| plan.io);
     let mut findings = vec![
         kernel(&read("/proc/sys/kernel/osrelease")),
-        io_uring(&probe(), io),
+        io_uring(&machine.io_uring, io),
         memlock(&limits, io),
         open_files(&limits, plan),
         port_range(&read("/proc/sys/net/ipv4/ip_local_port_range"), plan),
@@ -111,20 +117,25 @@ pub fn examine(plan: Option<&Plan>) -> Report {
         clock_source(&read(
             "/sys/devices/system/clocksource/clocksource0/current_clocksource",
         )),
-        cpu_quota(
-            cgroup_quota(&read("/proc/self/cgroup"), |path| {
-                fs::read_to_string(path).ok()
-            })
-            .as_deref(),
-        ),
+        cpu_quota(cgroup_quota(&read("/proc/self/cgroup"), |path| machine.text(path)).as_deref()),
+        latency::mitigations(machine),
+        latency::huge_pages(machine),
     ];
-    match Topology::read() {
-        Ok(topology) => findings.extend(cores(&topology, plan)),
+    match machine.topology() {
+        Ok(topology) => {
+            findings.extend(cores(&topology, plan));
+            if let Some(plan) = plan.filter(|plan| plan.spin >= SPIN_ISOLATED) {
+                findings.extend(latency::findings(machine, &topology, plan));
+            }
+        }
         Err(error) => findings.push(Finding::note(
             format!("cores: /sys/devices/system/cpu cannot be read: {error}"),
             "threads cannot be placed on cores",
             "mount sysfs into the container",
         )),
+    }
+    if let Some(plan) = plan {
+        findings.extend(crowd::findings(machine, plan));
     }
     Report(findings)
 }
@@ -413,7 +424,10 @@ fn placement(topology: &Topology, plan: &Plan) -> Vec<Finding> {
         findings.push(Finding::note(
             format!("placement: cores {} are not isolated", disturbed.join(",")),
             "the plan pins and spins for low latency, but the scheduler may put other work on these cores",
-            "boot with isolcpus= and nohz_full= for them, and keep interrupts away (/proc/irq/*/smp_affinity_list)",
+            format!(
+                "boot with isolcpus=managed_irq,domain,{} (profiles/system/grub)",
+                disturbed.join(",")
+            ),
         ));
     }
     for core in named.filter_map(|id| topology.core(id)) {
@@ -660,8 +674,8 @@ Max file locks            unlimited            unlimited            locks
 
     #[test]
     fn this_machine_can_be_examined() {
-        let report = examine(None);
-        assert!(report.0.len() >= 9);
+        let report = examine(&Machine::here(), None);
+        assert!(report.0.len() >= 11);
         let text = report.to_string();
         for subject in [
             "kernel:",
@@ -670,6 +684,8 @@ Max file locks            unlimited            unlimited            locks
             "open files:",
             "cores:",
             "CPU quota:",
+            "mitigations:",
+            "huge pages:",
         ] {
             assert!(text.contains(subject), "{subject} is missing:\n{text}");
         }
