@@ -8,7 +8,7 @@ use engine::tlcp::client::write_line;
 use socket2::{Domain, Socket, Type};
 
 use crate::http;
-use crate::session::destroy;
+use crate::session::{Setup, destroy};
 
 /// Sessions from one source address. The kernel gives a source address about 28,000 ports by default
 /// (`net.ipv4.ip_local_port_range`), less those that wait out an earlier run.
@@ -64,13 +64,24 @@ impl Doors {
 }
 
 /// Ends sessions whose own connections are busy with a response.
-pub fn destroy_over_http(server: SocketAddr, host: &str, sessions: &[String]) -> io::Result<()> {
+pub fn destroy_over_http(server: SocketAddr, setup: &Setup, sessions: &[String]) -> io::Result<()> {
     if sessions.is_empty() {
         return Ok(());
     }
-    let mut stream = TcpStream::connect_timeout(&server, FAREWELL)?;
-    stream.set_read_timeout(Some(FAREWELL))?;
-    stream.set_write_timeout(Some(FAREWELL))?;
+    let mut socket = TcpStream::connect_timeout(&server, FAREWELL)?;
+    socket.set_read_timeout(Some(FAREWELL))?;
+    socket.set_write_timeout(Some(FAREWELL))?;
+    let host = &setup.scenario.server;
+    match &setup.tls {
+        None => destroy_by(&mut socket, host, sessions),
+        Some(tls) => {
+            let mut stream = tls.stream(socket).map_err(io::Error::other)?;
+            destroy_by(&mut stream, host, sessions)
+        }
+    }
+}
+
+fn destroy_by(stream: &mut (impl Read + Write), host: &str, sessions: &[String]) -> io::Result<()> {
     for part in sessions.chunks(FAREWELLS_PER_REQUEST) {
         let mut body = Vec::new();
         for session in part {

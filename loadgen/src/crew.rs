@@ -78,7 +78,7 @@ impl Crew {
         let fleets = threads * u32::from(share.scenario.processes);
         let server = share.scenario.address()?;
         let sessions = share.scenario.sessions();
-        let setup = Arc::new(Setup::new(share.scenario));
+        let setup = Arc::new(Setup::new(share.scenario)?);
         let ours = share.first..share.first + threads;
         let count = |fleet: u32| sessions.saturating_sub(fleet).div_ceil(fleets);
         let sockets: u32 = ours.clone().map(count).sum();

@@ -13,6 +13,7 @@ use crate::fleet::{Outcome, SETUP_TIMEOUT};
 use crate::scenario::Storm;
 use crate::session::{Books, Opening, Progress, Rank, Session, Setup, Trouble, item_of};
 use crate::stats::Interval;
+use crate::tls::{Secure, Tls};
 use crate::verify::Verifier;
 
 /// A client whose way back is barred tries again after so long.
@@ -54,12 +55,16 @@ pub struct Desk {
     storms: Vec<Storm>,
     churn: Vec<Churn>,
     last_arrival_ns: u64,
+    /// What arrived, without its TLS.
+    plain: Vec<u8>,
 }
 
 /// A session's place: it stays when the session, or its connection, is replaced.
 struct Seat {
     session: Session,
     conn: Option<ConnId>,
+    /// The connection's TLS, if it is spoken.
+    secure: Option<Secure>,
     state: SeatState,
     /// When its connection was started, or broke.
     since: Instant,
@@ -130,6 +135,7 @@ impl Desk {
                 Seat {
                     session: Session::new(number, index, member, offset),
                     conn: None,
+                    secure: None,
                     state: SeatState::New,
                     since: now,
                     reads_from: now,
@@ -162,6 +168,7 @@ impl Desk {
             storms,
             churn,
             last_arrival_ns: 0,
+            plain: Vec::new(),
             setup,
             fleet,
             fleets,
@@ -208,6 +215,13 @@ impl Desk {
         self.links[slot] = Some((id, index));
         let seat = &mut self.seats[index];
         seat.conn = Some(id);
+        match self.setup.tls.as_ref().map(Tls::open).transpose() {
+            Ok(secure) => seat.secure = secure,
+            Err(reason) => {
+                self.drop_connection(index);
+                return self.lose_seat(index, reason);
+            }
+        }
         if seat.state != SeatState::Returning {
             seat.since = Instant::now();
         }
@@ -319,7 +333,7 @@ impl Desk {
             seat.session.destroy(&mut self.books);
             seat.state = SeatState::Replacing;
             seat.since = Instant::now();
-            let farewell = std::mem::take(&mut seat.session.reply);
+            let farewell = seat.words();
             if let (Some(id), false) = (seat.conn, farewell.is_empty() || seat.session.blocked) {
                 self.steps.push_back(Step::Send(id, farewell));
             }
@@ -333,6 +347,7 @@ impl Desk {
 
     /// Closes a seat's connection and forgets it.
     fn drop_connection(&mut self, index: usize) {
+        self.seats[index].secure = None;
         if let Some(id) = self.seats[index].conn.take() {
             self.links[id.slot as usize] = None;
             self.steps.push_back(Step::Close(id));
@@ -378,10 +393,12 @@ impl Desk {
             let seat = &mut self.seats[index];
             if let Some(id) = seat.conn
                 && !seat.session.blocked
-                && !seat.session.reply.is_empty()
+                && seat.has_words()
             {
-                // Taken as a whole: a session that has said its part owns no memory for it.
-                return Some(Step::Send(id, std::mem::take(&mut seat.session.reply)));
+                let words = seat.words();
+                if !words.is_empty() {
+                    return Some(Step::Send(id, words));
+                }
             }
         }
         None
@@ -434,7 +451,19 @@ impl Desk {
         interval.bytes += bytes.len() as u64;
         let seat = &mut self.seats[index];
         let (was_live, count) = (seat.session.is_live(), bytes.len());
-        let progress = seat.session.on_bytes(bytes, &self.setup, &mut self.books);
+        self.plain.clear();
+        let said = match &mut seat.secure {
+            None => Ok(bytes),
+            Some(secure) => secure
+                .receive(bytes, &mut self.plain)
+                .map(|()| self.plain.as_mut_slice()),
+        };
+        let progress = said.map_err(Trouble::Failed).and_then(|said| {
+            if said.is_empty() {
+                return Ok(Progress::Same); // words of the handshake
+            }
+            seat.session.on_bytes(said, &self.setup, &mut self.books)
+        });
         match progress {
             Ok(Progress::Same) => {}
             Ok(Progress::Poll(after)) if after.is_zero() => {
@@ -468,7 +497,7 @@ impl Desk {
                 self.timers.push(Reverse(timer));
             }
         }
-        if !self.seats[index].session.reply.is_empty() {
+        if self.seats[index].has_words() {
             self.speakers.push(index);
         }
     }
@@ -508,6 +537,7 @@ impl Desk {
         self.links[id.slot as usize] = None;
         let seat = &mut self.seats[index];
         seat.conn = None;
+        seat.secure = None;
         if seat.session.is_between_polls() {
             seat.session.closed();
             return self.wants(index, Opening::Bind);
@@ -534,6 +564,23 @@ impl Desk {
             SeatState::New => self.outcome.failed.count(reason),
             _ if seat.session.stalled => self.outcome.stalled_ended += 1,
             _ => self.outcome.ended.count(reason),
+        }
+    }
+}
+
+impl Seat {
+    /// Whether there is something to send.
+    fn has_words(&self) -> bool {
+        !self.session.reply.is_empty() || self.secure.as_ref().is_some_and(Secure::wants_to_send)
+    }
+
+    /// What there is to send. Taken as a whole: a session that has said its part owns no memory for it.
+    fn words(&mut self) -> Vec<u8> {
+        let reply = std::mem::take(&mut self.session.reply);
+        match &mut self.secure {
+            None => reply,
+            // Written to memory without a limit, which does not fail.
+            Some(secure) => secure.send(&reply).unwrap_or_default(),
         }
     }
 }

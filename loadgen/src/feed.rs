@@ -37,6 +37,9 @@ pub struct FeedArguments {
     /// Where the server meets remote data adapters (the address of one of kind `remote`)
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "lines")]
     pub ari: Option<String>,
+    /// Where the server reads the notifications of remote data adapters, if it has another address for them
+    #[arg(long, value_name = "HOST:PORT", requires = "ari")]
+    pub ari_notify: Option<String>,
     /// User and password, where the server asks remote adapters for them
     #[arg(long, value_name = "USER:PASSWORD", requires = "ari")]
     pub credentials: Option<String>,
@@ -166,6 +169,7 @@ pub fn feed(arguments: &FeedArguments) -> Result<(), Box<dyn Error>> {
         (Some(address), _) => Box::new(lines::Lines::connect(address)?),
         (None, Some(address)) => Box::new(remote::Remote::connect(
             address,
+            arguments.ari_notify.as_deref(),
             arguments.credentials.as_deref(),
             source.items(),
             arguments.keys.is_some(),

@@ -53,6 +53,8 @@ pub struct Outcome {
     pub stalled_ended: u64,
     /// When the last of them became live, after the start, ns.
     pub ramp_ns: u64,
+    /// By how much a session was started later than its time, at worst, ns.
+    pub start_late_ns: u64,
     /// From the start of a connection to its subscription, ns.
     pub connect_ns: Times,
     /// From the breaking of a connection in a storm to the session's going on, ns.
@@ -127,9 +129,13 @@ pub fn run(mut reactor: impl Reactor, orders: Orders) -> io::Result<Outcome> {
 
         let mut room = STARTS_PER_TURN;
         while room > 0
-            && let Some(number) = pace.take_due(start.elapsed())
+            && let Some(due) = pace.next_due()
+            && let elapsed = start.elapsed()
+            && let Some(number) = pace.take_due(elapsed)
         {
             room -= 1;
+            let late_ns = elapsed.saturating_sub(due).as_nanos() as u64;
+            desk.outcome.start_late_ns = desk.outcome.start_late_ns.max(late_ns);
             desk.wants((number / fleets) as usize, Opening::New);
         }
         for _ in 0..STARTS_PER_TURN {
@@ -246,7 +252,7 @@ fn destroy_all(desk: &mut Desk, reactor: &mut impl Reactor, server: SocketAddr) 
     // Nothing more is asked of the events; the poll brings the closings to the kernel.
     reactor.poll(Some(Duration::ZERO), &mut |_: Event<'_>| ())?;
     // Whether the server takes it or is gone, the run is over.
-    let _ = connect::destroy_over_http(server, &desk.setup().scenario.server, &over_http);
+    let _ = connect::destroy_over_http(server, desk.setup(), &over_http);
     Ok(())
 }
 

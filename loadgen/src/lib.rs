@@ -16,7 +16,7 @@
 //! | [`scenario`] | what is run: a file's keys and flags, and what they amount to |
 //! | [`run`], `crew`, `control` | the phases, threads and processes of a run |
 //! | `fleet`, `desk`, `connect`, `pace` | one thread's sessions, and its reactor |
-//! | `session`, `http`, `update` | one session: bytes in, bytes out |
+//! | `session`, `http`, `tls`, `update` | one session: bytes in, bytes out |
 //! | `stats`, `series`, `verify` | what is counted, the log of every second, and the comparison of sessions |
 //! | `report`, [`compare`] | figures for people and for programs |
 //! | [`feed`] | the publishing side |
@@ -40,6 +40,7 @@ pub mod scenario;
 mod series;
 mod session;
 mod stats;
+mod tls;
 mod update;
 mod verify;
 

@@ -24,6 +24,8 @@ use crate::verify::{self, FinalRows};
 const SATURATED_CORES: f64 = 0.8;
 /// A fleet that waits for a core for more of the time than this shares it with somebody. (guess)
 const DISTURBED_SHARE: f64 = 0.05;
+/// Sessions that start by so much later than planned are a crowd of another kind than was asked for. (guess)
+const START_LATE: Duration = Duration::from_millis(100);
 /// Nothing arriving for so long is worth a word. (guess: far above any load's pauses that is worth measuring)
 const SILENCE: Duration = Duration::from_millis(500);
 
@@ -59,6 +61,7 @@ impl Measured {
         sum.stalled += outcome.stalled;
         sum.stalled_ended += outcome.stalled_ended;
         sum.ramp_ns = sum.ramp_ns.max(outcome.ramp_ns);
+        sum.start_late_ns = sum.start_late_ns.max(outcome.start_late_ns);
         sum.connect_ns.add(&outcome.connect_ns);
         sum.reconnect_ns.add(&outcome.reconnect_ns);
         sum.recovered += outcome.recovered;
@@ -102,7 +105,8 @@ pub struct Report {
     silence_max_ns: u64,
     latency: Option<Latency>,
     by_transport: BTreeMap<&'static str, Latency>,
-    /// From the first tenth of an item's clients that is served to the last.
+    /// From the first tenth of an item's clients that is served to the last, as each thread sees its own; items with
+    /// fewer than ten clients in a thread are left out.
     by_rank: Vec<Option<Latency>>,
     seconds: Vec<Second>,
     server: Option<Server>,
@@ -181,6 +185,8 @@ struct Generator {
     cpu_ns_per_update: Option<f64>,
     turn_p99_ns: u64,
     turn_max_ns: u64,
+    /// By how much a session was started later than its time, at worst.
+    start_late_ns: u64,
     untimed: u64,
     from_future: u64,
     beyond_range: u64,
@@ -366,6 +372,21 @@ impl Generator {
                     .into(),
             );
         }
+        if latency
+            .as_ref()
+            .is_some_and(|latency| turns.max() > latency.p999_ns)
+        {
+            notes.push(format!(
+                "a turn of the generator took {}, more than 99.9 % of the latencies: the longest of them may be its own",
+                time(turns.max())
+            ));
+        }
+        if u128::from(measured.fleets.start_late_ns) > START_LATE.as_nanos() {
+            notes.push(format!(
+                "sessions were started up to {} later than planned: the generator was busy connecting",
+                time(measured.fleets.start_late_ns)
+            ));
+        }
         if u128::from(total.silence_ns) > SILENCE.as_nanos() {
             notes.push(format!(
                 "nothing at all arrived for {}: the server, the feed or the generator stood still",
@@ -381,6 +402,7 @@ impl Generator {
             cpu_ns_per_update: ratio(cpu_ns as f64, total.updates as f64),
             turn_p99_ns: turns.value_at_quantile(0.99),
             turn_max_ns: turns.max(),
+            start_late_ns: measured.fleets.start_late_ns,
             untimed: total.untimed,
             from_future: total.from_future,
             beyond_range: total.beyond_range,
@@ -539,12 +561,29 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_that_may_be_the_longest_latency_is_told() {
+        let mut interval = Interval::new(0);
+        interval.time(Transport::Websocket, None, 5_000_000);
+        let notes = |turn_ns: u64| {
+            let mut interval = interval.clone();
+            interval.turn_ns.record(turn_ns);
+            let mut series = Series::new(1, None).unwrap();
+            series.add(&interval);
+            let report = Report::new(&scenario(""), &measured(), &series);
+            report.generator.notes.join("\n")
+        };
+        assert!(notes(6_000_000).contains("took 6.00 ms"));
+        assert_eq!(notes(1_000_000), "");
+    }
+
+    #[test]
     fn a_busy_generator_says_so() {
         let mut measured = measured();
         measured.fleets.threads = vec![(0, 1_900_000_000, 400_000_000)];
+        measured.fleets.start_late_ns = 200_000_000;
         let report = report(&measured);
         assert!(report.generator.saturated);
-        assert_eq!(report.generator.notes.len(), 2);
+        assert_eq!(report.generator.notes.len(), 3);
         assert!(report.to_string().contains("describe the generator"));
     }
 }

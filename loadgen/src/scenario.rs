@@ -22,6 +22,12 @@ pub struct RunKeys {
     /// Server to connect to
     #[arg(long, value_name = "HOST:PORT")]
     pub server: Option<String>,
+    /// Connect by TLS (wss, https) to a server whose certificate one in this PEM file has signed
+    #[arg(long, value_name = "FILE")]
+    pub tls_authorities: Option<PathBuf>,
+    /// Take a certificate for another host as well
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub tls_any_name: Option<bool>,
     /// Adapter set [default: DEMO]
     #[arg(long, value_name = "NAME")]
     pub adapter_set: Option<String>,
@@ -131,6 +137,8 @@ struct File {
 #[allow(missing_docs, reason = "fields are the keys of the same name")]
 pub struct Scenario {
     pub server: String,
+    pub tls_authorities: Option<PathBuf>,
+    pub tls_any_name: bool,
     pub adapter_set: String,
     pub seconds: Seconds,
     pub warmup: Seconds,
@@ -491,6 +499,11 @@ impl Scenario {
                 .clone()
                 .or_else(|| keys.server.clone())
                 .ok_or("name the server: --server HOST:PORT, or the key `server` of [run]")?,
+            tls_authorities: run
+                .tls_authorities
+                .clone()
+                .or_else(|| keys.tls_authorities.clone()),
+            tls_any_name: pick(&run.tls_any_name, &keys.tls_any_name, false),
             adapter_set: pick(&run.adapter_set, &keys.adapter_set, "DEMO".into()),
             seconds: pick(&run.seconds, &keys.seconds, Seconds(10.0)),
             warmup: pick(&run.warmup, &keys.warmup, Seconds(2.0)),
@@ -543,6 +556,9 @@ impl Scenario {
                     "the field '{field}' is to count events, and is not among the fields"
                 ));
             }
+        }
+        if self.tls_any_name && self.tls_authorities.is_none() {
+            return Err("without tls_authorities there is no certificate to take".into());
         }
         if !self.storms.iter().all(|storm| storm.is_sane()) {
             return Err("a storm has a time from 0 and a share above 0, up to 1".into());
@@ -940,6 +956,7 @@ mod tests {
             "--fields a,,b",
             "--mode RAW --snapshot",
             "--sequence-field seq",
+            "--tls-any-name",
         ] {
             assert!(flags(bad).is_err(), "{bad}");
         }

@@ -13,6 +13,7 @@ use engine::tlcp::request::{
 use crate::http::{self, Piece, ResponseReader};
 use crate::scenario::{Group, Scenario, SubscriptionMode, Transport};
 use crate::stats::Interval;
+use crate::tls::Tls;
 use crate::update::{self, Glance};
 use crate::verify::Verifier;
 
@@ -35,6 +36,8 @@ pub struct Setup {
     pub scenario: Scenario,
     /// What follows from it for each group.
     pub groups: Vec<GroupSetup>,
+    /// TLS, if it is spoken.
+    pub tls: Option<Tls>,
 }
 
 /// What follows from a group's keys.
@@ -50,7 +53,8 @@ pub struct GroupSetup {
 
 impl Setup {
     /// Works out what follows from a scenario.
-    pub fn new(scenario: Scenario) -> Self {
+    pub fn new(scenario: Scenario) -> Result<Self, String> {
+        let tls = Tls::new(&scenario)?;
         let mut first_item = 0;
         let groups = scenario
             .groups
@@ -65,7 +69,11 @@ impl Setup {
                 setup
             })
             .collect();
-        Self { scenario, groups }
+        Ok(Self {
+            scenario,
+            groups,
+            tls,
+        })
     }
 
     /// Items of all groups; the same name in two groups counts twice.
@@ -642,8 +650,15 @@ impl Session {
 
 impl Rank {
     /// The next one to be served with an event of this time: in which tenth of the listeners it is. `None` for an event
-    /// that is not the newest.
+    /// that is not the newest, and where there are too few for tenths.
+    ///
+    /// Only this fleet's listeners are counted. Sessions are dealt out to fleets in turns, so the tenths of each fleet are
+    /// those of all as far as chance allows, and may be added up over threads and processes.
     fn serve(&mut self, stamp_ns: u64) -> Option<usize> {
+        let ranks = crate::stats::RANKS;
+        if (self.listeners as usize) < ranks {
+            return None;
+        }
         match stamp_ns.cmp(&self.stamp_ns) {
             std::cmp::Ordering::Less => return None,
             std::cmp::Ordering::Equal => {}
@@ -652,7 +667,7 @@ impl Rank {
                 self.served = 0;
             }
         }
-        let rank = self.served as usize * crate::stats::RANKS / self.listeners.max(1) as usize;
+        let rank = self.served as usize * ranks / self.listeners as usize;
         self.served += 1;
         Some(rank)
     }

@@ -134,9 +134,15 @@ fn whole_intervals(path: &std::path::Path) -> Vec<Histogram<u64>> {
 /// In the adapter protocol every event arrives, once and in order, with its time and its number.
 #[test]
 fn events_of_a_remote_adapter_arrive() {
-    let Some(server) = Server::fed("remote") else {
-        return;
-    };
+    for kind in ["remote", "remote-of-two"] {
+        let Some(server) = Server::fed(kind) else {
+            return;
+        };
+        events_arrive(&server);
+    }
+}
+
+fn events_arrive(server: &Server) {
     let _feed = server.feed(&[
         "--ari",
         "--items",

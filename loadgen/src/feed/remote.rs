@@ -1,4 +1,5 @@
-//! Events in the adapter protocol: a remote data adapter on one connection, as the SDKs of today are.
+//! Events in the adapter protocol: a remote data adapter on one connection, as the SDKs of today are, or with a second one
+//! for notifications, as older ones are.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};
@@ -17,14 +18,55 @@ const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// A connection to the server, as its remote data adapter.
 pub struct Remote {
-    stream: TcpStream,
-    buffer: Vec<u8>,
+    /// For requests and replies; for events too, if there is no other.
+    requests: Half,
+    /// For events, where the server has a second port for them.
+    events: Option<Half>,
     asked: Receiver<io::Result<Asked>>,
     by_name: HashMap<String, usize>,
     /// For each item, the id of the subscription, if there is one.
     subscriptions: Vec<Option<String>>,
     is_command: bool,
+}
+
+/// What is written on one connection.
+struct Half {
+    stream: TcpStream,
+    buffer: Vec<u8>,
     last_write: Instant,
+}
+
+impl Half {
+    /// Connects, and says who it is: first of all on each connection.
+    fn connect(address: &str, credentials: Option<&str>) -> io::Result<Self> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+        let stream = TcpStream::connect(address).map_err(named)?;
+        stream.set_nodelay(true)?;
+        let mut half = Self {
+            stream,
+            buffer: Vec::new(),
+            last_write: Instant::now(),
+        };
+        let user = credentials.map(|pair| pair.split_once(':').unwrap_or((pair, "")));
+        remote::credentials(&mut half.buffer, user, Some("brightwire loadgen"));
+        half.flush()?;
+        Ok(half)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.buffer.is_empty() {
+            self.stream.write_all(&self.buffer)?;
+            self.buffer.clear();
+            self.last_write = Instant::now();
+        }
+        Ok(())
+    }
+
+    fn stay_alive(&mut self) {
+        if self.last_write.elapsed() >= KEEPALIVE {
+            self.buffer.extend_from_slice(b"KEEPALIVE\r\n");
+        }
+    }
 }
 
 /// What the server asks.
@@ -36,18 +78,20 @@ enum Asked {
 }
 
 impl Remote {
-    /// Connects, and says who it is.
+    /// Connects. With `notify`, events go to a port of their own.
     pub fn connect(
         address: &str,
+        notify: Option<&str>,
         credentials: Option<&str>,
         items: &[String],
         is_command: bool,
     ) -> io::Result<Self> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
-        let stream = TcpStream::connect(address).map_err(named)?;
-        stream.set_nodelay(true)?;
+        let requests = Half::connect(address, credentials)?;
+        let events = notify
+            .map(|address| Half::connect(address, credentials))
+            .transpose()?;
         let (sender, asked) = mpsc::channel();
-        let reader = BufReader::new(stream.try_clone()?);
+        let reader = BufReader::new(requests.stream.try_clone()?);
         thread::spawn(move || {
             for line in reader.lines() {
                 let read = line.and_then(|line| read_request(&line));
@@ -60,30 +104,31 @@ impl Remote {
                 }
             }
         });
-        let user = credentials.map(|pair| pair.split_once(':').unwrap_or((pair, "")));
-        let mut buffer = Vec::new();
-        remote::credentials(&mut buffer, user, Some("brightwire loadgen"));
         let items = items.iter().enumerate();
         let by_name: HashMap<String, usize> =
             items.map(|(index, name)| (name.clone(), index)).collect();
-        let mut this = Self {
-            stream,
-            buffer,
+        Ok(Self {
+            requests,
+            events,
             asked,
             subscriptions: vec![None; by_name.len()],
             by_name,
             is_command,
-            last_write: Instant::now(),
-        };
-        this.flush()?;
-        Ok(this)
+        })
+    }
+
+    /// Where events are written.
+    fn events(&mut self) -> &mut Vec<u8> {
+        &mut self.events.as_mut().unwrap_or(&mut self.requests).buffer
     }
 
     fn answer(&mut self, asked: Asked, source: &dyn Source) -> io::Result<()> {
         match asked {
-            Asked::Init { id } => remote::ready(&mut self.buffer, &id, "DPI", VERSION_OFFERED),
+            Asked::Init { id } => {
+                remote::ready(&mut self.requests.buffer, &id, "DPI", VERSION_OFFERED)
+            }
             Asked::Subscribe { id, item } => {
-                remote::done(&mut self.buffer, &id, "SUB");
+                remote::done(&mut self.requests.buffer, &id, "SUB");
                 if let Some(&index) = self.by_name.get(&item) {
                     let now_ns = unix_ns();
                     let mut snapshot = FeedEvent::default();
@@ -94,13 +139,7 @@ impl Remote {
                     // MERGE knows its snapshot by its one event; the others by its end.
                     if self.is_command || snapshot.fields.is_empty() {
                         let time = (now_ns / 1_000_000).to_string();
-                        remote::end_of_snapshot(
-                            &mut self.buffer,
-                            &time,
-                            &item,
-                            &id,
-                            Encoding::Smart,
-                        );
+                        remote::end_of_snapshot(self.events(), &time, &item, &id, Encoding::Smart);
                     }
                     self.subscriptions[index] = Some(id);
                 }
@@ -109,7 +148,7 @@ impl Remote {
                 if let Some(&index) = self.by_name.get(&item) {
                     self.subscriptions[index] = None;
                 }
-                remote::done(&mut self.buffer, &id, "USB");
+                remote::done(&mut self.requests.buffer, &id, "USB");
             }
             Asked::Close { reason } => {
                 return Err(io::Error::other(format!("the server says: {reason}")));
@@ -123,7 +162,7 @@ impl Remote {
         let fields = fields.map(|(name, value)| (name.as_str(), Some(value.as_str())));
         let time = (unix_ns() / 1_000_000).to_string();
         remote::update(
-            &mut self.buffer,
+            self.events(),
             &time,
             item,
             subscription,
@@ -145,12 +184,9 @@ impl Sink for Remote {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if !self.buffer.is_empty() {
-            self.stream.write_all(&self.buffer)?;
-            self.buffer.clear();
-            self.last_write = Instant::now();
-        }
-        Ok(())
+        // A reply before the events that follow from it, although nobody could complain of the other order.
+        self.requests.flush()?;
+        self.events.as_mut().map_or(Ok(()), Half::flush)
     }
 
     fn serve(&mut self, source: &dyn Source) -> io::Result<()> {
@@ -163,9 +199,8 @@ impl Sink for Remote {
                 }
             }
         }
-        if self.last_write.elapsed() >= KEEPALIVE {
-            self.buffer.extend_from_slice(b"KEEPALIVE\r\n");
-        }
+        self.requests.stay_alive();
+        self.events.iter_mut().for_each(Half::stay_alive);
         self.flush()
     }
 }

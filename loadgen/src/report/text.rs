@@ -92,10 +92,14 @@ impl Report {
         for group in &self.scenario.groups {
             writeln!(
                 f,
-                "            {}: {} by {}, {} items each, {} fields, {:?}",
+                "            {}: {} by {}{}, {} items each, {} fields, {:?}",
                 group.name,
                 group.sessions,
                 group.transport.name(),
+                match self.scenario.tls_authorities {
+                    Some(_) => " over TLS",
+                    None => "",
+                },
                 group.items_per_session,
                 group.fields.len(),
                 group.mode

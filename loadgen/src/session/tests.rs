@@ -15,7 +15,7 @@ fn setup(flags: &str) -> Setup {
     let Command::Run(arguments) = Cli::try_parse_from(words).unwrap().command else {
         unreachable!("it says run");
     };
-    Setup::new(arguments.scenario().unwrap())
+    Setup::new(arguments.scenario().unwrap()).unwrap()
 }
 
 fn books() -> Books {
@@ -190,6 +190,9 @@ fn those_who_are_served_later_have_a_higher_rank() {
     assert_eq!(ranks[19], 9);
     assert_eq!(rank.serve(4), None);
     assert_eq!(rank.serve(6), Some(0));
+    // Nine have no tenths: all of a small fleet's would count as the first.
+    rank.listeners = 9;
+    assert_eq!(rank.serve(7), None);
 }
 
 #[test]

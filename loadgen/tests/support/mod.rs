@@ -32,6 +32,8 @@ pub struct Server {
     pub address: String,
     /// Where its adapter is fed.
     pub feed: Option<String>,
+    /// Where its adapter takes notifications, if elsewhere.
+    pub notify: Option<String>,
     pub files: TempDir,
 }
 
@@ -52,8 +54,12 @@ impl Server {
         let socket = format!("unix:{}", files.path().join("feed").display());
         let address = match kind {
             "remote" => "[adapter_sets.data.remote]\naddress = \"127.0.0.1:0\"\n".to_owned(),
+            "remote-of-two" => "[adapter_sets.data.remote]\naddress = \"127.0.0.1:0\"\n\
+                notify_address = \"127.0.0.1:0\"\n"
+                .to_owned(),
             _ => format!("address = \"{socket}\"\n"),
         };
+        let kind = kind.split('-').next().unwrap_or(kind);
         let config = format!(
             "[runtime]\nthreading = \"shared\"\n\n[[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n\n\
              [[adapter_sets]]\nname = \"SET\"\n\n[[adapter_sets.data]]\nname = \"FEED\"\nkind = \"{kind}\"\n{address}"
@@ -94,6 +100,7 @@ impl Server {
         Self {
             address: web.unwrap_or_else(|| panic!("{text}")).to_owned(),
             feed: address("SET.FEED").map(str::to_owned),
+            notify: address("SET.FEED.notify").map(str::to_owned),
             process: Process(child),
             files,
         }
@@ -105,10 +112,15 @@ impl Server {
 
     /// A run against this server, with its report.
     pub fn load(&self, arguments: &[&str]) -> (Output, Value) {
+        self.load_at(&self.address, arguments)
+    }
+
+    /// A run by another way to this server.
+    pub fn load_at(&self, address: &str, arguments: &[&str]) -> (Output, Value) {
         let json = self.files.path().join("report.json");
         let _ = std::fs::remove_file(&json);
         let output = Command::new(LOADGEN)
-            .args(["run", "--server", &self.address, "--json"])
+            .args(["run", "--server", address, "--json"])
             .arg(&json)
             .args(arguments)
             .output()
@@ -119,9 +131,11 @@ impl Server {
     /// A feed to this server that goes on until it is dropped.
     pub fn feed(&self, arguments: &[&str]) -> Process {
         let feed = self.feed.as_deref().expect("it has a feed");
+        let notify = self.notify.iter();
         let child = Command::new(LOADGEN)
             .args(["feed", arguments[0], feed])
             .args(&arguments[1..])
+            .args(notify.flat_map(|address| ["--ari-notify", address]))
             .stdout(Stdio::null())
             .spawn()
             .expect("the feed can be started");
