@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use engine::tlcp::client::write_line;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::{Domain, Socket, Type};
 
 use crate::http;
@@ -41,6 +43,9 @@ impl Doors {
         socket.set_tcp_nodelay(true)?;
         socket.set_nonblocking(true)?;
         if let Some(source) = self.source(number) {
+            // The port is chosen when it is known for which server: each has all of them, and the kernel need not look for
+            // one that nobody else has.
+            setsockopt(&socket, IpBindAddressNoPort, &true)?;
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         match socket.connect(&self.server.into()) {
