@@ -420,7 +420,13 @@ fn placement(topology: &Topology, plan: &Plan) -> Vec<Finding> {
         .filter(|&&id| topology.core(id).is_some_and(|core| !core.isolated))
         .map(usize::to_string)
         .collect();
-    if plan.spin >= SPIN_ISOLATED && !disturbed.is_empty() {
+    if plan.spin >= SPIN_ISOLATED && takes_all(topology, &busy) {
+        findings.push(Finding::note(
+            "placement: ingest and shards take every core",
+            "the kernel, control and adapters have to interrupt threads that spin",
+            "fewer shards, or a machine with more cores; none can be isolated before one is left",
+        ));
+    } else if plan.spin >= SPIN_ISOLATED && !disturbed.is_empty() {
         findings.push(Finding::note(
             format!("placement: cores {} are not isolated", disturbed.join(",")),
             "the plan pins and spins for low latency, but the scheduler may put other work on these cores",
@@ -454,6 +460,11 @@ fn placement(topology: &Topology, plan: &Plan) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether no core is left for anybody else.
+fn takes_all(topology: &Topology, busy: &[usize]) -> bool {
+    topology.cores.iter().all(|core| busy.contains(&core.id))
 }
 
 fn unknown(subject: &str) -> Finding {

@@ -353,6 +353,18 @@ fn a_virtual_machine_that_tells_little_is_no_reason_to_complain() {
 }
 
 #[test]
+fn nobody_is_told_to_isolate_every_core() {
+    let text = profile("low-latency").replace("shards = 1\n", "shards = 3\n");
+    let report = Fake::prepared("low-latency").examine(&text);
+    let said = report.to_string();
+    assert!(said.contains("ingest and shards take every core"), "{said}");
+    assert!(
+        !said.contains("isolcpus") && !said.contains("nohz_full"),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_spins_nowhere_needs_nothing_of_that() {
     let report = Fake::bare().examine(&profile("balanced"));
     for finding in bad(&report) {

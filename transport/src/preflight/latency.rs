@@ -36,9 +36,12 @@ pub fn findings(machine: &Machine, topology: &Topology, plan: &Plan) -> Vec<Find
         slow_start(machine),
         watchdog(machine),
     ];
-    if !pinned.is_empty() {
+    // Where no core is left, that is said, and there is nowhere to put anything.
+    if !pinned.is_empty() && !super::takes_all(topology, &pinned) {
         findings.push(ticks(machine, &pinned));
         findings.push(interrupts(machine, &pinned));
+    }
+    if !pinned.is_empty() {
         findings.extend(nodes(machine, topology, &pinned));
     }
     findings
