@@ -549,6 +549,9 @@ fn every_profile_works_and_explains_each_key() {
                 pair[1]
             );
         }
+        if name != "reference.toml" {
+            every_key_has_its_effect(&name, &lines);
+        }
         names.push(name);
     }
     names.sort();
@@ -558,9 +561,38 @@ fn every_profile_works_and_explains_each_key() {
         "dev.toml",
         "high-fanout.toml",
         "low-latency.toml",
+        "reference-product.toml",
         "reference.toml",
     ];
     assert_eq!(names, expected);
+}
+
+/// The comment above each key says what the key was seen to do, or that nothing could be seen and why. Addresses, names and
+/// plain limits do nothing but what they say.
+fn every_key_has_its_effect(name: &str, lines: &[&str]) {
+    const PLAIN: [&str; 5] = [
+        "name",
+        "address",
+        "connections_max",
+        "sessions_max",
+        "backlog",
+    ];
+    let mut comment = String::new();
+    for line in lines {
+        if line.starts_with('#') {
+            comment.push_str(line);
+            continue;
+        }
+        if let Some((key, _)) = line.split_once(" = ")
+            && !PLAIN.contains(&key)
+        {
+            assert!(
+                comment.contains("Measured"),
+                "{name}: what does {key} do? {comment}"
+            );
+        }
+        comment.clear();
+    }
 }
 
 #[test]

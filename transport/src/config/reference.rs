@@ -52,7 +52,8 @@ fn write_comment(text: &mut String, lines: &[&str]) {
 }
 
 const HEADER: &str = "\
-# Every key of a Brightwire configuration file, with its default. Generated: `brightwire print-reference`.
+# Every key of a Brightwire configuration file, with its default. Generated: `brightwire print-reference`. (A profile that
+# behaves as the reference product does by default is another file: profiles/reference-product.toml.)
 #
 # All keys are optional. Durations and sizes are text with a unit: \"30ms\", \"5s\", \"2m\"; \"8KiB\" (1,024 bytes each),
 # \"8kB\" (1,000), \"1500B\".
