@@ -105,6 +105,8 @@ impl Held {
                     self.clear = true;
                     continue;
                 }
+                // No event: the next record is the whole state as well.
+                Kind::Snapshot => continue,
                 Kind::Lost => record.lost(),
                 _ => Lost {
                     events: 1,
@@ -245,6 +247,20 @@ mod tests {
         assert!(matches!(held.first(), Some(First::Clear)));
         held.pop();
         assert!(matches!(held.first(), Some(First::Record(bytes)) if bytes.len() == 990));
+    }
+
+    #[test]
+    fn a_snapshot_that_goes_is_no_event_that_is_lost() {
+        let limits = Limits {
+            event_buffer_len_max: 2,
+            ..Limits::DEFAULT
+        };
+        let mut held = Held::default();
+        held.push(&record(1, Kind::Snapshot, false), &limits);
+        for seq in 2..5 {
+            held.push(&record(seq, Kind::State, true), &limits);
+        }
+        assert_eq!(paid(&mut held), ["1 lost, 1 safe", "State 3", "State 4"]);
     }
 
     #[test]
