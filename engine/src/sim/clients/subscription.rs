@@ -219,10 +219,12 @@ impl Sub {
         })
     }
 
-    /// It is active from now on.
+    /// It is active from now on. That it is once more is of a repeated request that came behind its end, of which the client
+    /// has not heard yet: what is on its way is of the first time.
     pub fn begin(&mut self, tenancies: &[TenancyId], oracle: &Oracle) {
         for (item, tenancy) in self.items.iter_mut().zip(tenancies) {
-            item.tenancy = Some((*tenancy, oracle.published(*tenancy)));
+            let begun = (*tenancy, oracle.published(*tenancy));
+            item.tenancy.get_or_insert(begun);
         }
     }
 
