@@ -294,8 +294,8 @@ impl Sub {
 }
 
 impl SubItem {
-    /// A prefilter lets no more updates pass than its rate, over the time since the item is there; and two more for what
-    /// it let pass just before, and its clears.
+    /// A prefilter lets no more updates pass than its rate, over the time since the item is there, and before it as far as a
+    /// shard may lag behind; and two more for what it let pass just before, and its clears.
     fn check_source(&mut self, shown: Shown, case: &Case<'_>, now: Instant) -> Result<(), String> {
         let role = &case.life.role;
         let hz = role.source_frequency_max;
@@ -307,7 +307,8 @@ impl SubItem {
         }
         self.updates += 1;
         let clears = case.life.clears.len() as f64;
-        let allowed = now.since(self.active_at).as_secs_f64() * hz + 2.0 + clears;
+        let seconds = now.since(self.active_at).as_secs_f64() + SHARD_LAG_S;
+        let allowed = seconds * hz + 2.0 + clears;
         if f64::from(self.updates) > allowed {
             return Err(format!(
                 "{} updates since it was asked for, at {hz} Hz",
@@ -317,6 +318,9 @@ impl SubItem {
         Ok(())
     }
 }
+
+/// Cores that let turns pass, and long steps, can make a shard read so late.
+const SHARD_LAG_S: f64 = 1.0;
 
 fn some_frequency(rng: &mut fastrand::Rng) -> Option<f64> {
     [None, None, Some(0.5), Some(2.0), Some(3.0), Some(20.0)][rng.usize(..6)]
