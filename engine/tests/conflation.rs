@@ -5,10 +5,10 @@
 use engine::ids::{DataAdapterId, ShardId};
 use engine::metadata::AdapterSets;
 use engine::metadata::literal::Literal;
-use engine::sim::world::{Event, Options, Say, WireId, World};
+use engine::sim::world::{Options, Say, WireId, World};
 use engine::time::Duration;
 use engine::tlcp::Version;
-use engine::tlcp::client::{FieldValues, Line, complete_lines};
+use engine::tlcp::client::{FieldValues, Line};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -152,17 +152,11 @@ fn play(schedule: &[Happening], limits: Limits, eager: bool) -> (Vec<FieldValues
 fn received(world: &mut World, client: WireId) -> (Vec<FieldValues>, usize) {
     let mut items = vec![FieldValues::new(FIELDS.len()); ITEMS.len()];
     let mut updates = 0;
-    while let Some(event) = world.poll_event() {
-        let Event::Message { wire, bytes, .. } = event else {
-            continue;
-        };
+    for (wire, line) in world.lines() {
         assert_eq!(wire, client);
-        let text = String::from_utf8(bytes).unwrap();
-        for line in complete_lines(&text).unwrap() {
-            if let Line::Update { item, values, .. } = Line::parse(line).unwrap() {
-                items[item as usize - 1].apply(values).unwrap();
-                updates += 1;
-            }
+        if let Line::Update { item, values, .. } = Line::parse(&line).unwrap() {
+            items[item as usize - 1].apply(values).unwrap();
+            updates += 1;
         }
     }
     (items, updates)
@@ -254,35 +248,29 @@ fn play_list(mode: &str, schedule: &[Said], limits: Limits, more: &str) -> Heard
 fn heard(world: &mut World, client: WireId, mode: &str) -> Heard {
     let mut item = FieldValues::new(if mode == "COMMAND" { 4 } else { 2 });
     let mut heard = Heard::default();
-    while let Some(event) = world.poll_event() {
-        let Event::Message { wire, bytes, .. } = event else {
-            continue;
-        };
+    for (wire, line) in world.lines() {
         assert_eq!(wire, client);
-        let text = String::from_utf8(bytes).unwrap();
-        for line in complete_lines(&text).unwrap() {
-            match Line::parse(line).unwrap() {
-                Line::Update { values, .. } => {
-                    item.apply(values).unwrap();
-                    let value = |field| item.get(field).map(str::to_owned);
-                    let row = [value(0), value(1)];
-                    let key = value(2).unwrap_or_default();
-                    match item.get(3) {
-                        Some("DELETE") => {
-                            assert!(heard.rows.remove(&key).is_some(), "{key} is not there");
-                            continue;
-                        }
-                        Some("ADD") => assert!(!heard.rows.contains_key(&key), "{key} is there"),
-                        Some(_) => assert!(heard.rows.contains_key(&key), "{key} is not there"),
-                        None => {}
+        match Line::parse(&line).unwrap() {
+            Line::Update { values, .. } => {
+                item.apply(values).unwrap();
+                let value = |field| item.get(field).map(str::to_owned);
+                let row = [value(0), value(1)];
+                let key = value(2).unwrap_or_default();
+                match item.get(3) {
+                    Some("DELETE") => {
+                        assert!(heard.rows.remove(&key).is_some(), "{key} is not there");
+                        continue;
                     }
-                    heard.events.push(row[0].as_ref().unwrap().parse().unwrap());
-                    heard.rows.insert(key, row);
+                    Some("ADD") => assert!(!heard.rows.contains_key(&key), "{key} is there"),
+                    Some(_) => assert!(heard.rows.contains_key(&key), "{key} is not there"),
+                    None => {}
                 }
-                Line::Cs { .. } => heard.rows.clear(),
-                Line::Ov { lost, .. } => heard.lost += lost as usize,
-                _ => {}
+                heard.events.push(row[0].as_ref().unwrap().parse().unwrap());
+                heard.rows.insert(key, row);
             }
+            Line::Cs { .. } => heard.rows.clear(),
+            Line::Ov { lost, .. } => heard.lost += lost as usize,
+            _ => {}
         }
     }
     heard

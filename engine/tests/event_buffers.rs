@@ -2,10 +2,10 @@
 //! unfiltered: line by line what a naive model of the rules says, which keeps a plain list of all that waits.
 
 use engine::ids::{DataAdapterId, ShardId};
-use engine::sim::world::{Event, Options, Say, WireId, World};
+use engine::sim::world::{Options, Say, WireId, World};
 use engine::time::Duration;
 use engine::tlcp::Version;
-use engine::tlcp::client::{FieldValues, Line, complete_lines};
+use engine::tlcp::client::{FieldValues, Line};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -155,32 +155,26 @@ fn say(world: &mut World, fields: &[(&str, Option<&str>)]) {
 fn received(world: &mut World, client: WireId, mode: &str) -> Vec<Seen> {
     let mut item = FieldValues::new(if mode == "COMMAND" { 4 } else { 2 });
     let mut seen = Vec::new();
-    while let Some(event) = world.poll_event() {
-        let Event::Message { wire, bytes, .. } = event else {
-            continue;
-        };
+    for (wire, line) in world.lines() {
         assert_eq!(wire, client);
-        let text = String::from_utf8(bytes).unwrap();
-        for line in complete_lines(&text).unwrap() {
-            match Line::parse(line).unwrap() {
-                Line::Update { values, .. } => {
-                    item.apply(values).unwrap();
-                    let values = [0, 1].map(|field| item.get(field).map(str::to_owned));
-                    let known = |name: Option<&str>, names: &[&'static str]| {
-                        names.iter().find(|known| Some(**known) == name).copied()
-                    };
-                    seen.push(match known(item.get(2), &KEYS) {
-                        Some(key) => {
-                            let command = known(item.get(3), &["ADD", "UPDATE", "DELETE"]);
-                            Seen::Row(key, command.unwrap(), values)
-                        }
-                        None => Seen::Values(values),
-                    });
-                }
-                Line::Cs { .. } => seen.push(Seen::Clear),
-                Line::Ov { lost, .. } => seen.push(Seen::Lost(lost as usize)),
-                _ => {}
+        match Line::parse(&line).unwrap() {
+            Line::Update { values, .. } => {
+                item.apply(values).unwrap();
+                let values = [0, 1].map(|field| item.get(field).map(str::to_owned));
+                let known = |name: Option<&str>, names: &[&'static str]| {
+                    names.iter().find(|known| Some(**known) == name).copied()
+                };
+                seen.push(match known(item.get(2), &KEYS) {
+                    Some(key) => {
+                        let command = known(item.get(3), &["ADD", "UPDATE", "DELETE"]);
+                        Seen::Row(key, command.unwrap(), values)
+                    }
+                    None => Seen::Values(values),
+                });
             }
+            Line::Cs { .. } => seen.push(Seen::Clear),
+            Line::Ov { lost, .. } => seen.push(Seen::Lost(lost as usize)),
+            _ => {}
         }
     }
     seen

@@ -5,10 +5,10 @@ use engine::ids::{DataAdapterId, ShardId};
 use engine::item::safe::{SafeRule, SafeRules, TradeSafe};
 use engine::metadata::AdapterSets;
 use engine::metadata::literal::Literal;
-use engine::sim::world::{Event, Options, Say, WireId, World};
+use engine::sim::world::{Options, Say, WireId, World};
 use engine::time::Duration;
 use engine::tlcp::Version;
-use engine::tlcp::client::{FieldValues, Line, complete_lines};
+use engine::tlcp::client::{FieldValues, Line};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -172,38 +172,32 @@ fn heard(world: &mut World, client: WireId, mode: &str) -> (Seen, u32) {
     let fields = if mode == "COMMAND" { 5 } else { 3 };
     let mut item = FieldValues::new(fields);
     let (mut seen, mut told) = (Seen::default(), 0);
-    while let Some(event) = world.poll_event() {
-        let Event::Message { wire, bytes, .. } = event else {
-            continue;
-        };
+    for (wire, line) in world.lines() {
         assert_eq!(wire, client);
-        let text = String::from_utf8(bytes).unwrap();
-        for line in complete_lines(&text).unwrap() {
-            match Line::parse(line).unwrap() {
-                Line::Update { values, .. } => {
-                    item.apply(values).unwrap();
-                    let value = |field| item.get(field).map(str::to_owned);
-                    let values = [value(0), value(1), value(2)];
-                    let key = item.get(3).unwrap_or_default().to_owned();
-                    let old = seen.rows.get(&key).and_then(|old| old[2].clone());
-                    match item.get(4) {
-                        Some("DELETE") => {
-                            assert!(seen.rows.remove(&key).is_some(), "a row that is not there");
-                            continue;
-                        }
-                        Some("ADD") => assert!(!seen.rows.contains_key(&key)),
-                        Some(_) => assert!(seen.rows.contains_key(&key)),
-                        None => {}
+        match Line::parse(&line).unwrap() {
+            Line::Update { values, .. } => {
+                item.apply(values).unwrap();
+                let value = |field| item.get(field).map(str::to_owned);
+                let values = [value(0), value(1), value(2)];
+                let key = item.get(3).unwrap_or_default().to_owned();
+                let old = seen.rows.get(&key).and_then(|old| old[2].clone());
+                match item.get(4) {
+                    Some("DELETE") => {
+                        assert!(seen.rows.remove(&key).is_some(), "a row that is not there");
+                        continue;
                     }
-                    if values[2].is_some() && values[2] != old {
-                        seen.trades.push((key.clone(), values.clone()));
-                    }
-                    seen.rows.insert(key, values);
+                    Some("ADD") => assert!(!seen.rows.contains_key(&key)),
+                    Some(_) => assert!(seen.rows.contains_key(&key)),
+                    None => {}
                 }
-                Line::Cs { .. } => seen.rows.clear(),
-                Line::Ov { lost, .. } => told += lost,
-                _ => {}
+                if values[2].is_some() && values[2] != old {
+                    seen.trades.push((key.clone(), values.clone()));
+                }
+                seen.rows.insert(key, values);
             }
+            Line::Cs { .. } => seen.rows.clear(),
+            Line::Ov { lost, .. } => told += lost,
+            _ => {}
         }
     }
     (seen, told)

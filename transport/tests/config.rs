@@ -1,5 +1,7 @@
 //! Configuration files and the command line, as a user meets them.
 
+mod machine;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -10,24 +12,10 @@ use brightwire::config::plan::{
 };
 use brightwire::config::raw::{Raw, Section};
 use brightwire::config::{self, ConfigError, Demo, Plan};
-use brightwire::runtime::topology::{Core, Topology};
+use brightwire::runtime::topology::Topology;
 use brightwire::wire::origin::OriginPolicy;
 use engine::item::safe::{ItemPattern, TradeSafe};
-
-/// A machine of 16 cores, all of them free.
-fn machine() -> Topology {
-    let core = |id| Core {
-        id,
-        siblings: vec![id],
-        node: 0,
-        isolated: false,
-        allowed: true,
-    };
-    Topology {
-        cores: (0..16).map(core).collect(),
-        parallelism: 16,
-    }
-}
+use machine::machine;
 
 fn plan(text: &str) -> Result<Plan, ConfigError> {
     Plan::from_text(text, &machine(), Path::new("/etc/brightwire"), "test.toml")

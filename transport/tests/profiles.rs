@@ -1,27 +1,14 @@
 //! The profiles: each is a configuration, and says of each key why it is there and what it was seen to do.
 
+mod machine;
+
 use std::path::{Path, PathBuf};
 
 use brightwire::config::Plan;
-use brightwire::runtime::topology::{Core, Topology};
+use machine::machine;
 
 fn profiles() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles")
-}
-
-/// A machine of 16 cores, all of them free.
-fn machine() -> Topology {
-    let core = |id| Core {
-        id,
-        siblings: vec![id],
-        node: 0,
-        isolated: false,
-        allowed: true,
-    };
-    Topology {
-        cores: (0..16).map(core).collect(),
-        parallelism: 16,
-    }
 }
 
 #[test]

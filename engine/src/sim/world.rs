@@ -19,6 +19,7 @@ use crate::shard::session_id::RANDOM_BYTES;
 use crate::shard::{Config, Shard};
 use crate::time::{Duration, Instant};
 use crate::tlcp::cause::{Cause, Refusal};
+use crate::tlcp::client::complete_lines;
 use crate::tlcp::request::Mode;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -237,6 +238,21 @@ impl World {
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
+
+    /// The lines that have reached clients, in order. Events of other kinds are passed over; a message that is no text, or
+    /// ends within a line, is a panic.
+    pub fn lines(&mut self) -> Vec<(WireId, String)> {
+        let mut lines = Vec::new();
+        while let Some(event) = self.poll_event() {
+            if let Event::Message { wire, bytes, .. } = event {
+                let text = String::from_utf8(bytes).expect("what is sent is text");
+                let whole = complete_lines(&text).expect("messages are whole lines");
+                lines.extend(whole.map(|line| (wire, line.to_owned())));
+            }
+        }
+        lines
+    }
+
     /// An administrator closes a session.
     pub fn close_session(&mut self, id: &str, cause: &Cause) {
         let now = self.now;
