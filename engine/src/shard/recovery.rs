@@ -12,8 +12,7 @@ use std::rc::Rc;
 /// The last data lines of one session.
 ///
 /// Most of what is written to one client is written to others as well: of an update, the log has the client's own numbers
-/// and a share in the tail. So it takes a quarter of the memory of what it keeps, and writing an update touches half a
-/// line of the processor's cache for it.
+/// and a share in the tail: 32 bytes, half a line of the processor's cache, whatever the update's length.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     /// Oldest first, without a gap.
@@ -49,6 +48,7 @@ pub(super) struct Bounds {
 /// What a line counts against the bound besides its bytes. Those count in full for each client, though all that are sent
 /// the same hold them together: shares end at any time.
 const LINE_OVERHEAD: usize = size_of::<Kept>();
+const _: () = assert!(LINE_OVERHEAD <= 32);
 
 impl Bounds {
     /// Bytes and age.
