@@ -11,8 +11,8 @@
 //! * A **data adapter** supplies events of items. A **metadata adapter** decides who may see what. Together they are
 //!   an **adapter set**.
 //! * A client has a **session**, bound to one connection at a time. A **subscription** is a **group** of items, seen
-//!   through a **schema** (a list of fields), in a **mode**. In MERGE, the mode there is so far, an event changes the
-//!   fields that it names.
+//!   through a **schema** (a list of fields), in a **mode**, which says what an event is. In MERGE it changes the fields
+//!   that it names.
 //! * **Conflation** is to replace what was not sent yet by something newer. A **shard** is a share of the sessions with
 //!   all that belongs to them; the **pump** is the part of it that writes.
 //!

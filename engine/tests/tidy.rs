@@ -145,6 +145,100 @@ fn no_path_of_somebodys_machine() {
 }
 
 #[test]
+fn links_lead_somewhere() {
+    let texts = || text_files().filter(|file| file.path.ends_with(".md"));
+    let headings: Vec<(String, Vec<String>)> = texts()
+        .map(|file| {
+            let titles = file.text.lines().filter(|line| line.starts_with('#'));
+            let anchors = titles.map(anchor).collect();
+            (file.path, anchors)
+        })
+        .collect();
+    check(texts(), |file| {
+        let mut complaints = Vec::new();
+        for behind in file.text.split("](").skip(1) {
+            let link = behind.split(')').next().expect("the first part");
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if path.contains("://") {
+                continue;
+            }
+            let target = match path {
+                "" => file.path.clone(),
+                path => beside(&file.path, path),
+            };
+            let titles = headings.iter().find(|(path, _)| *path == target);
+            let is_title = |titles: &Vec<String>| titles.iter().any(|title| title == anchor);
+            if !root().join(&target).exists()
+                || !anchor.is_empty() && !titles.is_some_and(|(_, titles)| is_title(titles))
+            {
+                complaints.push(format!("`{link}` leads nowhere"));
+            }
+        }
+        complaints
+    });
+}
+
+/// How a heading is called in a link: its words in small letters, with hyphens between.
+fn anchor(heading: &str) -> String {
+    let title = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = title
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.collect::<String>().replace(' ', "-")
+}
+
+/// The path that stands in a file as `link`, from the root.
+fn beside(file: &str, link: &str) -> String {
+    let mut parts: Vec<&str> = file.split('/').collect();
+    parts.pop();
+    for part in link.split('/').filter(|part| !part.is_empty()) {
+        match part {
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// The README's tables name files by their path from the root, and then others of the same directory by their names.
+#[test]
+fn the_map_is_true() {
+    let readme = text_files().filter(|file| file.path == "README.md");
+    check(readme, |file| {
+        let rows = file.text.lines().filter(|line| line.starts_with('|'));
+        let named: Vec<PathBuf> = rows.flat_map(paths_of_row).collect();
+        assert!(named.len() > 50, "the map has lost its paths");
+        let missing = named.iter().filter(|path| !root().join(path).exists());
+        missing
+            .map(|path| format!("there is no {}", path.display()))
+            .collect()
+    });
+}
+
+fn paths_of_row(row: &str) -> Vec<PathBuf> {
+    const TOP: [&str; 5] = [
+        "engine",
+        "transport",
+        "loadgen",
+        "bench-harness",
+        "profiles",
+    ];
+    let mut paths = Vec::new();
+    let mut directory = None;
+    for code in row.split('`').skip(1).step_by(2) {
+        if TOP.iter().any(|top| code.split('/').next() == Some(*top)) {
+            paths.push(PathBuf::from(code));
+            directory = code.rsplit_once('/').map(|(directory, _)| directory);
+        } else if let Some(directory) = directory
+            && (code.ends_with(".rs") || code.ends_with('/'))
+        {
+            paths.push(Path::new(directory).join(code));
+        }
+    }
+    paths
+}
+
+#[test]
 fn comments_and_strings_are_told_from_code() {
     let file = File {
         path: "x.rs".into(),
@@ -221,9 +315,7 @@ fn rust_files() -> impl Iterator<Item = File> {
 
 /// Everything that is text and not made by a tool.
 fn text_files() -> impl Iterator<Item = File> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the crate lies in the workspace");
+    let root = root();
     let mut paths = Vec::new();
     walk(root, &mut paths);
     paths.sort();
@@ -232,6 +324,12 @@ fn text_files() -> impl Iterator<Item = File> {
         let path = path.strip_prefix(root).ok()?.to_str()?.to_owned();
         Some(File { path, text })
     })
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate lies in the workspace")
 }
 
 fn walk(directory: &Path, paths: &mut Vec<PathBuf>) {

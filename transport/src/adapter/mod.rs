@@ -47,6 +47,11 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+/// The guide for those who write adapters: its program in Rust is a test.
+#[cfg(doctest)]
+#[doc = include_str!("README.md")]
+pub struct Guide;
+
 /// Why an adapter cannot begin, or go on.
 pub type AdapterError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -1,5 +1,5 @@
-// The chapter of the README on adapters in other processes, word for word: its configuration and its programs, with the
-// SDKs that it names, seen by an official client. Only the ports are others, since somebody may listen there.
+// The guide's chapter on adapters in other processes, word for word: its configuration and its programs, with the SDKs that
+// it names, seen by an official client. Only the ports are others, since somebody may listen there.
 
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { describe, test } from 'node:test';
 import { ROOT } from '../peers/support/server.mjs';
 import { connect, freePorts, startRemote, startServer, subscribe } from './support.mjs';
 
-const chapter = readFileSync(join(ROOT, 'README.md'), 'utf8')
+const chapter = readFileSync(join(ROOT, 'transport/src/adapter/README.md'), 'utf8')
   .split('\n## ').find((text) => text.startsWith('Adapters in other processes'));
 
 /** The chapter's code in one language. */
@@ -19,7 +19,7 @@ function code(language) {
   return found;
 }
 
-describe('the adapters of the README', () => {
+describe('the adapters of the guide', () => {
   for (const [set, language, file, named] of [
     ['PROXY_PYTHON', 'python', 'adapters.py', [8001, 8003]],
     ['PROXY_NODE', 'js', 'adapters.cjs', [9001, 9002, 9003]],

@@ -1,12 +1,17 @@
-//! The README's chapter "The protocol by hand": its commands are run by bash, with the real curl and against the real
-//! server, and must print what it says.
+//! What is shown in READMEs: configurations must be accepted, and the commands of the chapter "The protocol by hand", which
+//! are run by bash, with the real curl and against the real server, must print what it says.
 //!
 //! In a block of the kind `console`, a line that begins with `$ ` is a command; it goes on in the next line where it
 //! ends with `\` or `|`. What follows up to the next command is what it prints, in which `…` stands for any part of a
 //! line, and on a line of its own for any lines.
 
+mod machine;
+
+use brightwire::config::Plan;
+use machine::machine;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 const CHAPTER: &str = "## The protocol by hand\n";
@@ -18,8 +23,38 @@ struct Step {
     printed: Vec<String>,
 }
 
+/// A README, by its path from the root of the repository.
+fn readme(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    fs::read_to_string(root.join(path)).unwrap()
+}
+
 #[test]
-fn the_commands_print_what_the_readme_says() {
+fn every_configuration_is_one() {
+    let directory = tempfile::tempdir().unwrap();
+    // The file that one of them replays.
+    fs::write(directory.path().join("ticks.csv"), "item,bid\n").unwrap();
+    for (path, count_min) in [
+        ("README.md", 1),
+        ("engine/README.md", 2),
+        ("transport/src/adapter/README.md", 2),
+        ("transport/src/config/README.md", 2),
+    ] {
+        let text = readme(path);
+        let blocks = text.split("```toml\n").skip(1);
+        let blocks: Vec<&str> = blocks
+            .map(|text| text.split("```").next().unwrap())
+            .collect();
+        assert!(blocks.len() >= count_min, "{path} has lost configurations");
+        for block in blocks {
+            let plan = Plan::from_text(block, &machine(), directory.path(), path);
+            plan.unwrap_or_else(|error| panic!("{block}\n{error}"));
+        }
+    }
+}
+
+#[test]
+fn the_commands_print_what_is_said() {
     if Command::new("curl").arg("--version").output().is_err() {
         assert!(
             std::env::var_os("CI").is_none(),
@@ -28,8 +63,7 @@ fn the_commands_print_what_the_readme_says() {
         eprintln!("skipped: there is no curl here");
         return;
     }
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
-    let steps = steps(&readme);
+    let steps = steps(&readme("engine/README.md"));
     assert!(steps.len() >= 10, "the chapter has lost its commands");
 
     let server = Server::start();
