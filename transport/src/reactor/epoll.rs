@@ -11,12 +11,11 @@
 
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::ops::Range;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::listener::{LISTENERS_MAX, Listener, wait_bounded};
-use super::outgoing::{Drained, News, Outgoing, is_not_now};
+use super::outgoing::{Drained, News, Noted, Outgoing, is_not_now};
 use super::sys::{self, Epoll, EpollEvents};
 use super::table::Table;
 use super::{
@@ -38,13 +37,6 @@ pub struct EpollReactor {
     // Connections of which the owner has to be told something that was found out while sending.
     news: Vec<ConnId>,
     stats: Stats,
-}
-
-// One send that has been noted: a range of the hot buffer.
-#[derive(Debug)]
-struct Noted {
-    conn: ConnId,
-    range: Range<usize>,
 }
 
 #[derive(Debug)]

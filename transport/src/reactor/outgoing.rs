@@ -2,9 +2,10 @@
 //! knows about it, and how the connection failed if it did.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
-use super::{REMAINDER_BYTES_MAX, sys};
+use super::{ConnId, REMAINDER_BYTES_MAX, sys};
 
 /// See the module. Holds no memory while the connection is not blocked.
 #[derive(Debug, Default)]
@@ -26,6 +27,13 @@ enum State {
     BlockedReported,
     Failed(io::Error),
     FailedReported,
+}
+
+/// One send that has been noted: a range of the hot buffer.
+#[derive(Debug)]
+pub(super) struct Noted {
+    pub(super) conn: ConnId,
+    pub(super) range: Range<usize>,
 }
 
 /// What the owner has to be told.

@@ -29,10 +29,19 @@
 //!
 //! A closing connection therefore occupies its slot until the next poll or flush has brought its cancellations to the
 //! kernel and a poll has seen their ends. The FIN does not wait for that: [`Reactor::close`] sends it.
+//!
+//! | Module | What it is |
+//! |---|---|
+//! | `sending` | the batch of sends, and what became of each |
+//! | `completions` | what the kernel says of everything else |
+//! | `moving` | giving a connection away |
+
+mod completions;
+mod moving;
+mod sending;
 
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -41,14 +50,14 @@ use io_uring::{opcode, squeue, types};
 use super::buffers::{BUFFER_GROUP, Buffers};
 use super::epoll::{discard_received, limit_reached};
 use super::listener::{LISTENERS_MAX, Listener, wait_bounded};
-use super::outgoing::{Drained, News, Outgoing};
+use super::outgoing::{Noted, Outgoing};
 use super::probe::{Features, build_ring};
-use super::ring::{Completion, Kind, Ring, name};
+use super::ring::{Kind, Ring, name};
 use super::sys;
 use super::table::{SLOTS_MAX, Table};
 use super::{
-    ACCEPTS_PER_POLL_MAX, ARENA_BYTES_FLUSH, ARENA_BYTES_KEPT_MAX, ConnId, EVENTS_PER_POLL_MAX,
-    Event, EventSink, Reactor, SENDS_PER_BATCH_MAX, Stats, Waker,
+    ACCEPTS_PER_POLL_MAX, ARENA_BYTES_FLUSH, ConnId, EVENTS_PER_POLL_MAX, Event, EventSink,
+    Reactor, SENDS_PER_BATCH_MAX, Stats, Waker,
 };
 
 /// See the module. Stays on the thread that made it: the kernel allows only this one to submit.
@@ -68,13 +77,6 @@ pub struct UringReactor {
     // An error of a call that returns none; the next flush or poll returns it.
     error: Option<io::Error>,
     stats: Stats,
-}
-
-// One send that has been noted: a range of the hot buffer.
-#[derive(Debug)]
-struct Noted {
-    conn: ConnId,
-    range: Range<usize>,
 }
 
 #[derive(Debug)]
@@ -326,461 +328,6 @@ impl UringReactor {
         Ok(1)
     }
 
-    // --- sending ---
-
-    fn note(&mut self, id: ConnId, start: usize) -> io::Result<()> {
-        let end = self.arena.len();
-        let Some(conn) = self
-            .conns
-            .get_mut(id)
-            .filter(|conn| !conn.closing && !conn.out.is_failed())
-        else {
-            self.arena.truncate(start);
-            return Ok(());
-        };
-        debug_assert!(
-            !conn.out.is_blocked_reported(),
-            "sent to a connection that is known to be blocked"
-        );
-        if start >= end {
-            return Ok(());
-        }
-        if conn.out.is_blocked() {
-            // The batch has nothing of this connection: it became blocked when the last one went out.
-            conn.out.keep(&self.arena[start..]);
-            if conn.out.list() {
-                self.news.push(id);
-            }
-            self.arena.truncate(start);
-            return Ok(());
-        }
-        if conn.in_batch {
-            if let Some(last) = self
-                .batch
-                .last_mut()
-                .filter(|last| last.conn == id && last.range.end == start)
-            {
-                last.range.end = end;
-                return self.flush_if_large();
-            }
-            // A second send for it has to wait for the result of the first. The bytes stay where they are.
-            self.flush_sends()?;
-            return self.note(id, start);
-        }
-        conn.in_batch = true;
-        self.batch.push(Noted {
-            conn: id,
-            range: start..end,
-        });
-        self.flush_if_large()
-    }
-
-    fn flush_if_large(&mut self) -> io::Result<()> {
-        if self.batch.len() >= SENDS_PER_BATCH_MAX || self.arena.len() >= ARENA_BYTES_FLUSH {
-            self.flush_sends()?;
-            self.clear_arena();
-        }
-        Ok(())
-    }
-
-    fn clear_arena(&mut self) {
-        self.arena.clear();
-        if self.arena.capacity() > ARENA_BYTES_KEPT_MAX {
-            self.arena.shrink_to(ARENA_BYTES_FLUSH);
-        }
-    }
-
-    /// Brings out the batch and learns the result of every send. The hot buffer is unchanged.
-    fn flush_sends(&mut self) -> io::Result<()> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        let mut outstanding = 0;
-        let mut result = Ok(());
-        let arena = self.arena.as_ptr();
-        for (index, noted) in self.batch.iter().enumerate() {
-            let Some(conn) = self.conns.get_mut(noted.conn) else {
-                continue;
-            };
-            debug_assert!(conn.in_batch, "two sends of one connection in a batch");
-            conn.in_batch = false;
-            if conn.closing || conn.out.is_failed() || result.is_err() {
-                continue;
-            }
-            // A longer send counts as cut short there, and the remainder goes its way.
-            let len = noted.range.len().min(SEND_BYTES_MAX) as u32;
-            let bytes = arena.wrapping_add(noted.range.start);
-            let entry = on_file(conn, noted.conn, |file| match file {
-                File::Slot(slot) => opcode::Send::new(slot, bytes, len)
-                    .flags(SEND_FLAGS)
-                    .build(),
-                File::Descriptor(fd) => opcode::Send::new(fd, bytes, len).flags(SEND_FLAGS).build(),
-            });
-            // SAFETY: the range lies within the hot buffer, which is neither changed nor moved before the loop below
-            // has seen the completion of every send (or leaks the buffer). The file stays open: only `finish` and
-            // `release` take it, and neither is called in here.
-            match unsafe {
-                self.ring.push(
-                    entry,
-                    Kind::Send,
-                    ConnId {
-                        slot: index as u32,
-                        generation: 0,
-                    },
-                )
-            } {
-                Ok(()) => outstanding += 1,
-                Err(error) => result = Err(error),
-            }
-        }
-        self.stats.sends += outstanding as u64;
-        let mut waiting = self.ring.submit();
-        while self.ring.sent.len() < outstanding {
-            if let Err(error) = waiting {
-                // The kernel might still read the buffer, so nobody may use this memory again.
-                std::mem::forget(std::mem::take(&mut self.arena));
-                self.batch.clear();
-                self.ring.sent.clear();
-                return Err(error);
-            }
-            waiting = self.ring.wait(None);
-        }
-        let mut results = std::mem::take(&mut self.ring.sent);
-        for (index, sent) in results.drain(..) {
-            let settled = self.on_sent(index, sent);
-            result = result.and(settled);
-        }
-        self.ring.sent = results;
-        self.batch.clear();
-        result.and(waiting)
-    }
-
-    fn on_sent(&mut self, index: usize, result: i32) -> io::Result<()> {
-        let Some(Noted { conn: id, range }) = self.batch.get(index) else {
-            return Ok(());
-        };
-        let (id, range) = (*id, range.clone());
-        let Some(conn) = self.conns.get_mut(id) else {
-            return Ok(());
-        };
-        let sent = match result {
-            sent if sent >= 0 => sent as usize,
-            error if error == -libc::EAGAIN || error == -libc::EINTR => 0,
-            error => {
-                conn.out.fail(io::Error::from_raw_os_error(-error));
-                range.len()
-            }
-        };
-        if sent < range.len() {
-            self.stats.sends_short += 1;
-            conn.out.keep(&self.arena[range.start + sent..range.end]);
-        }
-        if !conn.out.is_failed() {
-            self.stats.bytes_sent += sent as u64;
-        }
-        if conn.out.list() {
-            self.news.push(id);
-            // Stops reading, and watches for room.
-            return self.reconcile(id);
-        }
-        Ok(())
-    }
-
-    fn flush_and_report(&mut self, sink: &mut impl EventSink) -> io::Result<usize> {
-        if let Some(error) = self.error.take() {
-            return Err(error);
-        }
-        let result = self.flush_sends();
-        self.clear_arena();
-        result?;
-        let mut reported = 0;
-        while let Some(id) = self.news.pop() {
-            let Some(conn) = self.open_mut(id) else {
-                continue;
-            };
-            match conn.out.take_news() {
-                News::Nothing => continue,
-                News::Blocked => sink.on_event(Event::Blocked { conn: id }),
-                News::Failed(error) => {
-                    self.end(id, Some(error), sink)?;
-                }
-            }
-            reported += 1;
-        }
-        Ok(reported)
-    }
-
-    // --- completions ---
-
-    fn on_completion(
-        &mut self,
-        completion: Completion,
-        sink: &mut impl EventSink,
-    ) -> io::Result<usize> {
-        let id = completion.id;
-        match completion.kind {
-            Kind::Wake => {
-                self.waker.clear();
-                if !completion.has_more() {
-                    self.watch_waker()?;
-                }
-                Ok(0)
-            }
-            Kind::Accept => self.on_accept(completion, sink),
-            Kind::Receive => self.on_receive(completion, sink),
-            Kind::Watch => self.on_watch(completion, sink),
-            // "Not found" mostly means that the operation ended by itself. In case it was only on its way from one
-            // of the kernel's lists to another, try again as long as its end has not been seen.
-            Kind::CancelReceive if completion.result < 0 => {
-                if self
-                    .conns
-                    .get(id)
-                    .is_some_and(|conn| conn.receive == Op::Ending)
-                {
-                    cancel(&mut self.ring, Kind::Receive, id)?;
-                }
-                Ok(0)
-            }
-            Kind::CancelWatch if completion.result < 0 => {
-                if self
-                    .conns
-                    .get(id)
-                    .is_some_and(|conn| conn.watch == Op::Ending)
-                {
-                    cancel(&mut self.ring, Kind::Watch, id)?;
-                }
-                Ok(0)
-            }
-            Kind::CancelReceive | Kind::CancelWatch | Kind::Send => Ok(0),
-        }
-    }
-
-    fn on_accept(
-        &mut self,
-        completion: Completion,
-        sink: &mut impl EventSink,
-    ) -> io::Result<usize> {
-        let index = completion.id.slot as usize;
-        let Some(listener) = self.listeners.get_mut(index) else {
-            return Ok(0);
-        };
-        let number = listener.number;
-        let exhausted = completion
-            .error()
-            .is_some_and(|error| sys::is_exhaustion(&error));
-        if exhausted {
-            self.stats.accept_backoffs += 1;
-            listener.rest();
-        } else if !completion.has_more() {
-            self.start_accepting(index)?;
-        }
-        if completion.result < 0 {
-            return Ok(0);
-        }
-        // SAFETY: the kernel has just made this descriptor for us and told nobody else.
-        let socket = TcpStream::from(unsafe { OwnedFd::from_raw_fd(completion.result) });
-        // Fails if the peer is gone already.
-        let accepted = socket
-            .peer_addr()
-            .and_then(|peer| Ok((self.insert(socket)?, peer)));
-        self.stats.syscalls += 1;
-        match accepted {
-            Ok((conn, peer)) => {
-                self.stats.accepted += 1;
-                sink.on_event(Event::Accepted {
-                    conn,
-                    listener: number,
-                    peer,
-                });
-                Ok(1)
-            }
-            Err(_) => {
-                self.stats.refused += 1;
-                Ok(0)
-            }
-        }
-    }
-
-    fn on_receive(
-        &mut self,
-        completion: Completion,
-        sink: &mut impl EventSink,
-    ) -> io::Result<usize> {
-        let id = completion.id;
-        let mut open = false;
-        if let Some(conn) = self.conns.get_mut(id) {
-            open = !conn.closing;
-            if !completion.has_more() {
-                conn.receive = Op::Idle;
-            }
-        }
-        let mut reported = 0;
-        // The buffer has to be given back whether or not anybody wants the bytes.
-        if let (Some(number), Some(buffers)) = (completion.buffer(), self.buffers.as_mut()) {
-            if completion.result > 0 && open {
-                let bytes = buffers.filled(number, completion.result as usize);
-                self.stats.bytes_received += bytes.len() as u64;
-                sink.on_event(Event::Received { conn: id, bytes });
-                reported += 1;
-            }
-            buffers.give_back(number);
-        }
-        if open {
-            match completion.result {
-                0 => return self.end(id, None, sink),
-                // By the time this is handled, the buffers that were filled before it have been given back.
-                error if error == -libc::ENOBUFS => self.stats.buffers_exhausted += 1,
-                error
-                    if error < 0
-                        && ![-libc::ECANCELED, -libc::EAGAIN, -libc::EINTR].contains(&error) =>
-                {
-                    return self.end(id, completion.error(), sink);
-                }
-                _ => {}
-            }
-        }
-        self.reconcile(id)?;
-        Ok(reported)
-    }
-
-    fn on_watch(&mut self, completion: Completion, sink: &mut impl EventSink) -> io::Result<usize> {
-        let id = completion.id;
-        let Some(conn) = self.conns.get_mut(id) else {
-            return Ok(0);
-        };
-        conn.watch = Op::Idle;
-        let mut reported = 0;
-        if completion.result >= 0 && !conn.closing && !conn.out.is_failed() {
-            let bits = completion.result as u32;
-            let blocked = conn.out.is_blocked();
-            if bits & DEAD != 0 || (blocked && bits & PEER_CLOSED != 0) {
-                if blocked || conn.paused {
-                    let error = conn.socket.take_error().unwrap_or_else(Some);
-                    return self.end(id, error, sink);
-                }
-            } else if blocked && bits & OUT != 0 {
-                self.stats.syscalls += 1;
-                match conn
-                    .out
-                    .drain(conn.socket.as_fd(), &mut self.stats.bytes_sent)
-                {
-                    Drained::NotYet => {}
-                    Drained::Failed(error) => return self.end(id, Some(error), sink),
-                    Drained::All => {
-                        sink.on_event(Event::Writable { conn: id });
-                        reported += 1;
-                    }
-                }
-            } else if conn.paused && bits & PEER_CLOSED != 0 {
-                conn.half_closed = true;
-            }
-        }
-        self.reconcile(id)?;
-        Ok(reported)
-    }
-
-    fn wake_listeners(&mut self) -> io::Result<()> {
-        for index in 0..self.listeners.len() {
-            if self.listeners[index].is_rested() {
-                self.start_accepting(index)?;
-            }
-        }
-        Ok(())
-    }
-
-    // --- giving away ---
-
-    /// Ends the operations of a connection. On return the backlog has everything they will ever say, or false if
-    /// the kernel did not end them in time.
-    fn quiesce(&mut self, id: ConnId) -> io::Result<bool> {
-        for _ in 0..QUIESCE_ATTEMPTS_MAX {
-            let Some(conn) = self.conns.get_mut(id) else {
-                return Ok(false);
-            };
-            let in_flight = [(Kind::Receive, conn.receive), (Kind::Watch, conn.watch)];
-            let (receive, watch) = (conn.receive != Op::Idle, conn.watch != Op::Idle);
-            let ended = |ring: &Ring, kind| {
-                ring.backlog
-                    .iter()
-                    .any(|said| said.kind == kind && said.id == id && !said.has_more())
-            };
-            if (!receive || ended(&self.ring, Kind::Receive))
-                && (!watch || ended(&self.ring, Kind::Watch))
-            {
-                return Ok(true);
-            }
-            for (kind, op) in in_flight {
-                if op != Op::Idle && !ended(&self.ring, kind) {
-                    cancel(&mut self.ring, kind, id)?;
-                }
-            }
-            if receive {
-                conn.receive = Op::Ending;
-            }
-            if watch {
-                conn.watch = Op::Ending;
-            }
-            // At least the cancellations answer, so this does not wait for long.
-            self.ring.wait(Some(QUIESCE_WAIT))?;
-        }
-        Ok(false)
-    }
-
-    fn give_away(
-        &mut self,
-        id: ConnId,
-        mut unread: Option<&mut Vec<u8>>,
-    ) -> io::Result<Option<TcpStream>> {
-        let Some(conn) = self.open_mut(id) else {
-            return Ok(None);
-        };
-        if conn.in_batch {
-            self.flush_sends()?;
-        }
-        let is_movable = |conn: &mut Conn| !conn.out.is_blocked() && !conn.out.is_failed();
-        if !self.open_mut(id).is_some_and(is_movable) || !self.quiesce(id)? {
-            return Ok(None);
-        }
-        let of_conn =
-            |said: &Completion| said.id == id && matches!(said.kind, Kind::Receive | Kind::Watch);
-        // A connection that has broken is better reported than given away; so are bytes without a place to go.
-        let must_report = |said: &Completion| match said.kind {
-            Kind::Receive if said.result > 0 => unread.is_none(),
-            Kind::Receive => said.error().is_some_and(|error| {
-                ![Some(libc::ECANCELED), Some(libc::ENOBUFS)].contains(&error.raw_os_error())
-            }),
-            _ => false,
-        };
-        if self
-            .ring
-            .backlog
-            .iter()
-            .any(|said| of_conn(said) && must_report(said))
-        {
-            // The next poll handles them, and then starts again whatever the connection needs.
-            return Ok(None);
-        }
-        let mut backlog = std::mem::take(&mut self.ring.backlog);
-        backlog.retain(|said| {
-            if !of_conn(said) {
-                return true;
-            }
-            if let (Some(number), Some(buffers)) = (said.buffer(), self.buffers.as_mut()) {
-                if let Some(unread) = unread.as_deref_mut() {
-                    unread.extend_from_slice(buffers.filled(number, said.result.max(0) as usize));
-                }
-                buffers.give_back(number);
-            }
-            false
-        });
-        self.ring.backlog = backlog;
-        let Some(conn) = self.conns.remove(id) else {
-            return Ok(None);
-        };
-        self.leave_table(id, &conn);
-        Ok(Some(conn.socket))
-    }
-
     fn remember<T>(&mut self, result: io::Result<T>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -960,20 +507,10 @@ fn cancel(ring: &mut Ring, kind: Kind, id: ConnId) -> io::Result<()> {
 // A full batch of sends and what goes along with it; larger rings only spread over more cache lines.
 const RING_ENTRIES: u32 = 512;
 
-const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-
-// The length of an operation has 32 bits, its result one less.
-const SEND_BYTES_MAX: usize = 1 << 30;
-
 // On the stack; closing rarely finds anything at all.
 const DISCARD_BYTES: usize = 16 * 1024;
 
-// The kernel ends a waiting operation while it submits the cancellation, so the first attempt does it. The rest is
-// there so that a kernel that needs longer costs at most 50 ms and a refused release.
-const QUIESCE_ATTEMPTS_MAX: usize = 50;
-const QUIESCE_WAIT: Duration = Duration::from_millis(1);
-
-// As for `QUIESCE_WAIT`, with more patience: what it saves is a megabyte.
+// As for `QUIESCE_WAIT` in `moving`, with more patience: what it saves is a megabyte.
 const DROP_WAIT: Duration = Duration::from_millis(100);
 
 // For operations that belong to no connection.
