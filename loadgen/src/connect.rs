@@ -36,6 +36,22 @@ impl Doors {
         }
     }
 
+    /// Whether the addresses to come from are this machine's, and of the server's kind.
+    pub fn check(&self) -> Result<(), String> {
+        for source in &self.sources {
+            if source.is_ipv4() != self.server.is_ipv4() {
+                return Err(format!(
+                    "source {source}: the server is at {}, another kind of address",
+                    self.server.ip()
+                ));
+            }
+            let bound = Socket::new(Domain::for_address(self.server), Type::STREAM, None)
+                .and_then(|socket| socket.bind(&SocketAddr::new(*source, 0).into()));
+            bound.map_err(|error| format!("source {source}: {error}"))?;
+        }
+        Ok(())
+    }
+
     /// Starts to connect the session with this number. The reactor treats a socket that is not connected yet as one that
     /// takes no bytes at present, so nobody has to wait for it.
     pub fn connect(&self, number: u32) -> io::Result<TcpStream> {
@@ -50,7 +66,11 @@ impl Doors {
         }
         match socket.connect(&self.server.into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-            _ => Ok(socket.into()),
+            // On this machine a refusal is there already; later it may be told in other words.
+            _ => match socket.take_error()? {
+                Some(error) => Err(error),
+                None => Ok(socket.into()),
+            },
         }
     }
 
@@ -65,6 +85,16 @@ impl Doors {
         };
         let index = u8::try_from(number / SESSIONS_PER_SOURCE).unwrap_or(u8::MAX);
         (address.is_loopback() && index > 0).then(|| Ipv4Addr::new(127, 0, 1, index).into())
+    }
+}
+
+/// Why a connection could not be begun, in words that help.
+pub fn explain(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL) => format!(
+            "connect: no port is left to come from ({error}): name more --sources, or widen net.ipv4.ip_local_port_range"
+        ),
+        _ => format!("connect: {error}"),
     }
 }
 
@@ -136,6 +166,26 @@ mod tests {
         for elsewhere in ["10.0.0.1:80", "[::1]:80"] {
             assert_eq!(source(elsewhere, 999_999), None);
         }
+    }
+
+    #[test]
+    fn sources_must_be_ours_and_of_the_servers_kind() {
+        let check = |server: &str, source: &str| {
+            Doors::new(server.parse().unwrap(), &[source.parse().unwrap()]).check()
+        };
+        assert_eq!(check("127.0.0.1:80", "127.0.0.9"), Ok(()));
+        assert!(check("127.0.0.1:80", "::1").is_err());
+        // Set aside for documents: nobody's.
+        let error = check("127.0.0.1:80", "192.0.2.1").unwrap_err();
+        assert!(error.starts_with("source 192.0.2.1: "), "{error}");
+    }
+
+    #[test]
+    fn a_lack_of_ports_is_explained() {
+        let error = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
+        assert!(explain(&error).contains("--sources"));
+        let error = io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        assert!(explain(&error).starts_with("connect: Connection refused"));
     }
 
     #[test]

@@ -39,7 +39,10 @@ pub struct Control {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Notice {
     /// Every session of a fleet is subscribed or has failed.
-    Ready,
+    Ready {
+        /// Sessions that were subscribed.
+        live: u64,
+    },
     /// A second of the window is over.
     Interval(Box<Interval>),
     /// A fleet has ended in good order.

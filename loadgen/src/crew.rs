@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -112,6 +113,8 @@ impl Crew {
                 .arg("worker")
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
+                // Ctrl-C is for the first process, which leads the others to a good end.
+                .process_group(0)
                 .spawn()?;
             let mut stdin = child.stdin.take().expect("it is piped");
             let stdout = child.stdout.take().expect("it is piped");

@@ -10,8 +10,9 @@ use brightwire::reactor::{ConnId, Event, EventSink};
 
 use crate::control::unix_ns;
 use crate::fleet::{Outcome, SETUP_TIMEOUT};
+use crate::rank;
 use crate::scenario::Storm;
-use crate::session::{Books, Opening, Progress, Rank, Session, Setup, Trouble, item_of};
+use crate::session::{Books, Opening, Progress, Session, Setup, Trouble, item_of};
 use crate::stats::Interval;
 use crate::tls::{Secure, Tls};
 use crate::verify::Verifier;
@@ -54,6 +55,8 @@ pub struct Desk {
     /// Storms that are still to come, the next one last.
     storms: Vec<Storm>,
     churn: Vec<Churn>,
+    /// Sessions that look at the same item, at most.
+    listeners_max: u32,
     last_arrival_ns: u64,
     /// What arrived, without its TLS.
     plain: Vec<u8>,
@@ -109,12 +112,13 @@ impl Desk {
         let mut books = Books {
             interval: Interval::new(0),
             marks: Vec::new(),
-            ranks: vec![Rank::default(); setup.items()],
+            sample: rank::Sample::default(),
             verifier: scenario.verify.then(Verifier::default),
             arrived_ns: 0,
             clock_ns: unix_ns,
             frames_written: fleet,
         };
+        let mut listeners = vec![0; setup.items()];
         let numbers = (fleet..scenario.sessions()).step_by(fleets as usize);
         let seats = numbers
             .map(|number| {
@@ -125,7 +129,7 @@ impl Desk {
                     let item = item_of(group, member, position) % group.items.0.len();
                     let item = derived.first_item + item;
                     books.marks.push(Default::default());
-                    books.ranks[item].listeners += 1;
+                    listeners[item] += 1;
                     if let (Some(verifier), Some(stamp)) =
                         (&mut books.verifier, derived.stamp_position)
                     {
@@ -167,6 +171,7 @@ impl Desk {
             timers: BinaryHeap::new(),
             storms,
             churn,
+            listeners_max: listeners.into_iter().max().unwrap_or(0),
             last_arrival_ns: 0,
             plain: Vec::new(),
             setup,
@@ -247,13 +252,23 @@ impl Desk {
     /// The window begins.
     pub fn begin(&mut self, window_ns: u64) {
         self.books.interval = Interval::new(0);
+        self.books.sample = rank::Sample::new(self.fleets, self.listeners_max);
         self.last_arrival_ns = window_ns;
+    }
+
+    /// The window is over.
+    pub fn end(&mut self) {
+        self.outcome.sample = std::mem::take(&mut self.books.sample);
     }
 
     /// The second at hand is over: how long nothing has come counts up to now, and those who have been away for long are
     /// not waited for any more.
     pub fn close_interval(&mut self) {
-        self.note_silence(unix_ns());
+        if self.is_deaf() {
+            self.last_arrival_ns = unix_ns();
+        } else {
+            self.note_silence(unix_ns());
+        }
         let now = Instant::now();
         for index in 0..self.seats.len() {
             let seat = &self.seats[index];
@@ -263,6 +278,12 @@ impl Desk {
                 self.lose_seat(index, "did not come back in time".into());
             }
         }
+    }
+
+    /// Nobody is there to whom something could be said, or who would listen.
+    fn is_deaf(&self) -> bool {
+        let mut seats = self.seats.iter();
+        seats.all(|seat| seat.session.stalled || seat.state == SeatState::Gone)
     }
 
     fn note_silence(&mut self, now_ns: u64) {

@@ -2,6 +2,7 @@
 //! one that cannot be sent in time is sent late, with the time that it was meant for, and the next ones are not put off.
 
 mod lines;
+mod link;
 mod market;
 mod remote;
 mod replay;
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use brightwire::wire::tls::Identity;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -23,33 +25,42 @@ use crate::control::unix_ns;
 use crate::report::{short, time};
 use crate::scenario::{Items, Rate, Seconds};
 use crate::stats::Times;
+use crate::tls::Tls;
 
 /// The arguments of `feed`.
 #[derive(Args, Clone, Debug)]
 pub struct FeedArguments {
     /// Where the server reads lines (the address of a data adapter of kind `lines`)
-    #[arg(
-        long,
-        value_name = "HOST:PORT|unix:PATH",
-        required_unless_present = "ari"
-    )]
+    #[arg(long, value_name = "HOST:PORT|unix:PATH")]
     pub lines: Option<String>,
     /// Where the server meets remote data adapters (the address of one of kind `remote`)
-    #[arg(long, value_name = "HOST:PORT", conflicts_with = "lines")]
+    #[arg(long, value_name = "HOST:PORT")]
     pub ari: Option<String>,
     /// Where the server reads the notifications of remote data adapters, if it has another address for them
-    #[arg(long, value_name = "HOST:PORT", requires = "ari")]
+    #[arg(long, value_name = "HOST:PORT")]
     pub ari_notify: Option<String>,
     /// User and password, where the server asks remote adapters for them
-    #[arg(long, value_name = "USER:PASSWORD", requires = "ari")]
+    #[arg(long, value_name = "USER:PASSWORD")]
     pub credentials: Option<String>,
+    /// Speak TLS to a server whose certificate one in this PEM file has signed (adapter protocol only)
+    #[arg(long, value_name = "FILE")]
+    pub tls_authorities: Option<PathBuf>,
+    /// Take a certificate for another host as well
+    #[arg(long)]
+    pub tls_any_name: bool,
+    /// Certificate to present, in PEM, where the server asks remote adapters for one
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key, in PEM, not encrypted
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
     /// Items: names (item1,item2) or a range (1..30 is item1 to item30)
     #[arg(long, value_name = "NAMES|FROM..TO", default_value = "1..30")]
     pub items: Items,
     /// Events per second, of all items together
     #[arg(long, value_name = "HZ", default_value = "1000")]
     pub rate: Rate,
-    /// How long; without it until Ctrl-C
+    /// How long; without it until Ctrl-C. Events that are late are sent all the same, for up to a tenth of it longer
     #[arg(long, value_name = "S")]
     pub seconds: Option<Seconds>,
     /// In bursts of a millisecond the rate is so many times the mean
@@ -58,9 +69,9 @@ pub struct FeedArguments {
     /// Which item an event is of
     #[arg(long, default_value = "uniform")]
     pub choice: Choice,
-    /// With `zipf`: the item of rank n is chosen in proportion to 1 / n to this power
-    #[arg(long, value_name = "POWER", default_value_t = 1.0, value_parser = parse_exponent)]
-    pub exponent: f64,
+    /// With `zipf`: the item of rank n is chosen in proportion to 1 / n to this power [default: 1]
+    #[arg(long, value_name = "POWER", value_parser = parse_exponent)]
+    pub exponent: Option<f64>,
     /// Fields of an item, named f1, f2 and so on, besides `timestamp` and `sequence`
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(0..=500))]
     pub fields: u16,
@@ -71,10 +82,15 @@ pub struct FeedArguments {
     #[arg(long, value_name = "BYTES", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub value_bytes: u32,
     /// Rows of each item, for COMMAND: events carry `key` and `command` as well (adapter protocol only)
-    #[arg(long, value_name = "N", requires = "ari")]
+    #[arg(long, value_name = "N")]
     pub keys: Option<u32>,
-    /// Events of a CSV file with the columns time_ms and item instead; every other column is a field
-    #[arg(long, value_name = "FILE")]
+    /// Events of a CSV file with the columns time_ms and item instead; every other column is a field, an empty cell a
+    /// null. Columns named timestamp and sequence are replaced by the feed's own
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["items", "rate", "burst", "choice", "exponent", "fields", "changed", "value_bytes", "keys", "seed"]
+    )]
     pub replay: Option<PathBuf>,
     /// How many times faster than its times a file is replayed
     #[arg(long, value_name = "TIMES", default_value = "1", requires = "replay")]
@@ -104,8 +120,8 @@ pub enum Choice {
 pub struct FeedEvent {
     /// The item, as an index into the items of the source.
     pub item: usize,
-    /// Names and values; the time and the number among them.
-    pub fields: Vec<(String, String)>,
+    /// Names and values, of which some may be null; the time and the number among them.
+    pub fields: Vec<(String, Option<String>)>,
 }
 
 /// Where events come from.
@@ -128,6 +144,10 @@ trait Sink {
     fn flush(&mut self) -> io::Result<()>;
     /// Answers what the server has asked meanwhile.
     fn serve(&mut self, source: &dyn Source) -> io::Result<()>;
+    /// What is odd about the server, now that all has been sent.
+    fn complaint(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What was sent.
@@ -136,6 +156,8 @@ pub struct Sent {
     events: u64,
     /// Events of items that nobody was subscribed to (adapter protocol only): not sent.
     unwanted: u64,
+    /// Time ran out before all that was due had been sent.
+    cut_short: bool,
     seconds: f64,
     events_per_s: f64,
     late_p50_ns: u64,
@@ -146,6 +168,9 @@ pub struct Sent {
 
 /// Events that go out in one write at most.
 const EVENTS_PER_WRITE_MAX: usize = 256;
+/// What is late at the end has this much of the time more, a second at least. A rate that nobody could keep would be
+/// sent for hours otherwise.
+const OVERTIME: f64 = 0.1;
 /// How long to sleep at most, so that questions of the server do not wait.
 const NAP: Duration = Duration::from_millis(20);
 /// A feed that was later than this has a word said about it. (guess: a latency of this size would be noticed)
@@ -153,6 +178,7 @@ const LATE: Duration = Duration::from_millis(10);
 
 /// Publishes what the arguments ask for, and prints what was sent.
 pub fn feed(arguments: &FeedArguments) -> Result<(), Box<dyn Error>> {
+    arguments.check()?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
@@ -171,6 +197,7 @@ pub fn feed(arguments: &FeedArguments) -> Result<(), Box<dyn Error>> {
             address,
             arguments.ari_notify.as_deref(),
             arguments.credentials.as_deref(),
+            arguments.tls(address)?.as_ref(),
             source.items(),
             arguments.keys.is_some(),
         )?),
@@ -186,6 +213,54 @@ pub fn feed(arguments: &FeedArguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+impl FeedArguments {
+    /// What flags mean to each other.
+    fn check(&self) -> Result<(), String> {
+        match (&self.lines, &self.ari) {
+            (None, None) => return Err("name where to publish: --lines or --ari".into()),
+            (Some(_), Some(_)) => return Err("publish by --lines or by --ari, not by both".into()),
+            _ => {}
+        }
+        let of_ari = [
+            ("--ari-notify", self.ari_notify.is_some()),
+            ("--credentials", self.credentials.is_some()),
+            ("--tls-authorities", self.tls_authorities.is_some()),
+            ("--keys", self.keys.is_some()),
+        ];
+        if let Some((name, _)) = of_ari.iter().find(|(_, given)| *given)
+            && self.ari.is_none()
+        {
+            return Err(format!("{name} belongs to --ari"));
+        }
+        if self.tls_authorities.is_none() && (self.tls_any_name || self.tls_certificate.is_some()) {
+            return Err("without --tls-authorities no TLS is spoken".into());
+        }
+        if self.exponent.is_some() && self.choice != Choice::Zipf {
+            return Err("--exponent belongs to --choice zipf".into());
+        }
+        if let Some(path) = &self.json {
+            let opened = std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path);
+            opened.map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn tls(&self, address: &str) -> Result<Option<Tls>, String> {
+        let own = self.tls_certificate.as_ref().zip(self.tls_key.as_ref());
+        let own = own.map(|(certificates, key)| Identity {
+            certificates: certificates.clone(),
+            key: key.clone(),
+        });
+        let authorities = self.tls_authorities.as_ref();
+        authorities
+            .map(|path| Tls::new(address, path, self.tls_any_name, own.as_ref()))
+            .transpose()
+    }
+}
+
 fn publish(
     source: &mut dyn Source,
     sink: &mut dyn Sink,
@@ -196,8 +271,14 @@ fn publish(
     let mut late = Times::default();
     let (mut events, mut unwanted) = (0, 0);
     let mut event = FeedEvent::default();
+    let mut cut_short = false;
+    let last = end.map(|end| end + end.mul_f64(OVERTIME).max(Duration::from_secs(1)));
     while !stop.load(Ordering::Relaxed) {
         sink.serve(source)?;
+        if last.is_some_and(|last| start.elapsed() > last) {
+            cut_short = true;
+            break;
+        }
         let Some(due) = source
             .next_due()
             .filter(|due| end.is_none_or(|end| *due < end))
@@ -241,9 +322,17 @@ fn publish(
             time(late_max_ns)
         ));
     }
+    if cut_short {
+        notes.push("not all that was due has been sent: there was no time for it".into());
+    }
+    notes.extend(sink.complaint());
+    if events == 0 && unwanted > 0 && notes.is_empty() {
+        notes.push("nobody was subscribed to any of these items".into());
+    }
     Ok(Sent {
         events,
         unwanted,
+        cut_short,
         seconds,
         events_per_s: events as f64 / seconds.max(1e-9),
         late_p50_ns: late.0.value_at_quantile(0.5),
@@ -307,7 +396,7 @@ mod tests {
         }
         fn take(&mut self, intended_ns: u64, event: &mut FeedEvent) {
             self.0.remove(0);
-            event.fields = vec![("timestamp".into(), intended_ns.to_string())];
+            event.fields = vec![("timestamp".into(), Some(intended_ns.to_string()))];
         }
         fn snapshot(&self, _: usize, _: u64, _: &mut FeedEvent) {}
     }
@@ -318,7 +407,8 @@ mod tests {
 
     impl Sink for Slow {
         fn put(&mut self, _: &str, _: usize, event: &FeedEvent) -> io::Result<bool> {
-            self.0.push(event.fields[0].1.parse().unwrap());
+            let stamp = event.fields[0].1.as_ref().unwrap();
+            self.0.push(stamp.parse().unwrap());
             if self.0.len() == 1 {
                 thread::sleep(Duration::from_millis(30));
             }
@@ -344,5 +434,66 @@ mod tests {
         // The second one was due while the first was still being sent: for at least so long.
         assert!(sent.late_max_ns >= 24_000_000, "{sent:?}");
         assert!(sent.notes.len() == 1 && sent.text().contains("late"));
+    }
+
+    /// Takes more time for an event than there is between two.
+    struct Choked;
+
+    impl Sink for Choked {
+        fn put(&mut self, _: &str, _: usize, _: &FeedEvent) -> io::Result<bool> {
+            Ok(true)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            thread::sleep(Duration::from_millis(50));
+            Ok(())
+        }
+        fn serve(&mut self, _: &dyn Source) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_rate_that_nobody_can_keep_ends_all_the_same() {
+        // A million events are due at once; 256 of them go out in 50 ms.
+        let mut source = Fixed(vec![0; 1_000_000], vec!["a".into()]);
+        let end = Some(Duration::from_millis(1));
+        let sent = publish(&mut source, &mut Choked, end, &AtomicBool::new(false)).unwrap();
+        assert!(sent.cut_short && sent.events > 0, "{sent:?}");
+        assert!(sent.text().contains("not all that was due"));
+    }
+
+    #[test]
+    fn flags_must_fit_each_other() {
+        use crate::args::{Cli, Command};
+        use clap::Parser;
+        let check = |flags: &str| {
+            let words = ["loadgen", "feed"].into_iter();
+            let words = words.chain(flags.split_whitespace());
+            let command = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+            let Command::Feed(arguments) = command.command else {
+                unreachable!("it says feed");
+            };
+            arguments.check()
+        };
+        for (flags, says) in [
+            ("", "--lines or --ari"),
+            ("--lines h:1 --ari h:2", "not by both"),
+            ("--lines h:1 --keys 3", "--keys belongs"),
+            ("--lines h:1 --credentials a:b", "--credentials belongs"),
+            ("--lines h:1 --ari-notify h:2", "--ari-notify belongs"),
+            (
+                "--lines h:1 --tls-authorities x",
+                "--tls-authorities belongs",
+            ),
+            ("--ari h:1 --tls-any-name", "no TLS"),
+            ("--ari h:1 --tls-certificate x", "tls-key"),
+            ("--ari h:1 --exponent 2", "zipf"),
+            ("--ari h:1 --replay x --rate 5", "cannot be used"),
+            ("--ari h:1 --json /nowhere/x", "/nowhere/x"),
+        ] {
+            let error = check(flags).unwrap_err();
+            assert!(error.contains(says), "{flags}: {error}");
+        }
+        assert_eq!(check("--ari h:1 --choice zipf --exponent 2"), Ok(()));
     }
 }

@@ -14,6 +14,7 @@ use crate::control::{Control, Notice, Phase, unix_ns};
 use crate::desk::{Desk, Step};
 use crate::pace::Pace;
 use crate::process;
+use crate::rank;
 use crate::session::{Opening, Setup};
 use crate::stats::{Interval, Reasons, Times};
 use crate::verify::{self, FinalRows};
@@ -63,14 +64,27 @@ pub struct Outcome {
     pub recovered: u64,
     /// Sessions that were ended, and replaced, by intention.
     pub churned: u64,
-    /// What the fleet's thread has cost in the window, by the fleet's number: CPU time, and time without a core; ns.
-    pub threads: Vec<(u32, u64, u64)>,
+    /// What the fleet's thread has cost in the window.
+    pub threads: Vec<Used>,
+    /// Who was served first.
+    pub sample: rank::Sample,
     /// Why sessions did not become live.
     pub failed: Reasons,
     /// Why live sessions ended.
     pub ended: Reasons,
     /// What verification found, and the rows at the end.
     pub verify: Option<(verify::Outcome, Rows)>,
+}
+
+/// What a fleet's thread has cost in the window, ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Used {
+    /// The fleet's number.
+    pub fleet: u32,
+    /// CPU time; of one that never sleeps, the time of those turns that brought something.
+    pub busy_ns: u64,
+    /// Time for which it was ready to run and had no core.
+    pub waited_ns: u64,
 }
 
 /// Rows as another process can be told of them.
@@ -95,20 +109,30 @@ pub fn run(mut reactor: impl Reactor, orders: Orders) -> io::Result<Outcome> {
     let mut ready_told = false;
     let mut setup_deadline = None;
     let mut used_before = None;
+    let mut spun_ns = 0;
     loop {
         let now = control.phase();
         if now != phase {
             if phase < Phase::Measure && now >= Phase::Measure {
                 desk.begin(control.window_ns());
                 used_before = process::own_thread();
+                spun_ns = 0;
             }
             if phase <= Phase::Measure && now > Phase::Measure {
                 tell_intervals(&mut desk, control.window_ns(), true, &notices);
+                desk.end();
                 if let (Some(before), Some(after)) = (used_before, process::own_thread()) {
                     let ns =
                         |after: Duration, before| after.saturating_sub(before).as_nanos() as u64;
-                    let used = (fleet, ns(after.0, before.0), ns(after.1, before.1));
-                    desk.outcome.threads.push(used);
+                    desk.outcome.threads.push(Used {
+                        fleet,
+                        busy_ns: if scenario.spin {
+                            spun_ns
+                        } else {
+                            ns(after.0, before.0)
+                        },
+                        waited_ns: ns(after.1, before.1),
+                    });
                 }
                 if let Some(verifier) = &desk.books.verifier {
                     raise(&control, &verifier.floors(setup.items()));
@@ -148,7 +172,7 @@ pub fn run(mut reactor: impl Reactor, orders: Orders) -> io::Result<Outcome> {
                 .and_then(|socket| reactor.adopt(socket))
             {
                 Ok(id) => desk.connected(seat, id, opening),
-                Err(error) => desk.lose_seat(seat, format!("connect: {error}")),
+                Err(error) => desk.lose_seat(seat, connect::explain(&error)),
             }
         }
         if setup_deadline.is_none() && pace.next_due().is_none() {
@@ -161,7 +185,9 @@ pub fn run(mut reactor: impl Reactor, orders: Orders) -> io::Result<Outcome> {
             if desk.settled() {
                 ready_told = true;
                 // The main thread waits for this; if it does not, it has ended.
-                let _ = notices.send(Notice::Ready);
+                let _ = notices.send(Notice::Ready {
+                    live: desk.outcome.live,
+                });
             }
         }
 
@@ -183,8 +209,15 @@ pub fn run(mut reactor: impl Reactor, orders: Orders) -> io::Result<Outcome> {
         desk.run_timers(Instant::now());
         carry_out(&mut desk, &mut reactor);
         desk.events_from = None;
-        reactor.poll(wait.into_iter().flatten().min(), &mut desk)?;
+        let spins = scenario.spin && phase >= Phase::Warmup;
+        let wait = match spins {
+            true => Some(Duration::ZERO),
+            false => wait.into_iter().flatten().min(),
+        };
+        let looked = spins.then(Instant::now);
+        reactor.poll(wait, &mut desk)?;
         if let Some(from) = desk.events_from {
+            spun_ns += looked.map_or(0, |looked| looked.elapsed().as_nanos() as u64);
             let turn_ns = from.elapsed().as_nanos() as u64;
             desk.books.interval.turn_ns.record(turn_ns);
         }

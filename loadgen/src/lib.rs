@@ -17,7 +17,7 @@
 //! | [`run`], `crew`, `control` | the phases, threads and processes of a run |
 //! | `fleet`, `desk`, `connect`, `pace` | one thread's sessions, and its reactor |
 //! | `session`, `http`, `tls`, `update` | one session: bytes in, bytes out |
-//! | `stats`, `series`, `verify` | what is counted, the log of every second, and the comparison of sessions |
+//! | `stats`, `series`, `rank`, `verify` | what is counted, the log of every second, the order in which clients are served, and the comparison of sessions |
 //! | `report`, [`compare`] | figures for people and for programs |
 //! | [`feed`] | the publishing side |
 //! | [`null`] | a server that does nothing but send |
@@ -34,6 +34,7 @@ mod http;
 pub mod null;
 mod pace;
 pub mod process;
+mod rank;
 mod report;
 pub mod run;
 pub mod scenario;

@@ -148,6 +148,40 @@ impl Machine {
     }
 }
 
+/// Whether a process listens at a TCP port of this machine; `None` if nobody is seen to, as where the server is on another
+/// machine or in a network of its own, or if we may not look.
+pub fn listens(pid: u32, port: u16) -> Option<bool> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
+    let sockets: Vec<String> = tables
+        .iter()
+        .flatten()
+        .flat_map(|table| listeners(table, port))
+        .collect();
+    if sockets.is_empty() {
+        return None;
+    }
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let mut targets = files
+        .flatten()
+        .filter_map(|file| fs::read_link(file.path()).ok());
+    Some(targets.any(|target| {
+        let target = target.to_string_lossy();
+        sockets.iter().any(|socket| *socket == target)
+    }))
+}
+
+/// The sockets that listen at a port, as links of `/proc/PID/fd` name them.
+fn listeners(table: &str, port: u16) -> Vec<String> {
+    const LISTEN: &str = "0A";
+    let lines = table.lines().filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (_, at) = words.get(1)?.rsplit_once(':')?;
+        let is_one = words.get(3) == Some(&LISTEN) && u16::from_str_radix(at, 16) == Ok(port);
+        is_one.then(|| words.get(9).map(|inode| format!("socket:[{inode}]")))?
+    });
+    lines.collect()
+}
+
 /// The kernel's memory for its tables and for the buffers of TCP, bytes, of the whole machine; `None` if it does not say.
 pub fn kernel_bytes() -> Option<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
@@ -181,7 +215,7 @@ pub fn allow_open_files(files: u64) -> Result<(), String> {
     }
     if limit.1 < files {
         return Err(format!(
-            "{files} open files are needed and {} allowed; raise the limit (ulimit -n) or ask for fewer sessions",
+            "{files} open files are needed and {} allowed; raise the limit (ulimit -n), share the sessions among more --processes, or ask for fewer",
             limit.1
         ));
     }
@@ -250,6 +284,21 @@ mod tests {
         assert_eq!(tcp_bytes(sockstat), Some(3 * 4_096));
         assert!(kernel_bytes().is_some());
         assert!(own_thread().is_some());
+    }
+
+    #[test]
+    fn who_listens_is_seen() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(listens(std::process::id(), port), Some(true));
+        // The first process of all listens nowhere that we do.
+        assert_ne!(listens(1, port), Some(true));
+        drop(listener);
+        assert_eq!(listeners("  sl  local_address\n", 80), Vec::<String>::new());
+        let line = "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 424242 1 0\n";
+        assert_eq!(listeners(line, 8080), ["socket:[424242]"]);
+        assert!(listeners(line, 8081).is_empty());
+        assert!(listeners(&line.replace(" 0A ", " 01 "), 8080).is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The report: one set of figures, printed for people and written as JSON and as a page.
 
 pub mod html;
+mod notes;
 mod svg;
 mod text;
 
@@ -26,6 +27,8 @@ const SATURATED_CORES: f64 = 0.8;
 const DISTURBED_SHARE: f64 = 0.05;
 /// Sessions that start by so much later than planned are a crowd of another kind than was asked for. (guess)
 const START_LATE: Duration = Duration::from_millis(100);
+/// In a shorter window nobody's share of a core means anything.
+const WINDOW_MIN: Duration = Duration::from_millis(10);
 /// Nothing arriving for so long is worth a word. (guess: far above any load's pauses that is worth measuring)
 const SILENCE: Duration = Duration::from_millis(500);
 
@@ -35,6 +38,8 @@ pub struct Measured {
     pub io: &'static str,
     /// The user ended the run early.
     pub interrupted: bool,
+    /// Whether the process that is said to be the server listens at its port; `None` if that cannot be seen.
+    pub is_server: Option<bool>,
     /// When the window began, ns since the Unix epoch.
     pub began_ns: u64,
     /// Length of the window, by the main thread.
@@ -86,6 +91,8 @@ pub struct Report {
     began_s: u64,
     scenario: Scenario,
     interrupted: bool,
+    /// All sessions worked, and agreed if they were compared.
+    success: bool,
     sessions: Sessions,
     window_s: f64,
     updates: u64,
@@ -105,9 +112,11 @@ pub struct Report {
     silence_max_ns: u64,
     latency: Option<Latency>,
     by_transport: BTreeMap<&'static str, Latency>,
-    /// From the first tenth of an item's clients that is served to the last, as each thread sees its own; items with
-    /// fewer than ten clients in a thread are left out.
+    /// From the first tenth of an item's clients that is served to the last; see [`crate::rank`].
     by_rank: Vec<Option<Latency>>,
+    /// Events whose clients were put in order for that, and the share of all events that they were chosen from.
+    ranked_events: u64,
+    ranked_share: f64,
     seconds: Vec<Second>,
     server: Option<Server>,
     memory: Memory,
@@ -180,6 +189,8 @@ struct Thread {
 #[derive(Clone, Debug, Serialize)]
 struct Generator {
     io: &'static str,
+    /// It never slept: what its threads used is the time of those turns that brought something.
+    spin: bool,
     threads: Vec<Thread>,
     /// `null` if there was no update.
     cpu_ns_per_update: Option<f64>,
@@ -207,18 +218,21 @@ impl Report {
     pub fn new(scenario: &Scenario, measured: &Measured, series: &Series) -> Self {
         let total = &series.total;
         let seconds = measured.elapsed.as_secs_f64();
+        let is_window = measured.elapsed >= WINDOW_MIN;
+        let judged_s = if is_window { seconds } else { 0.0 };
         let per_s = |count: u64| ratio(count as f64, seconds).unwrap_or(0.0);
         let used = |before: &Option<Sample>, after: &Option<Sample>| {
             Some(after.as_ref()?.since(before.as_ref()?))
         };
         let latency = Latency::new(&total.latency());
         let transports = total.latency_ns.iter();
-        Self {
+        let mut report = Self {
             version: env!("CARGO_PKG_VERSION"),
             machine: Machine::look(),
             began_s: measured.began_ns / 1_000_000_000,
             scenario: scenario.clone(),
             interrupted: measured.interrupted,
+            success: false,
             sessions: Sessions::new(scenario, &measured.fleets),
             window_s: seconds,
             updates: total.updates,
@@ -233,24 +247,29 @@ impl Report {
             conflated: scenario
                 .sequence_field
                 .as_ref()
+                .filter(|_| total.numbered > 0)
                 .map(|_| total.skipped.saturating_sub(total.lost)),
             reordered: total.reordered,
             silence_max_ns: total.silence_ns,
             by_transport: transports
                 .filter_map(|(transport, times)| Some((transport.name(), Latency::new(times)?)))
                 .collect(),
-            by_rank: total.rank_ns.iter().map(Latency::new).collect(),
+            by_rank: series.ranking.by_tenth().iter().map(Latency::new).collect(),
+            ranked_events: series.ranking.events,
+            ranked_share: series.ranking.share,
             seconds: series.seconds.clone(),
             server: used(&measured.before.server, &measured.after.server)
-                .map(|used| Server::new(&used, seconds, total.updates)),
+                .map(|used| Server::new(&used, judged_s, total.updates)),
             memory: Memory::new(measured),
-            generator: Generator::new(measured, total, &latency, seconds),
+            generator: Generator::new(scenario, measured, total, &latency, judged_s),
             latency,
             verify: measured.verify.clone().map(|found| Verify {
                 ok: found.is_ok(),
                 found,
             }),
-        }
+        };
+        report.success = report.is_success();
+        report
     }
 
     /// Whether all sessions worked, and agreed if they were compared.
@@ -323,8 +342,10 @@ impl Memory {
     fn new(measured: &Measured) -> Self {
         let (before, after) = (&measured.before_ramp, &measured.after_ramp);
         let live = measured.fleets.live as f64;
+        // What has become less, or has stayed as it was, was not the sessions' doing: their part cannot be seen in it.
         let per_session = |before: Option<u64>, after: Option<u64>| {
-            ratio(after?.saturating_sub(before?) as f64, live)
+            let grown = after?.checked_sub(before?)?;
+            ratio(grown as f64, live).filter(|bytes| *bytes > 0.0)
         };
         let rss = |samples: &Samples| samples.server.as_ref().map(|sample| sample.rss_bytes);
         Self {
@@ -335,21 +356,27 @@ impl Memory {
 }
 
 impl Generator {
-    fn new(measured: &Measured, total: &Interval, latency: &Option<Latency>, seconds: f64) -> Self {
+    fn new(
+        scenario: &Scenario,
+        measured: &Measured,
+        total: &Interval,
+        latency: &Option<Latency>,
+        seconds: f64,
+    ) -> Self {
         let share = |ns: u64| ratio(ns as f64 / 1e9, seconds).unwrap_or(0.0);
-        let threads: Vec<Thread> = measured
-            .fleets
-            .threads
+        let mut fleets = measured.fleets.threads.clone();
+        fleets.sort_unstable();
+        let threads: Vec<Thread> = fleets
             .iter()
-            .map(|(fleet, cpu_ns, waited_ns)| Thread {
-                name: format!("fleet-{fleet}"),
-                cores: share(*cpu_ns),
-                waited: share(*waited_ns),
+            .map(|used| Thread {
+                name: format!("fleet-{}", used.fleet),
+                cores: share(used.busy_ns),
+                waited: share(used.waited_ns),
             })
             .collect();
-        let cpu_ns: u64 = measured.fleets.threads.iter().map(|(_, ns, _)| ns).sum();
+        let cpu_ns: u64 = fleets.iter().map(|used| used.busy_ns).sum();
         let turns = &total.turn_ns.0;
-        let mut notes = Vec::new();
+        let mut notes = notes::of_run(scenario, measured, total);
         let saturated = threads.iter().any(|thread| thread.cores > SATURATED_CORES);
         if saturated {
             notes.push(format!(
@@ -387,9 +414,14 @@ impl Generator {
                 time(measured.fleets.start_late_ns)
             ));
         }
-        if u128::from(total.silence_ns) > SILENCE.as_nanos() {
+        if u128::from(total.silence_ns) > SILENCE.as_nanos() && total.updates > 0 {
             notes.push(format!(
-                "nothing at all arrived for {}: the server, the feed or the generator stood still",
+                "{} for {}: the server, the feed or the generator stood still, or there was nothing to say",
+                if threads.len() > 1 {
+                    "nothing arrived at a thread's sessions"
+                } else {
+                    "nothing at all arrived"
+                },
                 time(total.silence_ns)
             ));
         }
@@ -398,6 +430,7 @@ impl Generator {
         }
         Self {
             io: measured.io,
+            spin: scenario.spin,
             threads,
             cpu_ns_per_update: ratio(cpu_ns as f64, total.updates as f64),
             turn_p99_ns: turns.value_at_quantile(0.99),
@@ -456,13 +489,22 @@ mod tests {
         interval.messages = 20;
         interval.bytes = 4_000;
         interval.skipped = 7;
+        interval.numbered = 40;
         interval.lost = 3;
         for latency_us in 1..=10 {
-            interval.time(Transport::Websocket, Some(0), latency_us * 1_000);
+            interval.time(Transport::Websocket, latency_us * 1_000);
         }
         let mut series = Series::new(1, None).unwrap();
         series.add(&interval);
         series
+    }
+
+    fn used(busy_ns: u64, waited_ns: u64) -> fleet::Used {
+        fleet::Used {
+            fleet: 0,
+            busy_ns,
+            waited_ns,
+        }
     }
 
     fn measured() -> Measured {
@@ -481,6 +523,7 @@ mod tests {
         Measured {
             io: "epoll",
             interrupted: false,
+            is_server: None,
             began_ns: 0,
             elapsed: Duration::from_secs(2),
             before_ramp: samples(0, 1_000),
@@ -490,7 +533,7 @@ mod tests {
             fleets: fleet::Outcome {
                 live: 2,
                 ramp_ns: 3_000_000,
-                threads: vec![(0, 400_000, 0)],
+                threads: vec![used(400_000, 0)],
                 ..fleet::Outcome::default()
             },
             verify: None,
@@ -563,7 +606,7 @@ mod tests {
     #[test]
     fn a_turn_that_may_be_the_longest_latency_is_told() {
         let mut interval = Interval::new(0);
-        interval.time(Transport::Websocket, None, 5_000_000);
+        interval.time(Transport::Websocket, 5_000_000);
         let notes = |turn_ns: u64| {
             let mut interval = interval.clone();
             interval.turn_ns.record(turn_ns);
@@ -573,17 +616,17 @@ mod tests {
             report.generator.notes.join("\n")
         };
         assert!(notes(6_000_000).contains("took 6.00 ms"));
-        assert_eq!(notes(1_000_000), "");
+        assert!(!notes(1_000_000).contains("took"));
     }
 
     #[test]
     fn a_busy_generator_says_so() {
         let mut measured = measured();
-        measured.fleets.threads = vec![(0, 1_900_000_000, 400_000_000)];
+        measured.fleets.threads = vec![used(1_900_000_000, 400_000_000)];
         measured.fleets.start_late_ns = 200_000_000;
         let report = report(&measured);
         assert!(report.generator.saturated);
-        assert_eq!(report.generator.notes.len(), 3);
+        assert_eq!(report.generator.notes.len(), 4, "{:?}", report.generator);
         assert!(report.to_string().contains("describe the generator"));
     }
 }

@@ -13,10 +13,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args::RunArguments;
+use crate::connect::Doors;
 use crate::control::{Control, Notice, Phase, unix_ns};
 use crate::crew::{self, Crew, Share};
 use crate::fleet;
 use crate::process::{self, Sample};
+use crate::rank::{self, Ranking};
 use crate::report::{Measured, Report, html};
 use crate::scenario::Scenario;
 use crate::series::Series;
@@ -28,7 +30,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Runs what the arguments ask for, prints the report, and writes it to the files that they name.
 pub fn run(arguments: &RunArguments) -> Result<Report, Box<dyn Error>> {
     let scenario = arguments.scenario()?;
-    // Before anything costs time: a wrong number should be told at once.
+    // Before anything costs time: what cannot work should be told at once, and not when the figures are there.
+    Doors::new(scenario.address()?, &scenario.sources).check()?;
+    let outputs = &arguments.outputs;
+    for path in [&outputs.json, &outputs.html].into_iter().flatten() {
+        let opened = fs::OpenOptions::new().create(true).append(true).open(path);
+        opened.map_err(|error| format!("{}: {error}", path.display()))?;
+    }
     let before_ramp = samples(scenario.server_pid);
     if let (Some(pid), None) = (scenario.server_pid, &before_ramp.server) {
         Sample::take(pid)?;
@@ -51,7 +59,6 @@ pub fn run(arguments: &RunArguments) -> Result<Report, Box<dyn Error>> {
     let measured = director.lead(before_ramp)?;
     let report = Report::new(&director.scenario, &measured, &director.series);
     println!("{report}");
-    let outputs = &arguments.outputs;
     let write = |path: &std::path::Path, text: String| {
         fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
     };
@@ -73,6 +80,8 @@ struct Director {
     series: Series,
     progress: ProgressBar,
     ready: usize,
+    /// Sessions that are there to be measured.
+    live: u64,
     outcomes: Vec<fleet::Outcome>,
     broken: Option<String>,
     interrupted: bool,
@@ -105,6 +114,7 @@ impl Director {
             series,
             progress: ProgressBar::new_spinner(),
             ready: 0,
+            live: 0,
             outcomes: Vec::new(),
             broken: None,
             interrupted: false,
@@ -121,28 +131,42 @@ impl Director {
         self.say(format!("connecting {sessions} sessions"));
         self.wait_until_ready();
         let after_ramp = samples(self.scenario.server_pid);
-        self.say("warming up".into());
+        let is_server = self.scenario.server_pid.and_then(|pid| {
+            let port = self.scenario.address().ok()?.port();
+            process::listens(pid, port)
+        });
         self.enter(Phase::Warmup);
-        self.wait(self.scenario.warmup.duration());
-
+        // Without a single session there is nothing to wait for, and the window closes as it opens.
+        if self.live > 0 {
+            self.say("warming up".into());
+            self.wait(self.scenario.warmup.duration());
+        }
         let before = samples(self.scenario.server_pid);
         self.window_ns = unix_ns();
         self.series.begin(self.window_ns);
         let started = Instant::now();
         self.enter(Phase::Measure);
-        self.say(format!("measuring for {} s", self.scenario.seconds));
-        self.measure(started);
+        if self.live > 0 {
+            self.say(format!("measuring for {} s", self.scenario.seconds));
+            self.measure(started);
+        }
         let elapsed = started.elapsed();
         self.enter(Phase::Settle);
         let after = samples(self.scenario.server_pid);
-        if self.scenario.verify {
+        if self.scenario.verify && self.live > 0 {
             self.say("waiting for the last updates".into());
             self.wait(self.scenario.settle_time());
         }
         self.enter(Phase::Stop);
         self.wait_until_ended();
         self.crew.join();
-        self.series.finish()?;
+        let outcomes = self.outcomes.iter_mut();
+        let mut samples: Vec<rank::Sample> = outcomes
+            .map(|outcome| std::mem::take(&mut outcome.sample))
+            .collect();
+        let end_ns = self.window_ns + elapsed.as_nanos() as u64;
+        let ranking = Ranking::new(&mut samples, self.window_ns, end_ns);
+        self.series.finish(ranking)?;
         self.progress.finish_and_clear();
         if let Some(reason) = self.broken.take() {
             return Err(reason.into());
@@ -151,6 +175,7 @@ impl Director {
         let mut measured = Measured {
             io: self.crew.io(),
             interrupted: self.interrupted,
+            is_server,
             began_ns: self.window_ns,
             elapsed,
             before_ramp,
@@ -266,7 +291,10 @@ impl Director {
 
     fn note(&mut self, notice: Notice) {
         match notice {
-            Notice::Ready => self.ready += 1,
+            Notice::Ready { live } => {
+                self.ready += 1;
+                self.live += live;
+            }
             Notice::Interval(interval) => self.series.add(&interval),
             Notice::Ended(outcome) => self.outcomes.push(*outcome),
             Notice::Broken(reason) => self.broken = self.broken.take().or(Some(reason)),
@@ -329,11 +357,11 @@ mod tests {
             Series::new(1, None).unwrap(),
         );
         director.wait(Duration::ZERO);
-        sender.send(Notice::Ready).unwrap();
+        sender.send(Notice::Ready { live: 5 }).unwrap();
         sender.send(Notice::Interrupted).unwrap();
         // A day, unless the interruption ends it.
         director.wait(Duration::from_secs(86_400));
         assert!(director.is_over());
-        assert_eq!(director.ready, 1);
+        assert_eq!((director.ready, director.live), (1, 5));
     }
 }

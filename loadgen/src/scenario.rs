@@ -4,16 +4,18 @@
 //! many connections break). A flag overrides its key, in all groups if it is a key of groups; `--sessions` is shared out
 //! among them in the file's proportions. Without a file there is one group.
 
-use std::fmt;
+mod values;
+
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use brightwire::config::plan::IoChoice;
 use clap::{Args, ValueEnum};
-use engine::tlcp::request::{BufferSize, Frequency, Mode};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use engine::tlcp::request::{Frequency, Mode};
+use serde::{Deserialize, Serialize};
+
+pub use values::{Buffer, Items, MaxFrequency, Rate, RateOrNone, Seconds, Storm};
 
 /// Keys of a run.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -52,6 +54,10 @@ pub struct RunKeys {
     /// The generator's own kernel interface [default: auto]
     #[arg(long)]
     pub io: Option<IoChoice>,
+    /// Never sleep while there are sessions: needs a free core for each thread, and spares a server on the same machine
+    /// what it costs to wake a sleeping receiver
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub spin: Option<bool>,
     /// Field with the time for which the event was meant, ns since the Unix epoch [default: timestamp]
     #[arg(long, value_name = "NAME")]
     pub timestamp_field: Option<String>,
@@ -64,6 +70,9 @@ pub struct RunKeys {
     /// Decode every update strictly, and compare the sessions with each other at the end
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     pub verify: Option<bool>,
+    /// Time between the window and the comparison of --verify [default: a second, and the pause of the lowest frequency]
+    #[arg(long, value_name = "S")]
+    pub settle: Option<Seconds>,
     /// Seconds of the window at which a share of the connections breaks, such as 5:0.5
     #[arg(long = "storm", value_name = "S:SHARE")]
     #[serde(skip)]
@@ -108,17 +117,17 @@ pub struct GroupKeys {
     #[arg(long, value_name = "N|unlimited")]
     pub buffer: Option<Buffer>,
     /// Kilobits per second that a session asks for [default: not asked for]
-    #[arg(long, value_name = "KBPS")]
-    pub bandwidth: Option<Rate>,
+    #[arg(long, value_name = "KBPS|none")]
+    pub bandwidth: Option<RateOrNone>,
     /// Sessions that end, and are replaced, per second [default: none]
-    #[arg(long, value_name = "SESSIONS_PER_S")]
-    pub churn: Option<Rate>,
+    #[arg(long, value_name = "SESSIONS_PER_S|none")]
+    pub churn: Option<RateOrNone>,
     /// Sessions, out of all, that stop reading their sockets once they are subscribed [default: 0]
     #[arg(long, value_name = "N")]
     pub stalled: Option<u32>,
     /// Bytes per second that each session reads at most [default: all]
-    #[arg(long, value_name = "BYTES_PER_S")]
-    pub read_rate: Option<Rate>,
+    #[arg(long, value_name = "BYTES_PER_S|none")]
+    pub read_rate: Option<RateOrNone>,
     /// Pause between polls, with long polling [default: 0]
     #[arg(long, value_name = "S")]
     pub poll_pause: Option<Seconds>,
@@ -147,10 +156,12 @@ pub struct Scenario {
     pub processes: u16,
     pub sources: Vec<IpAddr>,
     pub io: IoChoice,
+    pub spin: bool,
     pub timestamp_field: String,
     pub sequence_field: Option<String>,
     pub server_pid: Option<u32>,
     pub verify: bool,
+    pub settle: Option<Seconds>,
     pub groups: Vec<Group>,
     pub storms: Vec<Storm>,
 }
@@ -226,235 +237,6 @@ impl From<SubscriptionMode> for Mode {
     }
 }
 
-/// At a moment of the window, a share of the connections breaks. Their clients come back at once and recover.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Storm {
-    /// Seconds from the beginning of the window.
-    pub at: f64,
-    /// Of all sessions, 0 to 1.
-    pub share: f64,
-    /// Whether clients recover their sessions; if not they open new ones.
-    #[serde(default = "yes")]
-    pub recover: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-impl FromStr for Storm {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parse = || {
-            let (at, share) = text.split_once(':')?;
-            let storm = Self {
-                at: at.parse().ok()?,
-                share: share.parse().ok()?,
-                recover: true,
-            };
-            storm.is_sane().then_some(storm)
-        };
-        parse().ok_or_else(|| "a storm is S:SHARE, such as 5:0.5".into())
-    }
-}
-
-impl Storm {
-    fn is_sane(self) -> bool {
-        (0.0..=86_400.0).contains(&self.at) && self.share > 0.0 && self.share <= 1.0
-    }
-}
-
-/// Names of items.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Items(pub Vec<String>);
-
-/// `LS_requested_max_frequency`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct MaxFrequency(pub Frequency);
-
-/// `LS_requested_buffer_size`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Buffer(pub BufferSize);
-
-/// A number of seconds from 0 to a day.
-#[derive(Clone, Copy, Debug, PartialEq, Default)]
-pub struct Seconds(pub f64);
-
-/// A rate above zero; below the upper end so that intervals are not zero.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate(pub f64);
-
-/// Ranges longer than this are slips of the keyboard: what is kept per session and item would not fit any machine.
-const ITEMS_MAX: u64 = 1_000_000;
-
-impl FromStr for Items {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Some((from, to)) = text.split_once("..") {
-            let number = |text: &str| {
-                text.parse::<u64>()
-                    .map_err(|_| format!("'{text}' is not a number"))
-            };
-            let (from, to) = (number(from)?, number(to)?);
-            if from > to || to - from >= ITEMS_MAX {
-                return Err(format!(
-                    "a range goes up, and over at most {ITEMS_MAX} items"
-                ));
-            }
-            return Ok(Self(
-                (from..=to).map(|number| format!("item{number}")).collect(),
-            ));
-        }
-        let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
-        // A group is a list of names with blanks between them.
-        if names.iter().any(|name| is_no_name(name)) {
-            return Err("a name of an item is not empty and has no blanks".into());
-        }
-        Ok(Self(names))
-    }
-}
-
-impl fmt::Display for Items {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = |name: &String| name.strip_prefix("item")?.parse::<u64>().ok();
-        if let (Some(from), Some(to)) = (
-            self.0.first().and_then(number),
-            self.0.last().and_then(number),
-        ) && self.0.len() > 1
-            && (from..=to)
-                .map(|number| format!("item{number}"))
-                .eq(self.0.iter().cloned())
-        {
-            return write!(f, "{from}..{to}");
-        }
-        f.write_str(&self.0.join(","))
-    }
-}
-
-impl FromStr for MaxFrequency {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "unlimited" => Ok(Self(Frequency::Unlimited)),
-            "unfiltered" => Ok(Self(Frequency::Unfiltered)),
-            _ => Ok(Self(Frequency::Limited(text.parse::<Rate>()?.0))),
-        }
-    }
-}
-
-impl fmt::Display for MaxFrequency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Frequency::Unlimited => f.write_str("unlimited"),
-            Frequency::Unfiltered => f.write_str("unfiltered"),
-            Frequency::Limited(hz) => write!(f, "{hz}"),
-        }
-    }
-}
-
-impl FromStr for Buffer {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "unlimited" => Ok(Self(BufferSize::Unlimited)),
-            _ => text
-                .parse()
-                .map(|events| Self(BufferSize::Events(events)))
-                .map_err(|_| "a buffer is a number of events, or unlimited".into()),
-        }
-    }
-}
-
-impl fmt::Display for Buffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            BufferSize::Unlimited => f.write_str("unlimited"),
-            BufferSize::Events(events) => write!(f, "{events}"),
-        }
-    }
-}
-
-impl FromStr for Seconds {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        const DAY_S: f64 = 86_400.0;
-        text.parse::<f64>()
-            .ok()
-            .filter(|seconds| (0.0..=DAY_S).contains(seconds))
-            .map(Self)
-            .ok_or_else(|| "a number of seconds from 0 to 86400".into())
-    }
-}
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Seconds {
-    /// As a duration.
-    pub fn duration(self) -> Duration {
-        Duration::from_secs_f64(self.0)
-    }
-}
-
-impl FromStr for Rate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse::<f64>()
-            .ok()
-            .filter(|rate| (0.001..=1e10).contains(rate))
-            .map(Self)
-            .ok_or_else(|| "a rate is a number from 0.001 to 1e10".into())
-    }
-}
-
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// A word or a number of a file, which is then read as a flag's value would be.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Word {
-    Integer(i64),
-    Number(f64),
-    Text(String),
-}
-
-/// Files have what flags have, in the same words.
-macro_rules! as_text {
-    ($($name:ty),*) => {$(
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = match Word::deserialize(deserializer)? {
-                    Word::Integer(number) => number.to_string(),
-                    Word::Number(number) => number.to_string(),
-                    Word::Text(text) => text,
-                };
-                text.parse().map_err(de::Error::custom)
-            }
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-    )*};
-}
-as_text!(Items, MaxFrequency, Buffer, Seconds, Rate);
-
 const FIELDS: [&str; 10] = [
     "last_price",
     "time",
@@ -512,6 +294,7 @@ impl Scenario {
             processes: pick(&run.processes, &keys.processes, 1),
             sources: pick(&run.sources, &keys.sources, Vec::new()),
             io: pick(&run.io, &keys.io, IoChoice::Auto),
+            spin: pick(&run.spin, &keys.spin, false),
             timestamp_field: pick(
                 &run.timestamp_field,
                 &keys.timestamp_field,
@@ -523,6 +306,7 @@ impl Scenario {
                 .or_else(|| keys.sequence_field.clone()),
             server_pid: run.server_pid.or(keys.server_pid),
             verify: pick(&run.verify, &keys.verify, false),
+            settle: run.settle.or(keys.settle),
             groups,
             storms,
         };
@@ -573,7 +357,12 @@ impl Scenario {
     pub fn address(&self) -> Result<SocketAddr, String> {
         self.server
             .to_socket_addrs()
-            .map_err(|error| format!("server {}: {error}", self.server))?
+            .map_err(|error| {
+                format!(
+                    "server {}: {error}; name it as HOST:PORT, such as 127.0.0.1:8080",
+                    self.server
+                )
+            })?
             .next()
             .ok_or_else(|| format!("server {}: no address", self.server))
     }
@@ -605,9 +394,12 @@ impl Scenario {
         position(&group.fields, self.sequence_field.as_ref()?)
     }
 
-    /// How long a live session may be behind the others without having lost anything: a second, and the pause that
-    /// its own frequency asks for.
+    /// How long a live session may be behind the others without having lost anything: what the key says, or a second
+    /// and the pause that its own frequency asks for.
     pub fn settle_time(&self) -> Duration {
+        if let Some(settle) = self.settle {
+            return settle.duration();
+        }
         let pause = |group: &Group| match group.frequency.0 {
             Frequency::Limited(hz) => 1.0 / hz,
             _ => 0.0,
@@ -656,10 +448,12 @@ impl Group {
                 MaxFrequency(Frequency::Unlimited),
             ),
             buffer: flags.buffer.or(keys.buffer),
-            bandwidth: flags.bandwidth.or(keys.bandwidth).map(|rate| rate.0),
-            churn: flags.churn.or(keys.churn).map_or(0.0, |rate| rate.0),
+            bandwidth: pick(&flags.bandwidth, &keys.bandwidth, RateOrNone(None)).0,
+            churn: pick(&flags.churn, &keys.churn, RateOrNone(None))
+                .0
+                .unwrap_or(0.0),
             stalled: pick(&flags.stalled, &keys.stalled, 0),
-            read_rate: flags.read_rate.or(keys.read_rate).map(|rate| rate.0),
+            read_rate: pick(&flags.read_rate, &keys.read_rate, RateOrNone(None)).0,
             poll_pause: pick(&flags.poll_pause, &keys.poll_pause, Seconds(0.0)),
         }
     }
@@ -781,6 +575,23 @@ mod tests {
         assert_eq!(scenario.settle_time(), Duration::from_secs(1));
         assert!(group.snapshot);
         assert!(!flags("--mode RAW").unwrap().groups[0].snapshot);
+    }
+
+    #[test]
+    fn a_flag_takes_back_what_a_file_limits() {
+        let file =
+            "[run]\nserver = \"h:1\"\n[[group]]\nchurn = 5\nbandwidth = 2.5\nread_rate = \"none\"";
+        let group = |flags: &str| with_file(Some(file), flags).unwrap().groups[0].clone();
+        let ours = group("");
+        assert_eq!(
+            (ours.churn, ours.bandwidth, ours.read_rate),
+            (5.0, Some(2.5), None)
+        );
+        let ours = group("--churn none --bandwidth none --read-rate 7");
+        assert_eq!(
+            (ours.churn, ours.bandwidth, ours.read_rate),
+            (0.0, None, Some(7.0))
+        );
     }
 
     const TWO_GROUPS: &str = r#"
@@ -931,8 +742,14 @@ mod tests {
             Duration::from_secs(3)
         );
         assert_eq!(flags("--seconds 0.25").unwrap().seconds, Seconds(0.25));
+        assert_eq!(
+            flags("--frequency 0.5 --settle 8").unwrap().settle_time(),
+            Duration::from_secs(8)
+        );
         for bad in [
             "--frequency 0",
+            "--churn 0",
+            "--bandwidth unlimited",
             "--seconds -1",
             "--seconds NaN",
             "--ramp 0",

@@ -14,6 +14,7 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use serde::Serialize;
 
+use crate::rank::Ranking;
 use crate::stats::{Interval, Times};
 
 /// The log's maxima are milliseconds, as the tools expect; the values themselves are nanoseconds.
@@ -28,6 +29,8 @@ pub struct Series {
     pub total: Interval,
     /// What is kept of each second.
     pub seconds: Vec<Second>,
+    /// Who was served first.
+    pub ranking: Ranking,
     server_cores: BTreeMap<u32, f64>,
     log: Option<Log>,
 }
@@ -69,6 +72,7 @@ impl Series {
             open: BTreeMap::new(),
             total: Interval::new(0),
             seconds: Vec::new(),
+            ranking: Ranking::default(),
             server_cores: BTreeMap::new(),
             log: log.map(Log::create).transpose()?,
         })
@@ -97,15 +101,20 @@ impl Series {
         }
     }
 
-    /// Nothing more will be told. Returns what went wrong with the log.
-    pub fn finish(&mut self) -> io::Result<()> {
+    /// Nothing more will be told. Returns what went wrong with the log, which ends with the ranks of each second.
+    pub fn finish(&mut self, ranking: Ranking) -> io::Result<()> {
         for (_, interval) in std::mem::take(&mut self.open).into_values() {
             self.close(&interval);
         }
         for second in &mut self.seconds {
             second.server_cores = self.server_cores.get(&second.second).copied();
         }
-        self.log.take().map_or(Ok(()), Log::finish)
+        let log = self.log.take();
+        if let Some(log) = &log {
+            log.write_ranks(&ranking);
+        }
+        self.ranking = ranking;
+        log.map_or(Ok(()), Log::finish)
     }
 
     /// The second that was put together last.
@@ -175,21 +184,30 @@ impl Log {
         let _ = self.entries.send(Entry::Begin(start));
     }
 
-    /// All latencies without a tag, then those of each transport and of each tenth of clients with one.
+    /// All latencies without a tag, then those of each transport with one.
     fn write(&self, interval: &Interval, all: &Times) {
         let transports = interval.latency_ns.iter();
         let transports = transports.map(|(name, times)| (Some(name.name().to_owned()), times));
-        let ranks = interval.rank_ns.iter().enumerate();
-        let ranks = ranks
-            .filter(|(_, times)| !times.0.is_empty())
-            .map(|(tenth, times)| (Some(format!("rank-{:02}", tenth + 1)), times));
-        for (tag, times) in [(None, all)].into_iter().chain(transports).chain(ranks) {
-            let _ = self.entries.send(Entry::Interval {
-                second: interval.index,
-                tag,
-                histogram: times.0.clone(),
-            });
+        for (tag, times) in [(None, all)].into_iter().chain(transports) {
+            self.write_one(interval.index, tag, times);
         }
+    }
+
+    /// Those of each tenth of clients: known when all fleets have told.
+    fn write_ranks(&self, ranking: &Ranking) {
+        for (second, tenths) in ranking.by_second() {
+            for (tenth, times) in tenths {
+                self.write_one(second, Some(format!("rank-{:02}", tenth + 1)), &times);
+            }
+        }
+    }
+
+    fn write_one(&self, second: u32, tag: Option<String>, times: &Times) {
+        let _ = self.entries.send(Entry::Interval {
+            second,
+            tag,
+            histogram: times.0.clone(),
+        });
     }
 
     fn finish(self) -> io::Result<()> {
@@ -235,6 +253,7 @@ fn write_log(mut out: impl Write, entries: &mpsc::Receiver<Entry>) -> io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rank::{Arrival, Sample};
     use crate::scenario::Transport;
     use hdrhistogram::serialization::Deserializer;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
@@ -242,7 +261,7 @@ mod tests {
     fn interval(index: u32, latency_ns: u64) -> Interval {
         let mut interval = Interval::new(index);
         interval.updates = 1;
-        interval.time(Transport::Websocket, Some(0), latency_ns);
+        interval.time(Transport::Websocket, latency_ns);
         interval
     }
 
@@ -254,7 +273,7 @@ mod tests {
         assert!(series.seconds.is_empty());
         series.add(&interval(0, 3_000));
         assert_eq!(series.last().map(|second| second.updates), Some(2));
-        series.finish().unwrap();
+        series.finish(Ranking::default()).unwrap();
         assert_eq!(series.seconds.len(), 2);
         assert_eq!(series.total.updates, 3);
         assert_eq!(series.total.latency().0.len(), 3);
@@ -268,7 +287,17 @@ mod tests {
         series.begin(1_700_000_000_000_000_000);
         series.add(&interval(0, 1_000));
         series.add(&interval(1, 1_000_000_000));
-        series.finish().unwrap();
+        let mut sample = Sample::new(1, 10);
+        for client in 0..10 {
+            sample.note(Arrival {
+                item: 0,
+                stamp_ns: 1_700_000_000_000_000_000,
+                arrived_ns: 1_700_000_000_000_000_100 + client,
+            });
+        }
+        let begin_ns = 1_700_000_000_000_000_000;
+        let ranking = Ranking::new(&mut [sample], begin_ns, begin_ns + 2_000_000_000);
+        series.finish(ranking).unwrap();
 
         let text = std::fs::read(&path).unwrap();
         let mut found = Vec::new();
@@ -293,7 +322,7 @@ mod tests {
         assert_eq!(all[0], (0, 1));
         assert_eq!(all[1].0, 1);
         assert!(all[1].1.abs_diff(1_000_000) < 1_000, "{all:?}");
-        for tag in ["websocket", "rank-01"] {
+        for tag in ["websocket", "rank-01", "rank-10"] {
             assert!(
                 found
                     .iter()

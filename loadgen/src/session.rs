@@ -11,6 +11,7 @@ use engine::tlcp::request::{
 };
 
 use crate::http::{self, Piece, ResponseReader};
+use crate::rank;
 use crate::scenario::{Group, Scenario, SubscriptionMode, Transport};
 use crate::stats::Interval;
 use crate::tls::Tls;
@@ -54,7 +55,10 @@ pub struct GroupSetup {
 impl Setup {
     /// Works out what follows from a scenario.
     pub fn new(scenario: Scenario) -> Result<Self, String> {
-        let tls = Tls::new(&scenario)?;
+        let authorities = scenario.tls_authorities.as_ref();
+        let tls = authorities
+            .map(|path| Tls::new(&scenario.server, path, scenario.tls_any_name, None))
+            .transpose()?;
         let mut first_item = 0;
         let groups = scenario
             .groups
@@ -89,8 +93,8 @@ pub struct Books {
     pub interval: Interval,
     /// For each session of the fleet, one after the other, and each item of its group: how far it is.
     pub marks: Vec<Mark>,
-    /// For each item of the run, who has been served with its newest event.
-    pub ranks: Vec<Rank>,
+    /// Who is served first: of some events, all arrivals.
+    pub sample: rank::Sample,
     /// The strict client, if asked for.
     pub verifier: Option<Verifier>,
     /// When the bytes arrived, ns since the Unix epoch.
@@ -108,15 +112,6 @@ pub struct Mark {
     seen: bool,
     stamp_ns: u64,
     sequence: u64,
-}
-
-/// Who has been served with an item's newest event.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Rank {
-    /// Sessions of the fleet that look at the item.
-    pub listeners: u32,
-    stamp_ns: u64,
-    served: u32,
 }
 
 /// What is to be done for a session.
@@ -546,11 +541,16 @@ impl Session {
                 // Arrived while the poll before was being worked on; the clock then read is too old for it.
                 books.arrived_ns = (books.clock_ns)();
             }
-            let items = group.items.0.len();
-            let index = item_of(group, self.member, glance.item) % items;
-            let rank = books.ranks[first_item + index].serve(stamp_ns);
+            if books.sample.wants(stamp_ns) {
+                let item = item_of(group, self.member, glance.item) % group.items.0.len();
+                books.sample.note(rank::Arrival {
+                    item: (first_item + item) as u64,
+                    stamp_ns,
+                    arrived_ns: books.arrived_ns,
+                });
+            }
             match books.arrived_ns.checked_sub(stamp_ns) {
-                Some(latency_ns) => interval.time(group.transport, rank, latency_ns),
+                Some(latency_ns) => interval.time(group.transport, latency_ns),
                 None => interval.from_future += 1,
             }
         } else {
@@ -648,31 +648,6 @@ impl Session {
     }
 }
 
-impl Rank {
-    /// The next one to be served with an event of this time: in which tenth of the listeners it is. `None` for an event
-    /// that is not the newest, and where there are too few for tenths.
-    ///
-    /// Only this fleet's listeners are counted. Sessions are dealt out to fleets in turns, so the tenths of each fleet are
-    /// those of all as far as chance allows, and may be added up over threads and processes.
-    fn serve(&mut self, stamp_ns: u64) -> Option<usize> {
-        let ranks = crate::stats::RANKS;
-        if (self.listeners as usize) < ranks {
-            return None;
-        }
-        match stamp_ns.cmp(&self.stamp_ns) {
-            std::cmp::Ordering::Less => return None,
-            std::cmp::Ordering::Equal => {}
-            std::cmp::Ordering::Greater => {
-                self.stamp_ns = stamp_ns;
-                self.served = 0;
-            }
-        }
-        let rank = self.served as usize * ranks / self.listeners as usize;
-        self.served += 1;
-        Some(rank)
-    }
-}
-
 impl Books {
     /// Another mask for each frame, as the protocol asks. It need not be secret: no proxy can be fooled by a text that
     /// we choose ourselves.
@@ -687,6 +662,7 @@ impl Books {
 fn note_order(mark: &mut Mark, glance: &Glance, is_snapshot: bool, interval: &mut Interval) {
     let gone_back = match (glance.sequence, glance.stamp_ns) {
         (Some(sequence), _) => {
+            interval.numbered += 1;
             let before = mark.sequence;
             mark.sequence = before.max(sequence);
             if before > 0 && sequence > before && !is_snapshot {

@@ -12,8 +12,6 @@ use crate::scenario::Transport;
 
 /// The longest latency that is told apart: a minute. What took longer counts as a minute, and is counted.
 pub const LATENCY_NS_MAX: u64 = 60_000_000_000;
-/// Latencies are kept by the tenth in which a client was served.
-pub const RANKS: usize = 10;
 
 /// Different reasons of failures that are kept apart; a server that makes up a text for each session gets no more.
 const REASONS_MAX: usize = 20;
@@ -43,6 +41,8 @@ pub struct Interval {
     pub lost: u64,
     /// Events that the sequence numbers say are missing, those lost included.
     pub skipped: u64,
+    /// Updates with a number.
+    pub numbered: u64,
     /// Updates of an event older than the one before.
     pub reordered: u64,
     /// Sessions that became live.
@@ -53,8 +53,6 @@ pub struct Interval {
     pub silence_ns: u64,
     /// From the intended time of an event to its arrival, ns, by transport.
     pub latency_ns: BTreeMap<Transport, Times>,
-    /// The same, by the tenth of the item's clients to which the client belonged when it was served.
-    pub rank_ns: Vec<Times>,
     /// From one look at the sockets to the end of what it brought, ns: by so much an arrival may be noticed late.
     pub turn_ns: Times,
 }
@@ -111,14 +109,13 @@ impl Interval {
     pub fn new(index: u32) -> Self {
         Self {
             index,
-            rank_ns: vec![Times::default(); RANKS],
             ..Self::default()
         }
     }
 
     /// Notes the latency of an update.
     #[inline]
-    pub fn time(&mut self, transport: Transport, rank: Option<usize>, latency_ns: u64) {
+    pub fn time(&mut self, transport: Transport, latency_ns: u64) {
         if latency_ns > LATENCY_NS_MAX {
             self.beyond_range += 1;
         }
@@ -126,9 +123,6 @@ impl Interval {
             .entry(transport)
             .or_default()
             .record(latency_ns);
-        if let Some(rank) = rank {
-            self.rank_ns[rank.min(RANKS - 1)].record(latency_ns);
-        }
     }
 
     /// Latencies of all transports.
@@ -150,19 +144,13 @@ impl Interval {
         self.receives += other.receives;
         self.lost += other.lost;
         self.skipped += other.skipped;
+        self.numbered += other.numbered;
         self.reordered += other.reordered;
         self.connects += other.connects;
         self.disconnects += other.disconnects;
         self.silence_ns = self.silence_ns.max(other.silence_ns);
         for (transport, times) in &other.latency_ns {
             self.latency_ns.entry(*transport).or_default().add(times);
-        }
-        if self.rank_ns.len() < other.rank_ns.len() {
-            self.rank_ns
-                .resize_with(other.rank_ns.len(), Times::default);
-        }
-        for (sum, times) in self.rank_ns.iter_mut().zip(&other.rank_ns) {
-            sum.add(times);
         }
         self.turn_ns.add(&other.turn_ns);
     }
@@ -208,18 +196,17 @@ mod tests {
     fn intervals_add_up() {
         let (mut one, mut two) = (Interval::new(0), Interval::new(0));
         one.updates = 3;
-        one.time(Transport::Websocket, None, 1_000);
+        one.time(Transport::Websocket, 1_000);
         two.updates = 4;
         two.silence_ns = 7;
-        two.time(Transport::LongPolling, Some(99), 2 * LATENCY_NS_MAX);
-        two.time(Transport::Websocket, Some(0), 0);
+        two.time(Transport::LongPolling, 2 * LATENCY_NS_MAX);
+        two.time(Transport::Websocket, 0);
         one.add(&two);
         assert_eq!((one.updates, one.silence_ns), (7, 7));
         assert_eq!(one.latency().0.len(), 3);
         assert_eq!(one.latency_ns[&Transport::Websocket].0.len(), 2);
         assert_eq!(one.beyond_range, 1);
         assert!(one.latency().0.max() >= LATENCY_NS_MAX);
-        assert_eq!(one.rank_ns[RANKS - 1].0.len(), 1);
     }
 
     #[test]
@@ -227,7 +214,7 @@ mod tests {
         let mut interval = Interval::new(3);
         interval.updates = 5;
         for ns in [1, 1_000, 5_000_000, LATENCY_NS_MAX] {
-            interval.time(Transport::HttpStreaming, Some(4), ns);
+            interval.time(Transport::HttpStreaming, ns);
         }
         let text = serde_json::to_string(&interval).unwrap();
         let mut read: Interval = serde_json::from_str(&text).unwrap();

@@ -2,14 +2,13 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::Arc;
 
-use brightwire::wire::tls;
+use brightwire::wire::tls::{self, Identity};
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
-
-use crate::scenario::Scenario;
 
 /// What all connections of a run have in common.
 #[derive(Clone, Debug)]
@@ -19,25 +18,27 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// `None` if the scenario wants none.
-    pub fn new(scenario: &Scenario) -> Result<Option<Self>, String> {
-        let Some(authorities) = &scenario.tls_authorities else {
-            return Ok(None);
-        };
-        let config = tls::connecting(None, authorities, scenario.tls_any_name)
-            .map_err(|error| error.to_string())?;
+    /// To a server whose certificate one of the `authorities` has signed; `any_name` lets it be one for another host.
+    /// `own` is the certificate to present.
+    pub fn new(
+        server: &str,
+        authorities: &Path,
+        any_name: bool,
+        own: Option<&Identity>,
+    ) -> Result<Self, String> {
+        let config =
+            tls::connecting(own, authorities, any_name).map_err(|error| error.to_string())?;
         let mut config = Arc::unwrap_or_clone(config);
         // Clients that never met would share each other's tickets, and save what real ones must pay.
         config.resumption = Resumption::disabled();
-        let host = scenario.server.rsplit_once(':').map(|(host, _)| host);
-        let host = host.unwrap_or(&scenario.server);
+        let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| format!("server {}: {error}", scenario.server))?;
-        Ok(Some(Self {
+            .map_err(|error| format!("server {server}: {error}"))?;
+        Ok(Self {
             config: Arc::new(config),
             name,
-        }))
+        })
     }
 
     /// The beginning of a connection.
@@ -85,6 +86,11 @@ impl Secure {
         Ok(bytes)
     }
 
+    /// Whether the handshake goes on.
+    pub fn is_opening(&self) -> bool {
+        self.0.is_handshaking()
+    }
+
     /// Whether there is something to be sent, whatever the session says.
     pub fn wants_to_send(&self) -> bool {
         self.0.wants_write()
@@ -96,43 +102,22 @@ fn failed(error: impl std::fmt::Display) -> String {
 }
 
 #[cfg(test)]
+#[path = "../tests/support/certificates.rs"]
+mod certificates;
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Cli, Command};
-    use clap::Parser;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    use rustls::{ServerConfig, ServerConnection};
+    use rustls::ServerConnection;
 
-    fn scenario(server: &str, authorities: &std::path::Path) -> Scenario {
-        let path = authorities.to_str().unwrap();
-        let words = [
-            "loadgen",
-            "run",
-            "--server",
-            server,
-            "--tls-authorities",
-            path,
-        ];
-        let Command::Run(arguments) = Cli::try_parse_from(words).unwrap().command else {
-            unreachable!("it says run");
-        };
-        arguments.scenario().unwrap()
-    }
-
-    fn server(directory: &std::path::Path) -> (ServerConnection, std::path::PathBuf) {
-        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let path = directory.join("own.pem");
-        std::fs::write(&path, own.cert.pem()).unwrap();
-        let chain = vec![CertificateDer::from(own.cert.der().to_vec())];
-        let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        (ServerConnection::new(Arc::new(config)).unwrap(), path)
+    /// Both ends of a connection to a server that calls itself localhost.
+    fn ends(directory: &Path, name: &str) -> (Secure, ServerConnection) {
+        certificates::make(directory);
+        let own = certificates::identity(directory, "localhost");
+        let server = ServerConnection::new(tls::listening(&own, None).unwrap()).unwrap();
+        let authority = directory.join("authority.pem");
+        let tls = Tls::new(name, &authority, false, None).unwrap();
+        (tls.open().unwrap(), server)
     }
 
     /// Whatever the pieces, what one end says the other hears.
@@ -140,11 +125,7 @@ mod tests {
     fn words_pass_in_pieces_of_any_size() {
         let directory = tempfile::tempdir().unwrap();
         for size in [1, 7, 1_000_000] {
-            let (mut server, authorities) = server(directory.path());
-            let tls = Tls::new(&scenario("localhost:1", &authorities))
-                .unwrap()
-                .unwrap();
-            let mut client = tls.open().unwrap();
+            let (mut client, mut server) = ends(directory.path(), "localhost:1");
             let mut plain = Vec::new();
             let mut sent = client.send(b"hello").unwrap();
             let mut heard = Vec::new();
@@ -182,11 +163,7 @@ mod tests {
     #[test]
     fn who_has_the_wrong_name_is_not_believed() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut server, authorities) = server(directory.path());
-        let tls = Tls::new(&scenario("127.0.0.1:1", &authorities))
-            .unwrap()
-            .unwrap();
-        let mut client = tls.open().unwrap();
+        let (mut client, mut server) = ends(directory.path(), "127.0.0.1:1");
         let hello = client.send(b"").unwrap();
         server.read_tls(&mut hello.as_slice()).unwrap();
         server.process_new_packets().unwrap();

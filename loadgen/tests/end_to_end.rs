@@ -2,10 +2,14 @@
 
 mod support;
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 
 use brightwire::reactor::probe;
-use support::{LOADGEN, Server, number};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use support::{LOADGEN, Server, number, report};
 
 /// The back ends that work here.
 fn back_ends() -> Vec<&'static str> {
@@ -41,6 +45,12 @@ fn two_hundred_sessions_receive_and_agree() {
             io,
             "--server-pid",
             &pid,
+            // It may not sleep, and finds the same.
+            if io == "epoll" {
+                "--spin=true"
+            } else {
+                "--spin=false"
+            },
         ]);
         assert!(output.status.success(), "{io}: {output:?}");
         assert_eq!(number(&report, "/sessions/live"), 200.0);
@@ -50,6 +60,11 @@ fn two_hundred_sessions_receive_and_agree() {
         assert!(number(&report, "/latency/count") > 0.0, "{report}");
         assert_eq!(number(&report, "/generator/from_future"), 0.0);
         assert_eq!(number(&report, "/verify/rows_compared"), 600.0);
+        // Twenty clients of each item, in two threads: put in order all together, so that the last is not before the first.
+        assert!(number(&report, "/ranked_events") > 0.0, "{report}");
+        let [first, last] =
+            ["0", "9"].map(|tenth| number(&report, &format!("/by_rank/{tenth}/max_ns")));
+        assert!(first <= last, "{report}");
         assert_eq!(number(&report, "/lost"), 0.0);
         assert_eq!(number(&report, "/reordered"), 0.0);
         assert!(number(&report, "/server/rss_bytes") > 0.0);
@@ -177,7 +192,73 @@ fn nobody_at_the_other_end_is_a_failure_too() {
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(1), "{io}: {output:?}");
-        assert!(text.contains("failed 2"), "{io}: {text}");
+        assert!(
+            text.contains("failed 2: connect: Connection refused"),
+            "{io}: {text}"
+        );
+        assert!(text.contains("no session was there"), "{io}: {text}");
+    }
+}
+
+/// A run of several processes that is interrupted as by Ctrl-C tells what it has measured.
+#[test]
+fn an_interrupted_run_tells_what_it_has_measured() {
+    let Some(server) = Server::demo("auto") else {
+        return;
+    };
+    let json = server.files.path().join("report.json");
+    let mut child = Command::new(LOADGEN)
+        .args(["run", "--server", &server.address, "--sessions", "10"])
+        .args(["--processes", "2", "--seconds", "600", "--warmup", "0"])
+        .arg("--json")
+        .arg(&json)
+        // A group of its own, all of which gets the signal.
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let found = lines.any(|line| line.is_ok_and(|line| line.contains("measuring")));
+    assert!(found, "the run has ended before it measured");
+    let group = Pid::from_raw(child.id() as i32);
+    killpg(group, Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report = report(&json, &output);
+    assert_eq!(report["interrupted"], true);
+    assert_eq!(number(&report, "/sessions/live"), 10.0);
+}
+
+/// What can be known to be wrong before anything is measured is told before.
+#[test]
+fn what_cannot_work_is_told_at_once() {
+    let Some(server) = Server::demo("epoll") else {
+        return;
+    };
+    for (arguments, says) in [
+        (["--sources", "192.0.2.1"], "source 192.0.2.1"),
+        (["--sources", "::1"], "another kind of address"),
+        (["--json", "/nowhere/x.json"], "/nowhere/x.json"),
+        (["--html", "/nowhere/x.html"], "/nowhere/x.html"),
+        (["--server-pid", "4000000000"], "/proc/4000000000"),
+        (["--verify", "--server=http://127.0.0.1:1"], "HOST:PORT"),
+    ] {
+        let scenario = server.files.path().join("server.toml");
+        std::fs::write(
+            &scenario,
+            format!("[run]\nserver = \"{}\"\nseconds = 600\n", server.address),
+        )
+        .unwrap();
+        let output = Command::new(LOADGEN)
+            .arg("run")
+            .arg(scenario)
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(says), "{arguments:?}: {text}");
     }
 }
 

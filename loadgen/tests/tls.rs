@@ -1,33 +1,23 @@
-//! Sessions over TLS, through a proxy that ends it in front of the server.
+//! Sessions over TLS, through a proxy that ends it in front of the server; a feed over TLS, which the server ends itself.
 
 mod support;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::Arc;
+use std::process::{Command, Stdio};
 use std::thread;
 
+use brightwire::wire::tls;
 use futures_rustls::TlsAcceptor;
-use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::net::TcpStream;
-use support::{Server, number};
+use support::{LOADGEN, Process, Server, certificates, number};
 
-/// Ends TLS for as many connections as come, as long as the test runs; its certificate is in the file.
-fn proxy(server: &str, certificate: &Path) -> SocketAddr {
-    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    std::fs::write(certificate, own.cert.pem()).unwrap();
-    let chain = vec![CertificateDer::from(own.cert.der().to_vec())];
-    let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+/// Ends TLS for as many connections as come, as long as the test runs, with certificates in the directory.
+fn proxy(server: &str, directory: &Path) -> SocketAddr {
+    certificates::make(directory);
+    let own = certificates::identity(directory, "localhost");
+    let acceptor = TlsAcceptor::from(tls::listening(&own, None).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let server: SocketAddr = server.parse().unwrap();
@@ -77,8 +67,8 @@ fn all_transports_agree_over_tls_also_after_a_storm() {
     let Some(server) = Server::demo("auto") else {
         return;
     };
-    let certificate = server.files.path().join("proxy.pem");
-    let proxy = proxy(&server.address, &certificate);
+    let proxy = proxy(&server.address, server.files.path());
+    let authority = server.files.path().join("authority.pem");
     let address = format!("localhost:{}", proxy.port());
     for transport in ["websocket", "http-streaming", "long-polling"] {
         let (output, report) = server.load_at(
@@ -98,7 +88,7 @@ fn all_transports_agree_over_tls_also_after_a_storm() {
                 "5",
                 "--verify",
                 "--tls-authorities",
-                certificate.to_str().unwrap(),
+                authority.to_str().unwrap(),
             ],
         );
         assert!(output.status.success(), "{transport}: {output:?}");
@@ -118,11 +108,11 @@ fn a_certificate_of_somebody_else_is_a_failure_with_a_reason() {
     let Some(server) = Server::demo("epoll") else {
         return;
     };
-    let certificate = server.files.path().join("proxy.pem");
-    let proxy = proxy(&server.address, &certificate);
+    let proxy = proxy(&server.address, server.files.path());
+    let authority = server.files.path().join("authority.pem");
     let run = |more: &[&str]| {
         let mut arguments = vec!["--sessions", "2", "--seconds", "0", "--warmup", "0"];
-        arguments.extend(["--tls-authorities", certificate.to_str().unwrap()]);
+        arguments.extend(["--tls-authorities", authority.to_str().unwrap()]);
         arguments.extend(more);
         server.load_at(&proxy.to_string(), &arguments)
     };
@@ -135,4 +125,112 @@ fn a_certificate_of_somebody_else_is_a_failure_with_a_reason() {
 
     let (output, _) = run(&["--tls-any-name"]);
     assert!(output.status.success(), "{output:?}");
+}
+
+/// A feed to a server that asks remote adapters for a certificate, with what is given of one.
+fn feed(server: &Server, arguments: &[&str]) -> Command {
+    let address = server.feed.as_deref().unwrap();
+    // The certificate is for localhost.
+    let port = address.rsplit_once(':').unwrap().1;
+    let mut command = Command::new(LOADGEN);
+    command
+        .current_dir(server.files.path())
+        .args([
+            "feed",
+            "--ari",
+            &format!("localhost:{port}"),
+            "--items",
+            "1..5",
+        ])
+        .args(arguments);
+    command
+}
+
+const CERTIFIED: [&str; 6] = [
+    "--tls-authorities",
+    "authority.pem",
+    "--tls-certificate",
+    "client.pem",
+    "--tls-key",
+    "client.key",
+];
+
+#[test]
+fn a_feed_over_tls_reaches_clients() {
+    for kind in ["remote-over-tls", "remote-of-two-over-tls"] {
+        let Some(server) = Server::fed(kind) else {
+            return;
+        };
+        let notify = server.notify.as_deref();
+        let notify =
+            notify.map(|address| format!("localhost:{}", address.rsplit_once(':').unwrap().1));
+        let child = feed(&server, &CERTIFIED)
+            .args(notify.iter().flat_map(|address| ["--ari-notify", address]))
+            // More than a record of TLS holds in one write, now and then.
+            .args([
+                "--rate",
+                "500",
+                "--burst",
+                "10",
+                "--value-bytes",
+                "5000",
+                "--seconds",
+                "60",
+            ])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let _feed = Process(child);
+        let (output, report) = server.load(&[
+            "--adapter-set",
+            "SET",
+            "--data-adapter",
+            "FEED",
+            "--sessions",
+            "20",
+            "--items",
+            "1..5",
+            "--fields",
+            "f1,timestamp,sequence",
+            "--sequence-field",
+            "sequence",
+            "--mode",
+            "RAW",
+            "--warmup",
+            "0",
+            "--seconds",
+            "2",
+        ]);
+        assert!(output.status.success(), "{kind}: {output:?}");
+        assert!(number(&report, "/latency/count") > 0.0, "{report}");
+        assert_eq!(number(&report, "/conflated"), 0.0);
+        assert_eq!(number(&report, "/reordered"), 0.0);
+    }
+}
+
+#[test]
+fn a_feed_that_is_not_let_in_says_why() {
+    let Some(server) = Server::fed("remote-over-tls") else {
+        return;
+    };
+    let said = |arguments: &[&str]| {
+        let output = feed(&server, arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    // A server that somebody else has signed.
+    let text = said(&["--tls-authorities", "client.pem", "--seconds", "20"]);
+    assert!(
+        text.contains("TLS: ") && text.contains("certificate"),
+        "{text}"
+    );
+    // None of its own, which the server wants; and no TLS at all. The server ends the connection, and whether its reason
+    // comes through before that is a matter of luck.
+    for arguments in [
+        &["--tls-authorities", "authority.pem", "--seconds", "20"][..],
+        &["--seconds", "20"],
+    ] {
+        let text = said(arguments);
+        assert!(text.starts_with("loadgen: localhost:"), "{text}");
+    }
 }

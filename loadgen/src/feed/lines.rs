@@ -8,6 +8,7 @@ use super::{FeedEvent, Sink, Source};
 
 /// A connection to the line feed.
 pub struct Lines {
+    address: String,
     stream: Box<dyn Write>,
     buffer: Vec<u8>,
 }
@@ -25,6 +26,7 @@ impl Lines {
             }
         };
         Ok(Self {
+            address: address.to_owned(),
             stream,
             buffer: Vec::new(),
         })
@@ -37,17 +39,26 @@ impl Sink for Lines {
         for (name, value) in &event.fields {
             self.buffer.push(b'\t');
             escape(&mut self.buffer, name, true);
-            self.buffer.push(b'=');
-            escape(&mut self.buffer, value, false);
+            // A name alone is a null.
+            if let Some(value) = value {
+                self.buffer.push(b'=');
+                escape(&mut self.buffer, value, false);
+            }
         }
         self.buffer.push(b'\n');
         Ok(true)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.buffer)?;
+        let written = self.stream.write_all(&self.buffer);
         self.buffer.clear();
-        Ok(())
+        written.map_err(|error| {
+            let address = &self.address;
+            io::Error::new(
+                error.kind(),
+                format!("{address}: {error}: is this the address of a line feed?"),
+            )
+        })
     }
 
     fn serve(&mut self, _: &dyn Source) -> io::Result<()> {
@@ -76,12 +87,16 @@ mod tests {
     #[test]
     fn what_is_written_the_server_reads() {
         let mut lines = Lines {
+            address: String::new(),
             stream: Box::new(io::sink()),
             buffer: Vec::new(),
         };
         let event = FeedEvent {
             item: 0,
-            fields: vec![("a=b\\".into(), "x\ty\r\n=".into())],
+            fields: vec![
+                ("a=b\\".into(), Some("x\ty\r\n=".into())),
+                ("nothing".into(), None),
+            ],
         };
         assert!(lines.put("my\titem", 0, &event).unwrap());
         let line = lines.buffer.strip_suffix(b"\n").unwrap();
@@ -89,6 +104,10 @@ mod tests {
             panic!("{:?}", String::from_utf8_lossy(line));
         };
         assert_eq!(item, "my\titem");
-        assert_eq!(fields, [("a=b\\".into(), Some("x\ty\r\n=".into()))]);
+        let expected = [
+            ("a=b\\".into(), Some("x\ty\r\n=".into())),
+            ("nothing".into(), None),
+        ];
+        assert_eq!(fields, expected);
     }
 }

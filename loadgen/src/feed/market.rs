@@ -37,7 +37,7 @@ impl Market {
             Choice::Uniform => Vec::new(),
             Choice::Zipf => (1..=items.len())
                 .map(|rank| {
-                    sum += (rank as f64).powf(-arguments.exponent);
+                    sum += (rank as f64).powf(-arguments.exponent.unwrap_or(1.0));
                     sum
                 })
                 .collect(),
@@ -102,15 +102,15 @@ impl Source for Market {
             let key = self.random.usize(..rows.len());
             let is_new = !std::mem::replace(&mut rows[key], true);
             let command = if is_new { "ADD" } else { "UPDATE" };
-            event.fields.push(("key".into(), format!("k{key}")));
-            event.fields.push(("command".into(), command.into()));
+            event.fields.push(("key".into(), Some(format!("k{key}"))));
+            event.fields.push(("command".into(), Some(command.into())));
         }
         // Neighbours in a ring, from a point that chance has chosen: which ones does not matter, that they differ does.
         let first = self.random.usize(..self.names.len().max(1));
         for step in 0..self.changed {
             let name = &self.names[(first + step) % self.names.len()];
             let value = Self::value(&mut self.random, self.value_bytes);
-            event.fields.push((name.clone(), value));
+            event.fields.push((name.clone(), Some(value)));
         }
         self.sequences[event.item] += 1;
         stamp(event, intended_ns, self.sequences[event.item]);
@@ -125,7 +125,7 @@ impl Source for Market {
         let mut random = fastrand::Rng::with_seed(item as u64);
         for name in &self.names {
             let value = Self::value(&mut random, self.value_bytes);
-            event.fields.push((name.clone(), value));
+            event.fields.push((name.clone(), Some(value)));
         }
         stamp(event, intended_ns, self.sequences[item]);
     }
@@ -135,8 +135,10 @@ impl Source for Market {
 pub fn stamp(event: &mut FeedEvent, intended_ns: u64, sequence: u64) {
     event
         .fields
-        .push(("timestamp".into(), intended_ns.to_string()));
-    event.fields.push(("sequence".into(), sequence.to_string()));
+        .push(("timestamp".into(), Some(intended_ns.to_string())));
+    event
+        .fields
+        .push(("sequence".into(), Some(sequence.to_string())));
 }
 
 #[cfg(test)]
@@ -167,7 +169,7 @@ mod tests {
 
     fn field<'e>(event: &'e FeedEvent, name: &str) -> &'e str {
         let found = event.fields.iter().find(|(known, _)| known == name);
-        found.map_or("", |(_, value)| value)
+        found.and_then(|(_, value)| value.as_deref()).unwrap_or("")
     }
 
     #[test]

@@ -2,16 +2,15 @@
 //! for notifications, as older ones are.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, BufReader, Write};
-use std::net::TcpStream;
-use std::sync::mpsc::{self, Receiver, TryRecvError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::io;
+use std::time::Duration;
 
 use engine::ari::{Encoding, Line, VERSION_OFFERED, read_line, remote};
 
+use super::link::Link;
 use super::{FeedEvent, Sink, Source};
 use crate::control::unix_ns;
+use crate::tls::Tls;
 
 /// A server that hears nothing for long takes the adapter for dead.
 const KEEPALIVE: Duration = Duration::from_secs(1);
@@ -19,54 +18,15 @@ const KEEPALIVE: Duration = Duration::from_secs(1);
 /// A connection to the server, as its remote data adapter.
 pub struct Remote {
     /// For requests and replies; for events too, if there is no other.
-    requests: Half,
+    requests: Link,
     /// For events, where the server has a second port for them.
-    events: Option<Half>,
-    asked: Receiver<io::Result<Asked>>,
+    events: Option<Link>,
+    /// The server has begun to ask.
+    is_met: bool,
     by_name: HashMap<String, usize>,
     /// For each item, the id of the subscription, if there is one.
     subscriptions: Vec<Option<String>>,
     is_command: bool,
-}
-
-/// What is written on one connection.
-struct Half {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-    last_write: Instant,
-}
-
-impl Half {
-    /// Connects, and says who it is: first of all on each connection.
-    fn connect(address: &str, credentials: Option<&str>) -> io::Result<Self> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
-        let stream = TcpStream::connect(address).map_err(named)?;
-        stream.set_nodelay(true)?;
-        let mut half = Self {
-            stream,
-            buffer: Vec::new(),
-            last_write: Instant::now(),
-        };
-        let user = credentials.map(|pair| pair.split_once(':').unwrap_or((pair, "")));
-        remote::credentials(&mut half.buffer, user, Some("brightwire loadgen"));
-        half.flush()?;
-        Ok(half)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if !self.buffer.is_empty() {
-            self.stream.write_all(&self.buffer)?;
-            self.buffer.clear();
-            self.last_write = Instant::now();
-        }
-        Ok(())
-    }
-
-    fn stay_alive(&mut self) {
-        if self.last_write.elapsed() >= KEEPALIVE {
-            self.buffer.extend_from_slice(b"KEEPALIVE\r\n");
-        }
-    }
 }
 
 /// What the server asks.
@@ -83,34 +43,27 @@ impl Remote {
         address: &str,
         notify: Option<&str>,
         credentials: Option<&str>,
+        tls: Option<&Tls>,
         items: &[String],
         is_command: bool,
     ) -> io::Result<Self> {
-        let requests = Half::connect(address, credentials)?;
-        let events = notify
-            .map(|address| Half::connect(address, credentials))
-            .transpose()?;
-        let (sender, asked) = mpsc::channel();
-        let reader = BufReader::new(requests.stream.try_clone()?);
-        thread::spawn(move || {
-            for line in reader.lines() {
-                let read = line.and_then(|line| read_request(&line));
-                let Some(read) = read.transpose() else {
-                    continue;
-                };
-                let failed = read.is_err();
-                if sender.send(read).is_err() || failed {
-                    return;
-                }
-            }
-        });
+        let connect = |address: &str| {
+            let mut link = Link::connect(address, tls)?;
+            // Who one is comes first of all on each connection.
+            let user = credentials.map(|pair| pair.split_once(':').unwrap_or((pair, "")));
+            remote::credentials(&mut link.buffer, user, Some("brightwire loadgen"));
+            link.flush()?;
+            Ok::<Link, io::Error>(link)
+        };
+        let requests = connect(address)?;
+        let events = notify.map(connect).transpose()?;
         let items = items.iter().enumerate();
         let by_name: HashMap<String, usize> =
             items.map(|(index, name)| (name.clone(), index)).collect();
         Ok(Self {
             requests,
             events,
-            asked,
+            is_met: false,
             subscriptions: vec![None; by_name.len()],
             by_name,
             is_command,
@@ -159,7 +112,7 @@ impl Remote {
 
     fn update(&mut self, item: &str, subscription: &str, snapshot: bool, event: &FeedEvent) {
         let fields = event.fields.iter();
-        let fields = fields.map(|(name, value)| (name.as_str(), Some(value.as_str())));
+        let fields = fields.map(|(name, value)| (name.as_str(), value.as_deref()));
         let time = (unix_ns() / 1_000_000).to_string();
         remote::update(
             self.events(),
@@ -186,22 +139,35 @@ impl Sink for Remote {
     fn flush(&mut self) -> io::Result<()> {
         // A reply before the events that follow from it, although nobody could complain of the other order.
         self.requests.flush()?;
-        self.events.as_mut().map_or(Ok(()), Half::flush)
+        self.events.as_mut().map_or(Ok(()), Link::flush)
     }
 
     fn serve(&mut self, source: &dyn Source) -> io::Result<()> {
-        loop {
-            match self.asked.try_recv() {
-                Ok(asked) => self.answer(asked?, source)?,
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => {
-                    return Err(io::Error::other("the server has closed the connection"));
-                }
+        for line in self.requests.lines()? {
+            if let Some(asked) = read_request(&line)? {
+                self.is_met = true;
+                self.answer(asked, source)?;
             }
         }
-        self.requests.stay_alive();
-        self.events.iter_mut().for_each(Half::stay_alive);
+        if let Some(events) = &mut self.events {
+            events.lines()?; // nothing is asked there, but the end is told
+        }
+        for link in [Some(&mut self.requests), self.events.as_mut()] {
+            stay_alive(link);
+        }
         self.flush()
+    }
+
+    fn complaint(&self) -> Option<String> {
+        (!self.is_met).then(|| {
+            "the server has asked for nothing: is this the address of a remote data adapter, and are user and password right?".into()
+        })
+    }
+}
+
+fn stay_alive(link: Option<&mut Link>) {
+    if let Some(link) = link.filter(|link| link.last_write.elapsed() >= KEEPALIVE) {
+        link.buffer.extend_from_slice(b"KEEPALIVE\r\n");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Events of a CSV file, at its times or faster. The same format as the server replays.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ pub struct Replay {
     speed: f64,
     repeat: bool,
     items: Vec<String>,
+    by_name: HashMap<String, usize>,
     sequences: Vec<u64>,
     columns: Vec<String>,
     time_column: usize,
@@ -28,6 +30,8 @@ pub struct Replay {
     round_ms: f64,
 }
 
+/// Time between a file's first row and its last at most: ten years.
+const SPAN_MS_MAX: f64 = 10.0 * 366.0 * 86_400_000.0;
 /// Items of a file at most.
 const ITEMS_MAX: usize = 1_000_000;
 
@@ -46,7 +50,15 @@ impl Replay {
             found.ok_or_else(|| format!("there is no column '{name}'"))
         };
         let (time_column, item_column) = (find("time_ms")?, find("item")?);
+        for (index, name) in columns.iter().enumerate() {
+            if name.is_empty() || columns[..index].contains(name) {
+                return Err(
+                    format!("a column has no name, or the name '{name}' is there twice").into(),
+                );
+            }
+        }
         let mut items: Vec<String> = Vec::new();
+        let mut by_name = HashMap::new();
         let (mut first_ms, mut last_ms, mut rows) = (0.0, f64::NEG_INFINITY, 0u64);
         for row in reader.records() {
             let row = row?;
@@ -57,11 +69,18 @@ impl Replay {
             if rows == 0 {
                 first_ms = time_ms;
             }
+            if time_ms - first_ms > SPAN_MS_MAX {
+                return Err(format!("line {line}: time_ms is years behind the first row's").into());
+            }
+            let item = &row[item_column];
+            if item.is_empty() {
+                return Err(format!("line {line}: the item has no name").into());
+            }
             last_ms = time_ms;
             rows += 1;
-            // Files have few items as a rule, and this is done once.
-            if !items.iter().any(|item| item == &row[item_column]) {
-                items.push(row[item_column].to_owned());
+            if !by_name.contains_key(item) {
+                by_name.insert(item.to_owned(), items.len());
+                items.push(item.to_owned());
             }
             if items.len() > ITEMS_MAX {
                 return Err(format!("more than {ITEMS_MAX} items").into());
@@ -77,6 +96,7 @@ impl Replay {
             repeat,
             sequences: vec![0; items.len()],
             items,
+            by_name,
             columns,
             time_column,
             item_column,
@@ -124,13 +144,13 @@ impl Source for Replay {
             return;
         };
         let item = &row[self.item_column];
-        let known = self.items.iter().position(|known| known == item);
+        let known = self.by_name.get(item).copied();
         event.item = known.unwrap_or(0); // a file that has changed meanwhile
-        for (index, value) in row.iter().enumerate() {
-            if index != self.time_column && index != self.item_column {
-                event
-                    .fields
-                    .push((self.columns[index].clone(), value.to_owned()));
+        for (name, value) in self.columns.iter().zip(row.iter()) {
+            // The time and the item are no fields; the last two are the feed's own.
+            if !["time_ms", "item", "timestamp", "sequence"].contains(&name.as_str()) {
+                let value = Some(value).filter(|value| !value.is_empty());
+                event.fields.push((name.clone(), value.map(str::to_owned)));
             }
         }
         self.sequences[event.item] += 1;
@@ -166,12 +186,28 @@ mod tests {
         let mut event = FeedEvent::default();
         assert_eq!(replay.next_due(), Some(Duration::ZERO));
         replay.take(7, &mut event);
-        assert_eq!(event.fields[0], ("bid".into(), "1".into()));
-        assert_eq!(event.fields[1].1, "7");
+        assert_eq!(event.fields[0], ("bid".into(), Some("1".into())));
+        assert_eq!(event.fields[1].1.as_deref(), Some("7"));
         assert_eq!(replay.next_due(), Some(Duration::from_millis(100)));
         replay.take(8, &mut event);
         assert_eq!(replay.items()[event.item], "b");
         assert_eq!(replay.next_due(), None);
+    }
+
+    #[test]
+    fn an_empty_cell_is_a_null_and_the_feeds_own_fields_are_its_own() {
+        let text = "time_ms,item,bid,sequence,timestamp\n1,a,,900,5\n";
+        let mut replay = open(text, 1.0, false).unwrap();
+        let mut event = FeedEvent::default();
+        replay.next_due();
+        replay.take(7, &mut event);
+        let fields = [
+            ("bid", None),
+            ("timestamp", Some("7")),
+            ("sequence", Some("1")),
+        ];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.map(str::to_owned)));
+        assert_eq!(event.fields, fields);
     }
 
     #[test]
@@ -180,6 +216,12 @@ mod tests {
             ("item,bid\na,1\n", "time_ms"),
             ("time_ms,item\n5,a\n4,a\n", "line 3"),
             ("time_ms,item\nx,a\n", "line 2"),
+            ("time_ms,item\nnan,a\n", "line 2"),
+            ("time_ms,item\n1,a\n1e300,a\n", "line 3"),
+            ("time_ms,item,x\n1,a,\n2,,5\n", "line 3"),
+            ("time_ms,item,x\n1,a,1\n2,b\n", "line: 3"),
+            ("time_ms,item,x,x\n1,a,1,2\n", "'x' is there twice"),
+            ("", "time_ms"),
             ("time_ms,item\n", "no event"),
         ] {
             let error = open(text, 1.0, false).err().unwrap();

@@ -46,17 +46,21 @@ impl fmt::Display for Report {
             )?;
             write_threads(f, &server.threads)?;
         }
-        let bytes = |bytes: Option<f64>| bytes.map_or("unknown".into(), |b| short(b) + "B");
+        let bytes = |bytes: Option<f64>| bytes.map_or("not known".into(), |b| short(b) + "B");
         writeln!(
             f,
-            "memory      a session: the server's own {}, the kernel's {} (of all that is on this machine)",
+            "memory      a session: the server's own {}, the kernel's {} (of the whole machine, others' included)",
             bytes(self.memory.server_bytes_per_session),
             bytes(self.memory.kernel_bytes_per_session)
         )?;
         writeln!(
             f,
-            "generator   {}, {} of CPU an update, turns p99 {} max {}",
+            "generator   {}{}, {} of CPU an update, turns p99 {} max {}",
             self.generator.io,
+            match self.generator.spin {
+                true => ", never asleep (told is the time of turns that brought something)",
+                false => "",
+            },
             self.generator
                 .cpu_ns_per_update
                 .map_or("-".into(), |ns| time(ns as u64)),
@@ -92,7 +96,7 @@ impl Report {
         for group in &self.scenario.groups {
             writeln!(
                 f,
-                "            {}: {} by {}{}, {} items each, {} fields, {:?}",
+                "            {}: {} by {}{}, {} item{} each, {} fields, {}",
                 group.name,
                 group.sessions,
                 group.transport.name(),
@@ -101,8 +105,13 @@ impl Report {
                     None => "",
                 },
                 group.items_per_session,
+                if group.items_per_session == 1 {
+                    ""
+                } else {
+                    "s"
+                },
                 group.fields.len(),
-                group.mode
+                format!("{:?}", group.mode).to_uppercase()
             )?;
         }
         for (what, reasons) in [("failed", &sessions.failed), ("ended", &sessions.ended)] {
@@ -154,7 +163,7 @@ impl Report {
 
     fn write_latency(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(latency) = &self.latency else {
-            return writeln!(f, "latency     not measured");
+            return writeln!(f, "latency     not measured: {}", self.why_untimed());
         };
         writeln!(f, "latency     {}", percentiles(latency))?;
         if self.by_transport.len() > 1 {
@@ -166,9 +175,11 @@ impl Report {
         if let [first, .., last] = ranks.as_slice() {
             writeln!(
                 f,
-                "            p50 of the tenth of clients served first {}, last {}",
+                "            p50 of the tenth of clients served first {}, last {} ({} events, {:.3} % of all, looked at)",
                 time(first.p50_ns),
-                time(last.p50_ns)
+                time(last.p50_ns),
+                self.ranked_events,
+                self.ranked_share * 100.0
             )?;
         }
         let generator = &self.generator;
@@ -196,14 +207,27 @@ fn percentiles(latency: &Latency) -> String {
     )
 }
 
+/// Threads that are named one by one; a server may have hundreds that do next to nothing.
+const THREADS_MAX: usize = 16;
+
 fn write_threads(f: &mut fmt::Formatter<'_>, threads: &[Thread]) -> fmt::Result {
-    for thread in threads {
+    for thread in &threads[..threads.len().min(THREADS_MAX)] {
         writeln!(
             f,
             "            {:<15} {:5.1} % of a core, waited for one {:.1} % of the time",
             thread.name,
             thread.cores * 100.0,
             thread.waited * 100.0
+        )?;
+    }
+    let rest = threads.get(THREADS_MAX..).unwrap_or_default();
+    if !rest.is_empty() {
+        let cores: f64 = rest.iter().map(|thread| thread.cores).sum();
+        writeln!(
+            f,
+            "            and {} more  {:5.1} % of a core together",
+            rest.len(),
+            cores * 100.0
         )?;
     }
     Ok(())

@@ -22,7 +22,7 @@ fn books() -> Books {
     Books {
         interval: Interval::new(0),
         marks: vec![Mark::default(); 4],
-        ranks: vec![Rank::default(); 3],
+        sample: rank::Sample::new(1, 2),
         verifier: None,
         arrived_ns: 1_000,
         clock_ns: || 5_000,
@@ -177,22 +177,6 @@ fn numbers_tell_what_is_missing() {
         (interval.skipped, interval.lost, interval.reordered),
         (4, 2, 1)
     );
-}
-
-#[test]
-fn those_who_are_served_later_have_a_higher_rank() {
-    let mut rank = Rank {
-        listeners: 20,
-        ..Rank::default()
-    };
-    let ranks: Vec<_> = (0..20).map(|_| rank.serve(5).unwrap()).collect();
-    assert_eq!(ranks[..4], [0, 0, 1, 1]);
-    assert_eq!(ranks[19], 9);
-    assert_eq!(rank.serve(4), None);
-    assert_eq!(rank.serve(6), Some(0));
-    // Nine have no tenths: all of a small fleet's would count as the first.
-    rank.listeners = 9;
-    assert_eq!(rank.serve(7), None);
 }
 
 #[test]

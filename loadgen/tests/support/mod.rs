@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod certificates;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -47,17 +49,31 @@ impl Server {
         Some(Self::start(command, tempfile::tempdir().unwrap()))
     }
 
-    /// With a data adapter that is fed from outside, of the kind `lines` or `remote`. Nobody is let down by losses that
+    /// With a data adapter that is fed from outside, of the kind `lines` or `remote`; `-over-tls` with certificates in its
+    /// files, of which it asks one of whoever connects. Nobody is let down by losses that
     /// only this small configuration would have: a second's worth of events waits for each client.
     pub fn fed(kind: &str) -> Option<Self> {
         let files = tempfile::tempdir().unwrap();
         let socket = format!("unix:{}", files.path().join("feed").display());
         let address = match kind {
-            "remote" => "[adapter_sets.data.remote]\naddress = \"127.0.0.1:0\"\n".to_owned(),
-            "remote-of-two" => "[adapter_sets.data.remote]\naddress = \"127.0.0.1:0\"\n\
+            "remote" | "remote-over-tls" => {
+                "[adapter_sets.data.remote]\naddress = \"127.0.0.1:0\"\n".to_owned()
+            }
+            "remote-of-two" | "remote-of-two-over-tls" => {
+                "[adapter_sets.data.remote]\naddress = \"127.0.0.1:0\"\n\
                 notify_address = \"127.0.0.1:0\"\n"
-                .to_owned(),
+                    .to_owned()
+            }
             _ => format!("address = \"{socket}\"\n"),
+        };
+        let address = match kind.ends_with("-over-tls") {
+            false => address,
+            true => {
+                certificates::make(files.path());
+                address
+                    + "[adapter_sets.data.remote.tls]\ncertificate = \"localhost.pem\"\n\
+                    key = \"localhost.key\"\nauthorities = \"authority.pem\"\n"
+            }
         };
         let kind = kind.split('-').next().unwrap_or(kind);
         let config = format!(
