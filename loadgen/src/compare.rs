@@ -1,5 +1,6 @@
 //! `loadgen compare`: two reports, figure by figure.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
@@ -85,7 +86,8 @@ pub fn compare(arguments: &CompareArguments) -> Result<(), Box<dyn Error>> {
 fn read(path: &Path) -> Result<Value, String> {
     let read = || -> Result<Value, Box<dyn Error>> {
         let value: Value = serde_json::from_str(&fs::read_to_string(path)?)?;
-        if value.pointer("/updates_per_s").is_none() {
+        let rate = value.pointer("/updates_per_s").and_then(Value::as_f64);
+        if rate.is_none() || value.get("scenario").is_none_or(|it| !it.is_object()) {
             return Err("this is no report of `loadgen run`".into());
         }
         Ok(value)
@@ -95,13 +97,36 @@ fn read(path: &Path) -> Result<Value, String> {
 
 fn table(before: &Value, after: &Value) -> String {
     let mut out = String::new();
-    if before.get("scenario") != after.get("scenario") {
-        out += "NOTE: the scenarios differ.\n";
-        for (key, one, other) in differences(before, after) {
-            let _ = writeln!(out, "      {key}: {one} before, {other} after");
+    let different = differences(before, after);
+    if !different.is_empty() {
+        out += "NOTE: the scenarios differ: this compares different things.\n";
+    }
+    for (key, one, other) in different {
+        let _ = writeln!(out, "      {key}: {one} before, {other} after");
+    }
+    for (pointer, what) in [
+        ("/version", "versions of loadgen"),
+        ("/machine/cpu", "processors"),
+        ("/machine/cores", "numbers of cores"),
+        ("/machine/kernel", "kernels"),
+        ("/generator/io", "back ends of the generator"),
+    ] {
+        let (one, other) = (before.pointer(pointer), after.pointer(pointer));
+        if let (Some(one), Some(other)) = (one, other)
+            && one != other
+        {
+            let _ = writeln!(out, "NOTE: the {what} differ: {one} before, {other} after");
         }
     }
     for (name, report) in [("before", before), ("after", after)] {
+        for (pointer, bad, what) in [
+            ("/interrupted", true, "was interrupted"),
+            ("/success", false, "has FAILED"),
+        ] {
+            if report.pointer(pointer) == Some(&Value::Bool(bad)) {
+                let _ = writeln!(out, "NOTE: {name}: the run {what}");
+            }
+        }
         let notes = report.pointer("/generator/notes").and_then(Value::as_array);
         for note in notes.into_iter().flatten().filter_map(Value::as_str) {
             let _ = writeln!(out, "NOTE: {name}: {note}");
@@ -122,10 +147,13 @@ fn table(before: &Value, after: &Value) -> String {
         let (change, mark) = match (one, other) {
             (Some(one), Some(other)) if one != 0.0 => {
                 let change = other / one - 1.0;
-                (
-                    format!("{:+.1} %", change * 100.0),
-                    figure.better.mark(change),
-                )
+                // Not "-0.0 %".
+                let percent = (change * 1_000.0).round() / 10.0 + 0.0;
+                (format!("{percent:+.1} %"), figure.better.mark(change))
+            }
+            // From nothing to something: no percentage tells it.
+            (Some(one), Some(other)) if other != one => {
+                ("new".into(), figure.better.mark(other.signum()))
             }
             _ => (String::new(), ""),
         };
@@ -137,7 +165,7 @@ fn table(before: &Value, after: &Value) -> String {
             text(other)
         );
     }
-    out
+    out + "One run each: what differs may be chance. Repeat both, in turns, before you believe it.\n"
 }
 
 /// A whole number, or one with a little behind the point if it is small.
@@ -161,31 +189,44 @@ impl Better {
     }
 }
 
-/// Keys of the scenario that differ, groups left as they are.
+/// A scenario's keys, with those of its groups one by one; where runs were of different places is no difference.
+fn keys_of(report: &Value) -> BTreeMap<String, Value> {
+    let mut keys = BTreeMap::new();
+    let scenario = report.get("scenario").and_then(Value::as_object);
+    for (key, value) in scenario.into_iter().flatten() {
+        match value.as_array().filter(|_| key == "groups") {
+            None => {
+                keys.insert(key.clone(), value.clone());
+            }
+            Some(groups) => {
+                for (index, group) in groups.iter().enumerate() {
+                    for (key, value) in group.as_object().into_iter().flatten() {
+                        keys.insert(format!("group {}: {key}", index + 1), value.clone());
+                    }
+                }
+            }
+        }
+    }
+    // Another process each time.
+    keys.remove("server_pid");
+    keys
+}
+
+/// Keys of the scenario that differ.
 fn differences(before: &Value, after: &Value) -> Vec<(String, String, String)> {
-    let keys = |report: &Value| -> Vec<String> {
-        let scenario = report.get("scenario").and_then(Value::as_object);
-        scenario.map_or(Vec::new(), |map| map.keys().cloned().collect())
-    };
-    let mut names = keys(before);
-    names.extend(keys(after));
-    names.sort();
-    names.dedup();
-    // Groups are long: that they differ is said, and both reports have them.
-    let get = |report: &Value, key: &str| {
-        let text = report["scenario"][key].to_string();
+    let (one, other) = (keys_of(before), keys_of(after));
+    let get = |keys: &BTreeMap<String, Value>, key: &str| {
+        let text = keys.get(key).map_or("-".into(), Value::to_string);
         match text.char_indices().nth(TEXT_MAX) {
             Some((end, _)) => format!("{}...", &text[..end]),
             None => text,
         }
     };
+    let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
     names
         .into_iter()
-        .filter(|key| before["scenario"][key] != after["scenario"][key])
-        .map(|key| {
-            let (one, other) = (get(before, &key), get(after, &key));
-            (key, one, other)
-        })
+        .filter(|key| one.get(*key) != other.get(*key))
+        .map(|key| (key.clone(), get(&one, key), get(&other, key)))
         .collect()
 }
 
@@ -210,11 +251,55 @@ mod tests {
     }
 
     #[test]
+    fn what_makes_a_comparison_unfair_is_told() {
+        let report = |lost: u32, more: Value| {
+            let mut report = json!({"updates_per_s": 1.0, "lost": lost, "success": true, "interrupted": false,
+                "machine": {"cpu": "x", "cores": 2, "kernel": "6.1"},
+                "scenario": {"server_pid": lost, "groups": [{"name": "a", "sessions": 5}]}});
+            let (map, more) = (report.as_object_mut().unwrap(), more);
+            map.extend(more.as_object().unwrap().clone());
+            report
+        };
+        let text = table(&report(0, json!({})), &report(7, json!({})));
+        assert!(!text.contains("NOTE"), "{text}");
+        assert!(
+            text.contains("new  worse"),
+            "from none lost to seven: {text}"
+        );
+        for (more, says) in [
+            (json!({"success": false}), "after: the run has FAILED"),
+            (
+                json!({"interrupted": true}),
+                "after: the run was interrupted",
+            ),
+            (json!({"machine": {"cpu": "y"}}), "the processors differ"),
+            (
+                json!({"scenario": {"groups": [{"name": "a", "sessions": 6}]}}),
+                "group 1: sessions: 5 before, 6 after",
+            ),
+            (
+                json!({"scenario": {"groups": [{"name": "a", "sessions": 5}, {"name": "b"}]}}),
+                "group 2: name: - before, \"b\" after",
+            ),
+        ] {
+            let text = table(&report(0, json!({})), &report(0, more));
+            assert!(text.contains(says), "{says}: {text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_report_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.json");
-        fs::write(&path, "{}").unwrap();
-        assert!(read(&path).unwrap_err().contains("no report"));
+        for text in [
+            "{}",
+            "{\"updates_per_s\": null, \"scenario\": {}}",
+            "{\"updates_per_s\": 1}",
+            "[]",
+        ] {
+            fs::write(&path, text).unwrap();
+            assert!(read(&path).unwrap_err().contains("no report"), "{text}");
+        }
         assert!(read(Path::new("nowhere.json")).is_err());
     }
 }
