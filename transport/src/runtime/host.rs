@@ -17,17 +17,18 @@
 //! lockable memory (older kernels charge rings to that limit), and leaks one descriptor when it is dropped; hosts
 //! live as long as the process, so that does not add up.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use glommio::{LocalExecutorBuilder, Placement};
 use smol::io::{AsyncRead, AsyncReadExt};
 
+use super::park::Pending;
 use super::topology;
 use crate::config::plan::IoChoice;
 
@@ -66,7 +67,8 @@ pub fn run<F: Future + 'static>(
         match glommio_executor(name, core) {
             Ok(executor) => {
                 tracing::debug!(host = name, core, "runs on glommio");
-                let future = make(Host(Executor::Glommio));
+                let looked = Rc::new(Cell::new(Instant::now()));
+                let future = make(Host(Executor::Glommio { looked }));
                 return Ok(executor.run(async {
                     glommio::spawn_local(heartbeat()).detach();
                     future.await
@@ -104,7 +106,10 @@ pub struct Host(Executor);
 #[derive(Clone, Debug)]
 enum Executor {
     /// glommio finds its executor by a thread-local variable.
-    Glommio,
+    Glommio {
+        /// When one of its tasks last saw to it that all had a look at timers and I/O.
+        looked: Rc<Cell<Instant>>,
+    },
     /// Weak, because tasks hold hosts: a strong reference would keep executor and tasks alive in a circle.
     Smol(Weak<smol::LocalExecutor<'static>>),
 }
@@ -113,7 +118,7 @@ impl Host {
     /// Which executor was chosen; never [`HostKind::Auto`].
     pub fn kind(&self) -> HostKind {
         match self.0 {
-            Executor::Glommio => HostKind::Glommio,
+            Executor::Glommio { .. } => HostKind::Glommio,
             Executor::Smol(_) => HostKind::Smol,
         }
     }
@@ -122,7 +127,7 @@ impl Host {
     /// never inside this call.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         match &self.0 {
-            Executor::Glommio => {
+            Executor::Glommio { .. } => {
                 // glommio polls a new task at once, inside the caller's borrows; smol does not. Be alike.
                 let later = async {
                     smol::future::yield_now().await;
@@ -142,20 +147,23 @@ impl Host {
     /// Returns after `duration`.
     pub async fn sleep(&self, duration: Duration) {
         match self.0 {
-            Executor::Glommio => glommio::timer::sleep(duration).await,
+            Executor::Glommio { .. } => glommio::timer::sleep(duration).await,
             Executor::Smol(_) => {
                 smol::Timer::after(duration).await;
             }
         }
     }
 
-    /// Lets the other tasks, and the executor's I/O, have a turn.
+    /// Lets the other tasks, and once in a while the executor's I/O, have a turn.
     pub async fn yield_now(&self) {
-        match self.0 {
-            // Not the plain yield of futures: glommio would run the same task again and again, and look after I/O
-            // only when its preemption timer fires (100 ms).
-            Executor::Glommio => glommio::executor().yield_task_queue_now().await,
-            Executor::Smol(_) => smol::future::yield_now().await,
+        match &self.0 {
+            // glommio looks after timers and I/O when no task can run. Tasks that only yield would keep it from that, as
+            // [`PREEMPT_TIMER`] does not end their turn; all of them come here, and sleep when it is time.
+            Executor::Glommio { looked } if looked.get().elapsed() >= LOOK_EVERY => {
+                glommio::timer::sleep(A_MOMENT).await;
+                looked.set(Instant::now());
+            }
+            _ => smol::future::yield_now().await,
         }
     }
 
@@ -164,7 +172,7 @@ impl Host {
         let WakeSource { stream, waker } = source;
         let stream = match self.0 {
             // Everything that glommio does with this type is to wait until the descriptor is readable, and `recv`.
-            Executor::Glommio => {
+            Executor::Glommio { .. } => {
                 WakeStream::Glommio(socket2_of_glommio::Socket::from(stream).into())
             }
             Executor::Smol(_) => WakeStream::Smol(smol::Async::new(stream)?),
@@ -184,7 +192,7 @@ pub fn wake_pair() -> io::Result<(HostWaker, WakeSource)> {
     sender.set_nonblocking(true)?;
     let waker = HostWaker(Arc::new(Sender {
         stream: sender,
-        pending: AtomicBool::new(false),
+        pending: Pending::new(),
     }));
     Ok((
         waker.clone(),
@@ -203,15 +211,14 @@ pub struct HostWaker(Arc<Sender>);
 #[derive(Debug)]
 struct Sender {
     stream: UnixStream,
-    /// A byte is on its way and nobody has taken it yet: further wakes need no system call. Set by wakers after they
-    /// published their data, cleared by the waiter after it emptied the socket and before its caller looks for data.
-    pending: AtomicBool,
+    /// The byte on its way.
+    pending: Pending,
 }
 
 impl HostWaker {
     /// Wakes the task that waits, or the next one that will.
     pub fn wake(&self) {
-        if !self.0.pending.swap(true, Ordering::AcqRel) {
+        if self.0.pending.raise() {
             // The socket can only be full of bytes that will wake the waiter, and only be closed if there is none.
             let _ = (&self.0.stream).write(&[1]);
         }
@@ -267,8 +274,7 @@ impl Waiter {
         } = self;
         let woken = async {
             stream.drain().await?;
-            // Only now: a waker that still saw the flag published its data before this, and the caller will find it.
-            waker.0.pending.swap(false, Ordering::AcqRel);
+            waker.0.pending.taken();
             Ok(true)
         };
         match timeout {
@@ -311,11 +317,13 @@ async fn drain(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     }
 }
 
-/// Keeps glommio from sleeping for longer than [`HEARTBEAT`]. Once its thread was found asleep in the kernel with work that
-/// many had woken it for, until a debugger interrupted the sleep. Why is not known, nor whether this would have helped; that
-/// wake-ups as such are not lost is tested below.
+/// Keeps glommio from sleeping for longer than [`HEARTBEAT`], whatever there is or is not to wake it: how it sleeps over
+/// work is told at [`PREEMPT_TIMER`], and should there be another way to that, nobody waits for ever.
 async fn heartbeat() {
     loop {
+        // This task may be among those that glommio sleeps over: then this one, which is still ahead, ends the sleep.
+        let mut later = glommio::timer::Timer::new(HEARTBEAT * 10);
+        let _ = smol::future::poll_once(&mut later).await;
         glommio::timer::sleep(HEARTBEAT).await;
     }
 }
@@ -340,16 +348,23 @@ fn glommio_executor(
 const RING_DEPTH: usize = 128;
 /// Registered buffers, which only files use. glommio rounds up to its minimum, 64 KiB (default: 10 MiB).
 const IO_MEMORY_BYTES: usize = 64 * 1024;
-/// How long one task may run before a cooperative yield lets others in (default: 100 ms; a guess).
-const PREEMPT_TIMER: Duration = Duration::from_millis(10);
+/// Longer than any thread is held up. glommio starts this timer before it runs tasks, and if it is over when glommio looks
+/// for the first of them, then glommio runs none, takes that for "nothing can run", and sleeps until something else
+/// happens. (glommio/glommio#53 tells of it; no release has the mend.) A timer of 10 ms was over on a busy machine when the
+/// thread had to wait for a processor just there: a server stood still until a debugger interrupted its sleep.
+const PREEMPT_TIMER: Duration = Duration::from_secs(3600);
+/// How long tasks that only yield may keep timers and I/O waiting. (guess)
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// A sleep that is not over before it has begun, and little of [`LOOK_EVERY`]. (guess)
+const A_MOMENT: Duration = Duration::from_micros(20);
 
 /// A pause that people hardly notice, and ten turns a second of a thread that has nothing to do. (guess)
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, RefCell};
-    use std::sync::atomic::AtomicU64;
+    use std::cell::RefCell;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::mpsc;
 
     use super::super::park::Park;
@@ -407,17 +422,19 @@ mod tests {
     }
 
     #[test]
-    fn a_yielding_task_starves_neither_timers_nor_wakes() {
+    fn yielding_tasks_starve_neither_timers_nor_wakes() {
         for kind in kinds() {
             run(kind, "test", None, |host| async move {
                 let stop = Rc::new(Cell::new(false));
                 let (waker, source) = wake_pair().unwrap();
-                let (stop_inner, busy) = (stop.clone(), host.clone());
-                host.spawn(async move {
-                    while !stop_inner.get() {
-                        busy.yield_now().await;
-                    }
-                });
+                for _ in 0..3 {
+                    let (stop_inner, busy) = (stop.clone(), host.clone());
+                    host.spawn(async move {
+                        while !stop_inner.get() {
+                            busy.yield_now().await;
+                        }
+                    });
+                }
                 host.sleep(Duration::from_millis(1)).await;
                 let thread = std::thread::spawn(move || waker.wake());
                 assert!(host.waiter(source).unwrap().wait(Some(LONG)).await.unwrap());
@@ -539,6 +556,23 @@ mod tests {
             }
             reader.join().unwrap().unwrap();
         }
+    }
+
+    /// A thread that has to wait for a processor, at whatever place, must not find glommio's preemption due: see
+    /// [`PREEMPT_TIMER`].
+    #[test]
+    fn glommio_does_not_preempt_a_thread_that_was_held_up() {
+        if !kinds().contains(&HostKind::Glommio) {
+            return;
+        }
+        run(HostKind::Glommio, "test", None, |host| async move {
+            for _ in 0..2 {
+                std::thread::sleep(LOOK_EVERY * 5); // which is the event
+                assert!(!glommio::executor().need_preempt());
+                host.yield_now().await;
+            }
+        })
+        .unwrap();
     }
 
     #[test]
