@@ -277,7 +277,7 @@ impl Waiter {
             waker.0.pending.taken();
             Ok(true)
         };
-        match timeout {
+        let ended = match timeout {
             None => woken.await,
             Some(timeout) => {
                 let timed_out = async {
@@ -286,7 +286,11 @@ impl Waiter {
                 };
                 smol::future::or(woken, timed_out).await
             }
+        };
+        if let Executor::Glommio { looked } = &host.0 {
+            looked.set(Instant::now()); // while this task slept, or else a while ago that is short enough
         }
+        ended
     }
 }
 
