@@ -1,4 +1,4 @@
-//! Text that both protocols share: percent-encoding, numbers, and the line end.
+//! Text that both protocols share: percent-encoding, numbers, the line end, and the comparison of secrets.
 //!
 //! Reading is strict about what would be ambiguous (a lone `%`, a sign, broken UTF-8) since everything here is fed by
 //! the network; writing never allocates but for the growth of the caller's buffer.
@@ -172,6 +172,15 @@ pub fn parse_decimal(text: &str) -> Option<f64> {
         .then(|| text.parse().ok())
         .flatten()
         .filter(|value: &f64| value.is_finite())
+}
+
+/// Compares secrets without telling by its duration where they differ.
+pub fn equal_in_constant_time(a: &str, b: &str) -> bool {
+    a.len() == b.len()
+        && a.bytes()
+            .zip(b.bytes())
+            .fold(0, |differences, (x, y)| differences | (x ^ y))
+            == 0
 }
 
 fn digits(text: &str) -> bool {

@@ -230,19 +230,11 @@ fn delays_beside(waiting: usize) -> Vec<(usize, Duration)> {
         while busy {
             busy = pair.world.turn(0);
             turns += 1;
-            while let Some(event) = pair.world.poll_event() {
-                let Event::Message {
-                    wire,
-                    written,
-                    bytes,
-                } = event
-                else {
-                    continue;
-                };
+            for (wire, written, line) in pair.world.lines_in_time() {
                 if wire == pair.wire {
-                    assert_eq!(bytes, format!("U,1,1,{value}\r\n").as_bytes());
+                    assert_eq!(line, format!("U,1,1,{value}"));
                     delays.push((turns, written - published));
-                } else if bytes.starts_with(b"CONOK,") {
+                } else if line.starts_with("CONOK,") {
                     assert!(written - begin >= Duration::from_millis(200));
                     opened.insert(wire);
                 }

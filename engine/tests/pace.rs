@@ -2,10 +2,10 @@
 //! also when they are changed on the way: no two updates, however far apart, have more between them than is granted.
 
 use engine::ids::{DataAdapterId, ShardId};
-use engine::sim::world::{Event, Options, Say, WireId, World};
+use engine::sim::world::{Options, Say, WireId, World};
 use engine::time::{Duration, Instant};
 use engine::tlcp::Version;
-use engine::tlcp::client::{FieldValues, Line, complete_lines};
+use engine::tlcp::client::{FieldValues, Line};
 use engine::tlcp::notify::GrantedBandwidth;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -123,47 +123,36 @@ fn periods(world: &mut World, client: WireId, mode: &str) -> Vec<Period> {
     let fields = if mode == "COMMAND" { 3 } else { 1 };
     let mut items = vec![FieldValues::new(fields); ITEMS.len()];
     let mut periods = vec![Period::default()];
-    while let Some(event) = world.poll_event() {
-        let Event::Message {
-            wire,
-            written,
-            bytes,
-        } = event
-        else {
-            continue;
-        };
+    for (wire, written, line) in world.lines_in_time() {
         assert_eq!(wire, client);
-        let text = String::from_utf8(bytes).unwrap();
-        for line in complete_lines(&text).unwrap() {
-            let period = periods.last_mut().unwrap();
-            let (hz, kbps) = (period.hz, period.kbps);
-            match Line::parse(line).unwrap() {
-                Line::Update { item, values, .. } => {
-                    let known = &mut items[item as usize - 1];
-                    known.apply(values).unwrap();
-                    let key = known.get(1).unwrap_or_default().to_owned();
-                    let held = matches!(known.get(2), None | Some("UPDATE"));
-                    period.updates.push(Update {
-                        written,
-                        bytes: line.len() + "\r\n".len(),
-                        of: held.then_some((item, key)),
-                    });
-                }
-                Line::Conf { frequency_hz, .. } => periods.push(Period {
-                    hz: frequency_hz,
-                    kbps,
-                    updates: Vec::new(),
-                }),
-                Line::Cons(granted) => periods.push(Period {
-                    hz,
-                    kbps: match granted {
-                        GrantedBandwidth::Limited(kbps) => Some(kbps),
-                        GrantedBandwidth::Unlimited | GrantedBandwidth::Unmanaged => None,
-                    },
-                    updates: Vec::new(),
-                }),
-                _ => {}
+        let period = periods.last_mut().unwrap();
+        let (hz, kbps) = (period.hz, period.kbps);
+        match Line::parse(&line).unwrap() {
+            Line::Update { item, values, .. } => {
+                let known = &mut items[item as usize - 1];
+                known.apply(values).unwrap();
+                let key = known.get(1).unwrap_or_default().to_owned();
+                let held = matches!(known.get(2), None | Some("UPDATE"));
+                period.updates.push(Update {
+                    written,
+                    bytes: line.len() + "\r\n".len(),
+                    of: held.then_some((item, key)),
+                });
             }
+            Line::Conf { frequency_hz, .. } => periods.push(Period {
+                hz: frequency_hz,
+                kbps,
+                updates: Vec::new(),
+            }),
+            Line::Cons(granted) => periods.push(Period {
+                hz,
+                kbps: match granted {
+                    GrantedBandwidth::Limited(kbps) => Some(kbps),
+                    GrantedBandwidth::Unlimited | GrantedBandwidth::Unmanaged => None,
+                },
+                updates: Vec::new(),
+            }),
+            _ => {}
         }
     }
     periods

@@ -4,7 +4,7 @@ use engine::ids::{DataAdapterId, ShardId};
 use engine::item::safe::TradeSafe;
 use engine::limits::Limits;
 use engine::sim::pair::Pair;
-use engine::sim::world::{Event, Options, Say, World};
+use engine::sim::world::{Options, Say, WireId, World};
 use engine::time::Duration;
 use engine::tlcp::Version;
 use engine::tlcp::request::Verb;
@@ -12,16 +12,10 @@ use engine::tlcp::request::Verb;
 /// The data adapter of [`Pair`].
 const ADAPTER: DataAdapterId = DataAdapterId(0);
 
-fn lines_of(world: &mut World, wanted: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    while let Some(event) = world.poll_event() {
-        if let Event::Message { wire, bytes, .. } = event
-            && wire == wanted
-        {
-            lines.extend(String::from_utf8(bytes).unwrap().lines().map(str::to_owned));
-        }
-    }
-    lines
+fn lines_of(world: &mut World, wanted: WireId) -> Vec<String> {
+    let lines = world.lines().into_iter();
+    let wanted = lines.filter(|(wire, _)| *wire == wanted);
+    wanted.map(|(_, line)| line).collect()
 }
 
 /// `wsok` is the one request that has no line at all.

@@ -2,6 +2,7 @@
 //! from the configuration.
 
 use super::GrantedItem;
+use crate::text::equal_in_constant_time;
 use crate::tlcp::cause::Refusal;
 use crate::tlcp::request::Mode;
 
@@ -80,13 +81,4 @@ impl Literal {
             Ok(fields)
         }
     }
-}
-
-/// Compares secrets without telling by its duration where they differ.
-fn equal_in_constant_time(a: &str, b: &str) -> bool {
-    a.len() == b.len()
-        && a.bytes()
-            .zip(b.bytes())
-            .fold(0, |differences, (x, y)| differences | (x ^ y))
-            == 0
 }

@@ -239,18 +239,29 @@ impl World {
         self.events.pop_front()
     }
 
-    /// The lines that have reached clients, in order. Events of other kinds are passed over; a message that is no text, or
-    /// ends within a line, is a panic.
-    pub fn lines(&mut self) -> Vec<(WireId, String)> {
+    /// The lines that have reached clients, in order, each with the time at which it was written. Events of other kinds are
+    /// passed over; a message that is no text, or ends within a line, is a panic.
+    pub fn lines_in_time(&mut self) -> Vec<(WireId, Instant, String)> {
         let mut lines = Vec::new();
         while let Some(event) = self.poll_event() {
-            if let Event::Message { wire, bytes, .. } = event {
+            if let Event::Message {
+                wire,
+                written,
+                bytes,
+            } = event
+            {
                 let text = String::from_utf8(bytes).expect("what is sent is text");
                 let whole = complete_lines(&text).expect("messages are whole lines");
-                lines.extend(whole.map(|line| (wire, line.to_owned())));
+                lines.extend(whole.map(|line| (wire, written, line.to_owned())));
             }
         }
         lines
+    }
+
+    /// The same without the times.
+    pub fn lines(&mut self) -> Vec<(WireId, String)> {
+        let lines = self.lines_in_time().into_iter();
+        lines.map(|(wire, _, line)| (wire, line)).collect()
     }
 
     /// An administrator closes a session.

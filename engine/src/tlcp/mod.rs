@@ -24,3 +24,14 @@ pub mod values;
 mod version;
 
 pub use version::{Dialect, Version};
+
+/// For the writers' tests: what is written, which must be one line.
+#[cfg(test)]
+fn line_of(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut out = Vec::new();
+    write(&mut out);
+    let line = String::from_utf8(out).unwrap();
+    line.strip_suffix("\r\n")
+        .expect("ends with CR LF")
+        .to_owned()
+}

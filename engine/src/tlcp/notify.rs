@@ -216,15 +216,7 @@ fn numbers<const COUNT: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn line(write: impl FnOnce(&mut Vec<u8>)) -> String {
-        let mut out = Vec::new();
-        write(&mut out);
-        let line = String::from_utf8(out).unwrap();
-        line.strip_suffix("\r\n")
-            .expect("ends with CR LF")
-            .to_owned()
-    }
+    use crate::tlcp::line_of as line;
 
     #[test]
     fn session_lines() {

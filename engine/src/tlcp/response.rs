@@ -101,15 +101,7 @@ fn code_and_text(out: &mut Vec<u8>, tag: &[u8], code: i64, text: &str) {
 mod tests {
     use super::*;
     use crate::tlcp::cause::Reason;
-
-    fn line(write: impl FnOnce(&mut Vec<u8>)) -> String {
-        let mut out = Vec::new();
-        write(&mut out);
-        let line = String::from_utf8(out).unwrap();
-        line.strip_suffix("\r\n")
-            .expect("ends with CR LF")
-            .to_owned()
-    }
+    use crate::tlcp::line_of as line;
 
     #[test]
     fn conok_says_star_without_a_control_link() {

@@ -285,16 +285,8 @@ impl Feed {
         snapshot: bool,
         fields: impl Iterator<Item = Field<'f>> + Clone,
     ) -> Result<(), FeedError> {
-        let (bytes, count) = record::measure(fields.clone());
-        if bytes > self.record_bytes_max || count > usize::from(u16::MAX) {
-            return Err(FeedError::TooLarge {
-                bytes,
-                bytes_max: self.record_bytes_max,
-            });
-        }
-        self.make_room(bytes)?;
-        self.written += 1;
-        record::put_update(&mut self.batch, item, snapshot, (bytes, count), fields);
+        let measure = self.begin_record(fields.clone())?;
+        record::put_update(&mut self.batch, item, snapshot, measure, fields);
         Ok(())
     }
 
@@ -305,7 +297,18 @@ impl Feed {
         item: ItemId,
         fields: impl Iterator<Item = Field<'f>> + Clone,
     ) -> Result<(), FeedError> {
-        let (bytes, count) = record::measure(fields.clone());
+        let measure = self.begin_record(fields.clone())?;
+        record::put_differences(&mut self.batch, item, measure, fields);
+        Ok(())
+    }
+
+    /// Makes room for a record with fields; returns its bytes, and how many fields there are.
+    #[inline]
+    fn begin_record<'f>(
+        &mut self,
+        fields: impl Iterator<Item = Field<'f>>,
+    ) -> Result<(usize, usize), FeedError> {
+        let (bytes, count) = record::measure(fields);
         if bytes > self.record_bytes_max || count > usize::from(u16::MAX) {
             return Err(FeedError::TooLarge {
                 bytes,
@@ -314,8 +317,7 @@ impl Feed {
         }
         self.make_room(bytes)?;
         self.written += 1;
-        record::put_differences(&mut self.batch, item, (bytes, count), fields);
-        Ok(())
+        Ok((bytes, count))
     }
 
     /// Adds "the snapshot is complete" to the batch.

@@ -4,28 +4,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { connect, startRemote, startServer, subscribe } from './support.mjs';
+import { SDKS, connect, remoteFeed, startRemote, startServer, subscribe } from './support.mjs';
 
 const ITEMS = 10_000;
 
-for (const [name, program, ports] of [
-  ['Python SDK', 'data.py', ['R.FEED']],
-  ['Node SDK', 'data.cjs', ['R.FEED', 'R.FEED.notify']],
-]) {
+for (const [name, sdk] of Object.entries(SDKS)) {
   test(`${name}: the snapshots of ${ITEMS} items at once`, async () => {
-    const server = await startServer(`
-[sessions]
-request_limit = "200000B"
-subscription_linger = "100ms"
-[[adapter_sets]]
-name = "R"
-[[adapter_sets.data]]
-name = "FEED"
-kind = "remote"
-[adapter_sets.data.remote]
-address = "127.0.0.1:0"
-${ports.length > 1 ? 'notify_address = "127.0.0.1:0"' : ''}`);
-    const remote = startRemote(program, ...ports.map(server.port));
+    const server = await startServer(remoteFeed(sdk, '', 'request_limit = "200000B"'));
+    const remote = startRemote(sdk.program, ...sdk.ports.map(server.port));
     await server.logged('a remote data adapter is there');
     const client = await connect(server, 'R');
     const items = Array.from({ length: ITEMS }, (_, index) => `still-${index}`);

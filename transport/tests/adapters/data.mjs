@@ -6,32 +6,15 @@ import { after, before, describe, test } from 'node:test';
 import { rmSync } from 'node:fs';
 
 import { bounded } from '../peers/support/server.mjs';
-import { WAIT_MS_MAX, certificates, connect, freePorts, startRemote, startServer, subscribe } from './support.mjs';
+import { SDKS, WAIT_MS_MAX, certificates, connect, freePorts, remoteFeed, startRemote, startServer, subscribe } from './support.mjs';
 
 const ODD = { bar: 'a|b', plus: '1+1', percent: '100%', hash: '#', dollar: '$', empty: '', null: null, text: 'é € 😀', lines: 'a\r\nb' };
 
-const SDKS = {
-  'Python SDK, one connection': { program: 'data.py', ports: ['R.FEED'] },
-  'Node SDK, two connections': { program: 'data.cjs', ports: ['R.FEED', 'R.FEED.notify'], notify: true },
-};
-
-function config({ notify }, more = '') {
-  return `
-[sessions]
-subscription_linger = "100ms"
-[[adapter_sets]]
-name = "R"
-[[adapter_sets.data]]
-name = "FEED"
-kind = "remote"
-[adapter_sets.data.remote]
-address = "127.0.0.1:0"
-${notify ? 'notify_address = "127.0.0.1:0"' : ''}
+const config = (sdk, more = '') => remoteFeed(sdk, `
 recovery_delay = "0s"
 status_item = "status"
 params = { "remote:greeting" = "hello world" }
-${more}`;
-}
+${more}`);
 
 for (const [name, sdk] of Object.entries(SDKS)) {
   const start = (server, ...args) => startRemote(sdk.program, ...sdk.ports.map(server.port), ...args);

@@ -2,13 +2,13 @@
 
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
-import { BINARY, ROOT, bounded } from '../peers/support/server.mjs';
+import { BINARY, ROOT, bounded, portsWritten } from '../peers/support/server.mjs';
 
 const PEERS = join(ROOT, 'transport/tests/peers');
 const REMOTES = join(ROOT, 'transport/tests/adapters/remotes');
@@ -88,20 +88,8 @@ export async function startServer(adapterSets) {
   const [config, portsFile] = ['brightwire.toml', 'ports.toml'].map((name) => join(directory, name));
   writeFileSync(config, `[[listeners]]\naddress = "127.0.0.1:0"\n${adapterSets}`);
   const server = new Process(BINARY, ['run', '--config', config, '--ports-file', portsFile]);
-  let watcher;
-  const appeared = new Promise((done) => {
-    const look = () => existsSync(portsFile) && done();
-    watcher = watch(directory, look);
-    look();
-  });
-  const ended = server.exited.then((code) => { throw new Error(`the server ended with ${code}\n${server.log}`); });
-  ended.catch(() => {}); // it will end some day
-  try {
-    await bounded(Promise.race([appeared, ended]), WAIT_MS_MAX, 'no ports file appeared');
-  } finally {
-    watcher.close();
-  }
-  const text = readFileSync(portsFile, 'utf8');
+  const text = await portsWritten(portsFile, server.exited)
+    .catch((error) => { throw new Error(`${error.message}\n${server.log}`); });
   /** The address, or the port alone, of a listener or a remote adapter. */
   server.address = (name) => {
     const line = text.split('\n').map((each) => each.split(' = ')).find(([key]) => key.replaceAll('"', '') === name);
@@ -118,6 +106,27 @@ export async function startServer(adapterSets) {
   };
   return server;
 }
+
+/** The data adapters of remotes/, and which addresses of the set R's data adapter FEED their SDKs want. */
+export const SDKS = {
+  'Python SDK, one connection': { program: 'data.py', ports: ['R.FEED'] },
+  'Node SDK, two connections': { program: 'data.cjs', ports: ['R.FEED', 'R.FEED.notify'] },
+};
+
+/** The set R with a data adapter FEED for one of them; `more` are keys of its remote, `sessions` of the sessions. */
+export const remoteFeed = ({ ports }, more = '', sessions = '') => `
+[sessions]
+subscription_linger = "100ms"
+${sessions}
+[[adapter_sets]]
+name = "R"
+[[adapter_sets.data]]
+name = "FEED"
+kind = "remote"
+[adapter_sets.data.remote]
+address = "127.0.0.1:0"
+${ports.length > 1 ? 'notify_address = "127.0.0.1:0"' : ''}
+${more}`;
 
 /** Starts a program of remotes/, or one with its whole path, with the SDK of its language. A last object is its environment. */
 export function startRemote(program, ...args) {

@@ -1,35 +1,13 @@
 //! The rules of the built-in metadata adapter, as clients meet them.
 
+use crate::Echo;
 use crate::client::Client;
 use brightwire::adapter::literal::passwords;
-use brightwire::{DataAdapter, Item, Publisher, RunningServer, Server, SubscriptionError};
+use brightwire::{RunningServer, Server};
 use engine::tlcp::client::Line;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Publishes one event of each item.
-struct Echo;
-
-impl DataAdapter for Echo {
-    fn subscribe(
-        &mut self,
-        item: &Item,
-        publisher: &mut Publisher,
-    ) -> Result<(), SubscriptionError> {
-        publisher.update(
-            item,
-            &[
-                ("name", Some(item.name())),
-                ("key", Some("k")),
-                ("command", Some("ADD")),
-            ],
-        )?;
-        Ok(())
-    }
-
-    fn unsubscribe(&mut self, _: &Item, _: &mut Publisher) {}
-}
 
 /// A server whose set DEMO has these rules, which begin behind `[adapter_sets.literal]`.
 fn server(rules: &str) -> RunningServer {

@@ -15,10 +15,34 @@ mod metadata;
 #[path = "../../examples/replay_csv.rs"]
 mod replay_csv;
 
+use brightwire::{DataAdapter, Item, Publisher, SubscriptionError};
 use std::time::Duration;
 
 /// A bound on waiting, not an expectation.
 const WAIT_MAX: Duration = Duration::from_secs(85);
+
+/// Publishes one event of each item, which is also a row of a table.
+struct Echo;
+
+impl DataAdapter for Echo {
+    fn subscribe(
+        &mut self,
+        item: &Item,
+        publisher: &mut Publisher,
+    ) -> Result<(), SubscriptionError> {
+        publisher.update(
+            item,
+            &[
+                ("name", Some(item.name())),
+                ("key", Some("k")),
+                ("command", Some("ADD")),
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, _: &Item, _: &mut Publisher) {}
+}
 
 /// The request that subscribes to items of a data adapter, in MERGE mode with a snapshot.
 fn subscribe(session: &str, sub_id: u32, adapter: &str, group: &str, schema: &str) -> String {

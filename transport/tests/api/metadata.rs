@@ -1,34 +1,16 @@
 //! Metadata adapters of one's own.
 
+use crate::Echo;
 use crate::client::Client;
 use brightwire::metadata::{
     Admission, Answer, Login, MetadataAdapter, MetadataControl, MetadataError, MetadataOptions,
     Mode, Place, Promise, Selector, Session, Statistics, Table,
 };
-use brightwire::{
-    AdapterError, DataAdapter, Item, Publisher, RunningServer, Server, ServerBuilder,
-    SubscriptionError,
-};
+use brightwire::{AdapterError, RunningServer, Server, ServerBuilder};
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
-
-/// Publishes one event of each item.
-struct Echo;
-
-impl DataAdapter for Echo {
-    fn subscribe(
-        &mut self,
-        item: &Item,
-        publisher: &mut Publisher,
-    ) -> Result<(), SubscriptionError> {
-        publisher.update(item, &[("name", Some(item.name()))])?;
-        Ok(())
-    }
-
-    fn unsubscribe(&mut self, _: &Item, _: &mut Publisher) {}
-}
 
 /// Does what names tell it to, and says what it hears.
 struct Rules {

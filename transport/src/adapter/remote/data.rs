@@ -12,9 +12,9 @@
 //! What a remote does wrong is said in the log once per connection and kind; the rest is counted.
 
 use super::items::{Items, read_id};
-use super::lines::{Broken, LineBuffer};
+use super::lines::LineBuffer;
 use super::meet::{Door, Link};
-use super::trouble::{Trouble, Troubles};
+use super::trouble::{Loss, Trouble, Troubles};
 use crate::adapter::feed::{Feed, FeedCommand, FeedError};
 use crate::config::plan::{EventsRecovery, OnLoss, RemotePlan};
 use crate::runtime::host::{Host, Waiter};
@@ -24,7 +24,6 @@ use engine::ari::{Encoding, Line, read_line};
 use engine::ids::ItemId;
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 use std::time::{Duration, Instant};
 
 /// Requests that wait to be written before no more subscriptions are taken from ingest. (guess)
@@ -46,23 +45,6 @@ enum End {
     Stopped,
     /// The remote is gone, or had to go.
     Lost(Loss),
-}
-
-/// What was wrong with a remote that was served.
-enum Loss {
-    Broken(Broken),
-    Failed(Exception),
-    Silent,
-}
-
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Broken(broken) => broken.fmt(f),
-            Self::Failed(exception) => write!(f, "it has failed: {}", exception.message),
-            Self::Silent => f.write_str("keepalive timeout"),
-        }
-    }
 }
 
 impl DataProxy {

@@ -7,6 +7,7 @@ use crate::runtime::host::Host;
 use engine::ari::exception::Exception;
 use engine::ari::init::{self, Credentials, InitReply, NODE_SDK, Role};
 use engine::ari::{Dialect, Line, Malformed, Version, read_line};
+use engine::text::equal_in_constant_time;
 use ipnet::IpNet;
 use rustls::pki_types::ServerName;
 use smol::Async;
@@ -571,13 +572,4 @@ async fn first(lines: &mut Lines) -> Result<Credentials, Refused> {
 fn who(peer: &Credentials, version: Version) -> String {
     let sdk = peer.sdk.as_deref().unwrap_or("unnamed SDK");
     format!("{sdk}, ARI {}", version.name())
-}
-
-/// Compares secrets without telling by its duration where they differ.
-fn equal_in_constant_time(a: &str, b: &str) -> bool {
-    a.len() == b.len()
-        && a.bytes()
-            .zip(b.bytes())
-            .fold(0, |differences, (x, y)| differences | (x ^ y))
-            == 0
 }

@@ -8,12 +8,11 @@
 use super::RemoteSet;
 use super::asks::{MetadataOutbox, OutboxParts, Told};
 use super::closes::Closes;
-use super::lines::Broken;
 use super::meet::{Door, Link};
 use super::memory::Memory;
 use super::questions;
 use super::sessions::{Announced, Sessions};
-use super::trouble::{Trouble, Troubles};
+use super::trouble::{Loss, Trouble, Troubles};
 use crate::config::plan::{OnLoss, RemotePlan};
 use crate::runtime::host::{Host, HostWaker, Waiter};
 use engine::ari::exception::Exception;
@@ -26,7 +25,6 @@ use smol::channel::{Sender, bounded};
 use smol::lock::Semaphore;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -280,23 +278,6 @@ fn begin(desk: &Rc<Desk>, dialect: Dialect) {
         state.closes.replay()
     };
     questions::tell_again(desk, again);
-}
-
-/// What was wrong with a remote that was served.
-enum Loss {
-    Broken(Broken),
-    Failed(Exception),
-    Silent,
-}
-
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Broken(broken) => broken.fmt(f),
-            Self::Failed(exception) => write!(f, "it has failed: {}", exception.message),
-            Self::Silent => f.write_str("keepalive timeout"),
-        }
-    }
 }
 
 /// Takes what ingest has to say; `false` when the server stops.

@@ -17,7 +17,7 @@
 //! | `refusals` | what clients are told when it fails or says no |
 //! | `asks` | the rings between ingest and a metadata adapter's proxy |
 //! | [`probe`] | the way of events without socket and thread, for those who measure it |
-//! | `trouble` | what remotes do wrong, said once and counted |
+//! | `trouble` | what remotes do wrong: what ends them, and what is said once and counted |
 //!
 //! | What grows | Bound | At the bound |
 //! |---|---|---|

@@ -1,7 +1,26 @@
-//! What remotes do wrong: said once per connection and kind, counted from then on, so that a bad remote cannot fill
-//! the log.
+//! What remotes do wrong: what ends them; and what does not, said once per connection and kind and counted from then on,
+//! so that a bad remote cannot fill the log.
 
+use super::lines::Broken;
+use engine::ari::exception::Exception;
 use std::fmt;
+
+/// What was wrong with a remote that was served.
+pub(super) enum Loss {
+    Broken(Broken),
+    Failed(Exception),
+    Silent,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(broken) => broken.fmt(f),
+            Self::Failed(exception) => write!(f, "it has failed: {}", exception.message),
+            Self::Silent => f.write_str("keepalive timeout"),
+        }
+    }
+}
 
 /// Kinds of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,12 +2,12 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { BINARY, bounded } from './server.mjs';
+import { BINARY, bounded, portsWritten } from './server.mjs';
 
 const WAIT_MS_MAX = 20_000; // a bound, not an expectation
 
@@ -38,17 +38,8 @@ export async function startLineFeed(adapterSet, { diffs = [], data = '' } = {}) 
     ${data}
   `);
   const child = spawn(BINARY, ['run', '--config', config, '--ports-file', ports], { stdio: ['ignore', 'ignore', 'ignore'] });
-  const exited = once(child, 'exit');
-  let watcher;
-  const appeared = new Promise((done) => {
-    const look = () => existsSync(ports) && done();
-    watcher = watch(directory, look);
-    look();
-  });
-  const early = exited.then(([code]) => { throw new Error(`the server ended with ${code} before it listened`); });
-  await bounded(Promise.race([appeared, early]), WAIT_MS_MAX, 'no ports file appeared').finally(() => watcher.close());
-  early.catch(() => {});
-  const [, address] = /^web\s*=\s*"([^"]+)"/m.exec(readFileSync(ports, 'utf8'));
+  const exited = once(child, 'exit').then(([code]) => code);
+  const [, address] = /^web\s*=\s*"([^"]+)"/m.exec(await portsWritten(ports, exited));
   const publisher = createConnection(socket);
   await once(publisher, 'connect');
   return {

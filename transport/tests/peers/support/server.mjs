@@ -36,7 +36,7 @@ export async function startServer(...options) {
 
   let address;
   try {
-    address = await readPorts(directory, portsFile, exited);
+    address = demoAddress(await portsWritten(portsFile, exited));
   } catch (error) {
     child.kill('SIGKILL');
     clean();
@@ -64,12 +64,12 @@ export function configFile(name, text) {
   return file;
 }
 
-// The file appears complete, by a rename; watching the directory tells when.
-async function readPorts(directory, file, exited) {
+/** The text of a ports file, once it is there: it appears complete, by a rename; watching the directory tells when. */
+export async function portsWritten(file, exited) {
   let watcher;
   const appeared = new Promise((done) => {
     const look = () => existsSync(file) && done();
-    watcher = watch(directory, look);
+    watcher = watch(dirname(file), look);
     look();
   });
   const ended = exited.then((code) => { throw new Error(`the server ended with ${code} before it listened`); });
@@ -78,7 +78,10 @@ async function readPorts(directory, file, exited) {
   } finally {
     watcher.close();
   }
-  const text = readFileSync(file, 'utf8');
+  return readFileSync(file, 'utf8');
+}
+
+function demoAddress(text) {
   // One table, one key: a TOML parser would be the larger evil.
   const match = /^\[listeners\][^[]*^demo\s*=\s*"([^"]+)"/ms.exec(text);
   if (!match) throw new Error(`no [listeners] demo in the ports file:\n${text}`);
