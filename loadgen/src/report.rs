@@ -588,6 +588,41 @@ mod tests {
         html::page(&report);
     }
 
+    /// An hour: the page stays small, shows the worst second, and fetches nothing.
+    #[test]
+    fn a_long_run_makes_a_page_that_a_browser_can_show() {
+        let mut series = Series::new(1, None).unwrap();
+        for index in 0..3_600 {
+            let mut interval = Interval::new(index);
+            interval.updates = 1_000 + u64::from(index % 60);
+            interval.connects = 3;
+            for transport in Transport::ALL {
+                for step in 1..20 {
+                    interval.time(transport, step * 50_000);
+                }
+            }
+            // One bad second among them all.
+            if index == 2_345 {
+                interval.time(Transport::Websocket, 30_000_000_000);
+            }
+            series.add(&interval);
+        }
+        let mut measured = measured();
+        measured.elapsed = Duration::from_secs(3_600);
+        let page = html::page(&Report::new(&scenario(""), &measured, &series));
+        let without_data = page.split("<script").next().unwrap();
+        assert!(without_data.len() < 400_000, "{}", without_data.len());
+        // The bad second is a dozen points above the others, whatever is drawn together with it.
+        assert!(without_data.contains(">50:00<"), "time has no minutes");
+        for fetched in ["src=", "href=", "url(", "@import"] {
+            assert!(!without_data.contains(fetched), "{fetched}");
+        }
+        let data = page.split_once("id=\"report\">").unwrap().1;
+        let data = data.split("</script>").next().unwrap();
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!(data["seconds"].as_array().unwrap().len(), 3_600);
+    }
+
     #[test]
     fn every_kind_of_failure_fails_the_run() {
         let fails = |change: fn(&mut Measured)| {
