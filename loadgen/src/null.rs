@@ -67,7 +67,8 @@ fn run(mut reactor: impl Reactor, arguments: &NullArguments) -> io::Result<()> {
     listener.set_tcp_nodelay(true)?;
     listener.set_nonblocking(true)?;
     let address: SocketAddr = ([127, 0, 0, 1], arguments.port).into();
-    listener.bind(&address.into())?;
+    let bound = listener.bind(&address.into());
+    bound.map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
     listener.listen(BACKLOG)?;
     let listener = TcpListener::from(listener);
     println!("null server: http://{}/", listener.local_addr()?);

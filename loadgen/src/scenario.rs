@@ -73,8 +73,9 @@ pub struct RunKeys {
     /// Time between the window and the comparison of --verify [default: a second, and the pause of the lowest frequency]
     #[arg(long, value_name = "S")]
     pub settle: Option<Seconds>,
-    /// Seconds of the window at which a share of the connections breaks, such as 5:0.5
-    #[arg(long = "storm", value_name = "S:SHARE")]
+    /// Seconds of the window at which a share of the connections breaks, such as 5:0.5. Clients recover their sessions,
+    /// or with 5:0.5:new open new ones
+    #[arg(long = "storm", value_name = "S:SHARE[:new]")]
     #[serde(skip)]
     pub storms: Vec<Storm>,
 }
@@ -633,6 +634,11 @@ mod tests {
         assert_eq!(scenario.storms[0].share, 0.5);
         assert_eq!(scenario.sources.len(), 2);
 
+        let storms = flags("--storm 1:0.5 --storm 2:1:new").unwrap().storms;
+        assert_eq!(
+            storms.iter().map(|storm| storm.recover).collect::<Vec<_>>(),
+            [true, false]
+        );
         let flags = "--sessions 8 --seconds 1 --frequency unfiltered --storm 1:1 --server h:2";
         let scenario = with_file(Some(TWO_GROUPS), flags).unwrap();
         let sessions: Vec<u32> = scenario.groups.iter().map(|group| group.sessions).collect();
@@ -756,6 +762,8 @@ mod tests {
             "--sessions 0",
             "--storm 5",
             "--storm 5:0",
+            "--storm 5:1:old",
+            "--storm NaN:1",
         ] {
             assert!(flags(bad).is_err(), "{bad}");
         }

@@ -17,7 +17,7 @@ pub struct Storm {
     pub at: f64,
     /// Of all sessions, 0 to 1.
     pub share: f64,
-    /// Whether clients recover their sessions; if not they open new ones.
+    /// Whether clients recover their sessions; if not they open new ones (`:new` in a flag).
     #[serde(default = "yes")]
     pub recover: bool,
 }
@@ -32,14 +32,18 @@ impl FromStr for Storm {
     fn from_str(text: &str) -> Result<Self, String> {
         let parse = || {
             let (at, share) = text.split_once(':')?;
+            let (share, recover) = match share.strip_suffix(":new") {
+                Some(share) => (share, false),
+                None => (share, true),
+            };
             let storm = Self {
                 at: at.parse().ok()?,
                 share: share.parse().ok()?,
-                recover: true,
+                recover,
             };
             storm.is_sane().then_some(storm)
         };
-        parse().ok_or_else(|| "a storm is S:SHARE, such as 5:0.5".into())
+        parse().ok_or_else(|| "a storm is S:SHARE, such as 5:0.5, or S:SHARE:new".into())
     }
 }
 
