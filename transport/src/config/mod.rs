@@ -12,6 +12,7 @@ pub mod plan;
 pub mod raw;
 mod reference;
 mod resolve;
+mod summary;
 pub mod value;
 
 use std::fmt;
