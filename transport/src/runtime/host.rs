@@ -325,8 +325,9 @@ async fn drain(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
 /// work is told at [`PREEMPT_TIMER`], and should there be another way to that, nobody waits for ever.
 async fn heartbeat() {
     loop {
-        // This task may be among those that glommio sleeps over: then this one, which is still ahead, ends the sleep.
-        let mut later = glommio::timer::Timer::new(HEARTBEAT * 10);
+        // This task is among those that glommio sleeps over if the thread was held up for longer than a beat: then this
+        // one, which is still ahead, ends the sleep.
+        let mut later = glommio::timer::Timer::new(HEARTBEAT * 100);
         let _ = smol::future::poll_once(&mut later).await;
         glommio::timer::sleep(HEARTBEAT).await;
     }
