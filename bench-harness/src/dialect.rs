@@ -104,6 +104,21 @@ impl Dialect {
         }
     }
 
+    /// What a client says before it leaves. A session that is not ended waits for its client to come back, and takes
+    /// updates meanwhile, which the next measurement would have to pay for; other protocols keep nothing.
+    pub fn farewell(&self) -> Cow<'static, [u8]> {
+        match self.protocol {
+            Protocol::Tlcp => {
+                let mut out = Vec::new();
+                ws_client::write_text(&mut out, "control\r\nLS_reqId=2&LS_op=destroy", MASK);
+                out.into()
+            }
+            Protocol::Plain | Protocol::Nchan | Protocol::Mqtt | Protocol::Nats => {
+                Cow::Borrowed(&[])
+            }
+        }
+    }
+
     /// What a publisher says first.
     pub fn publisher_hello(&self) -> Vec<u8> {
         match self.protocol {

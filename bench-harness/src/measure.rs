@@ -75,18 +75,18 @@ pub fn measure<R: Reactor>(
     let (cpu_before, own_before) = (server.cpu()?, machine::own_cpu()?);
     let started = Instant::now();
     // The publisher stays connected until all is counted.
-    let (published, late_ns, _publisher) = match scenario.load {
-        Load::Open { .. } => open(&mut crowd, publisher, scenario, window)?,
+    let (published, late) = match scenario.load {
+        Load::Open { .. } => open(&mut crowd, &mut publisher, scenario, window)?,
         Load::Window { messages } => {
             let published = windowed(&mut crowd, &mut publisher, scenario, messages, window)?;
-            (published, 0, publisher)
+            (published, Duration::ZERO)
         }
     };
     let expected = published * (scenario.sessions * scenario.burst()) as u64;
     // Costs are of all that was published; the rest of it is still coming in.
     let mut last = (crowd.tally().delivered, Instant::now());
     while crowd.tally().delivered < expected && last.1.elapsed() < LOST_AFTER {
-        crowd.turn(Duration::from_millis(10))?;
+        crowd.spin()?;
         if crowd.tally().delivered > last.0 {
             last = (crowd.tally().delivered, Instant::now());
         }
@@ -111,7 +111,7 @@ pub fn measure<R: Reactor>(
         ],
         lost: expected.saturating_sub(tally.delivered),
         bytes: tally.bytes as f64 / delivered,
-        generator_late_ms: late_ns as f64 / 1e6,
+        generator_late_ms: late.as_secs_f64() * 1e3,
         clients_cores: own / elapsed,
         memory_mib: server.memory() as f64 / f64::from(1 << 20),
         others,
@@ -153,19 +153,23 @@ fn warm_up<R: Reactor>(
 
 fn open<R: Reactor>(
     crowd: &mut Crowd<R>,
-    publisher: Publisher,
+    publisher: &mut Publisher,
     scenario: &Scenario,
     window: Duration,
-) -> io::Result<(u64, u64, Publisher)> {
+) -> io::Result<(u64, Duration)> {
     let ticks_hz = scenario.ticks_hz().expect("an open load has a schedule");
-    let schedule = Schedule::start(publisher, ticks_hz);
+    let mut schedule = Schedule::start(ticks_hz);
     let end = Instant::now() + window;
-    while let Some(left) = end.checked_duration_since(Instant::now()) {
-        crowd.turn(left)?;
+    loop {
+        let now = Instant::now();
+        if now >= end {
+            return Ok((schedule.ticks(), schedule.late_max()));
+        }
+        match schedule.due(now) {
+            Some(due) => publisher.publish(due)?,
+            None => crowd.spin()?,
+        }
     }
-    let late_ns = schedule.late_ns_max();
-    let (published, publisher) = schedule.stop()?;
-    Ok((published, late_ns, publisher))
 }
 
 fn windowed<R: Reactor>(
@@ -183,7 +187,7 @@ fn windowed<R: Reactor>(
             publisher.publish(Instant::now())?;
             published += 1;
         }
-        crowd.turn(Duration::from_millis(100))?;
+        crowd.spin()?;
     }
     Ok(published)
 }

@@ -2,15 +2,16 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::crowd::nanos;
 use crate::dialect::Dialect;
 use crate::scenario::PAYLOAD_BYTES;
 use crate::stamp;
+
+/// How long a server may refuse to read what is published.
+const WRITE_MAX: Duration = Duration::from_secs(5);
 
 /// A connection that publishes.
 pub struct Publisher {
@@ -32,6 +33,9 @@ impl Publisher {
     ) -> io::Result<Self> {
         let mut stream = TcpStream::connect(server)?;
         stream.set_nodelay(true)?;
+        // Clients read on the thread that publishes: a server that waits for them with the publisher's socket full is an
+        // error, not the end of the run.
+        stream.set_write_timeout(Some(WRITE_MAX))?;
         stream.write_all(&dialect.publisher_hello())?;
         let mut answers = stream.try_clone()?;
         thread::spawn(move || {
@@ -68,68 +72,60 @@ impl Drop for Publisher {
     }
 }
 
-/// An open load on a thread of its own: each time of the schedule sends, however late it has become.
+/// The times of an open load.
 pub struct Schedule {
-    thread: JoinHandle<io::Result<Publisher>>,
-    stop: Arc<AtomicBool>,
-    ticks: Arc<AtomicU64>,
-    late_ns_max: Arc<AtomicU64>,
+    start: Instant,
+    ticks_hz: f64,
+    ticks: u64,
+    late_max: Duration,
 }
 
 impl Schedule {
     /// Starts now.
-    pub fn start(mut publisher: Publisher, ticks_hz: f64) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let ticks = Arc::new(AtomicU64::new(0));
-        let late_ns_max = Arc::new(AtomicU64::new(0));
-        let (stopped, counted, late) = (
-            Arc::clone(&stop),
-            Arc::clone(&ticks),
-            Arc::clone(&late_ns_max),
-        );
-        let thread = thread::spawn(move || {
-            let start = Instant::now();
-            for tick in 0u64.. {
-                let due = start + Duration::from_secs_f64(tick as f64 / ticks_hz);
-                if let Some(early) = due.checked_duration_since(Instant::now()) {
-                    thread::sleep(early);
-                }
-                if stopped.load(Ordering::Relaxed) {
-                    break;
-                }
-                late.fetch_max(nanos(due.elapsed()), Ordering::Relaxed);
-                // Counted first: whoever sees a delivery sees that it was published.
-                counted.fetch_add(1, Ordering::SeqCst);
-                publisher.publish(due)?;
-            }
-            Ok(publisher)
-        });
+    pub fn start(ticks_hz: f64) -> Self {
         Self {
-            thread,
-            stop,
-            ticks,
-            late_ns_max,
+            start: Instant::now(),
+            ticks_hz,
+            ticks: 0,
+            late_max: Duration::ZERO,
         }
     }
 
-    /// How often it has sent.
+    /// The next time, if it has come: each one comes out once, however late it has become.
+    pub fn due(&mut self, now: Instant) -> Option<Instant> {
+        let due = self.start + Duration::from_secs_f64(self.ticks as f64 / self.ticks_hz);
+        let late = now.checked_duration_since(due)?;
+        self.late_max = self.late_max.max(late);
+        self.ticks += 1;
+        Some(due)
+    }
+
+    /// How many times have come.
     pub fn ticks(&self) -> u64 {
-        self.ticks.load(Ordering::SeqCst)
+        self.ticks
     }
 
-    /// By how much the schedule was missed at worst, ns.
-    pub fn late_ns_max(&self) -> u64 {
-        self.late_ns_max.load(Ordering::Relaxed)
+    /// By how much the schedule was missed at worst.
+    pub fn late_max(&self) -> Duration {
+        self.late_max
     }
+}
 
-    /// Ends it; returns how often it has sent in all. The publisher stays connected until the caller has done with it:
-    /// servers may drop what an ended connection has sent, and close.
-    pub fn stop(self) -> io::Result<(u64, Publisher)> {
-        self.stop.store(true, Ordering::Relaxed);
-        let publisher = self
-            .thread
-            .join()
-            .map_err(|_| io::Error::other("the publisher has panicked"))??;
-        Ok((self.ticks.load(Ordering::SeqCst), publisher))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missed_times_come_out_one_by_one() {
+        let mut schedule = Schedule::start(1000.0);
+        let start = schedule.start;
+        assert_eq!(schedule.due(start), Some(start));
+        assert_eq!(schedule.due(start), None);
+        let late = start + Duration::from_micros(2500);
+        assert_eq!(schedule.due(late), Some(start + Duration::from_millis(1)));
+        assert_eq!(schedule.due(late), Some(start + Duration::from_millis(2)));
+        assert_eq!(schedule.due(late), None);
+        assert_eq!(schedule.ticks(), 3);
+        assert_eq!(schedule.late_max(), Duration::from_micros(1500));
     }
 }
