@@ -185,7 +185,8 @@ impl Desk {
     async fn serve(self, listener: Listener, commands: Receiver<()>) -> io::Result<()> {
         let desk = Rc::new(self);
         let executor = Rc::new(LocalExecutor::new());
-        let accepting = {
+        // Tasks of their own: what wakes a publisher's reader does not ask the listener again.
+        let accepting = executor.spawn({
             let (desk, executor) = (Rc::clone(&desk), Rc::clone(&executor));
             async move {
                 match listener {
@@ -206,8 +207,8 @@ impl Desk {
                     }
                 }
             }
-        };
-        let obeying = async {
+        });
+        let obeying = executor.spawn(async move {
             loop {
                 if desk.board.borrow_mut().obey() {
                     return Ok(());
@@ -216,7 +217,7 @@ impl Desk {
                     return Ok(());
                 }
             }
-        };
+        });
         executor.run(smol::future::or(obeying, accepting)).await
     }
 
