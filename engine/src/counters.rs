@@ -95,6 +95,8 @@ counters! {
     TailMisses = "tail_misses", "updates";
     /// Messages written to connections, each holding all lines of a turn.
     Writes = "writes", "writes";
+    /// Those of them that were the same as another connection's of the same turn, so that nothing was composed anew.
+    WritesShared = "writes_shared", "writes";
     /// Payload bytes written to connections.
     WrittenBytes = "written_bytes", "bytes";
     /// Times that a connection could not take more for now.

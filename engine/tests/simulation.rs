@@ -45,6 +45,7 @@ fn smoke() {
         "ring_full",
         "sessions_expired",
         "tail_hits",
+        "writes_shared",
         "updates_conflated",
     ] {
         assert!(counted[name] > 0, "{name} did not happen");

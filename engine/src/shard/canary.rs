@@ -38,11 +38,13 @@ pub enum Bug {
     Recovery,
     /// Trade-safe events are merged and dropped like others.
     Trade,
+    /// A client is taken to be in step with another whatever fields it has subscribed to, by whatever number.
+    Step,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Record,
         Self::SnapshotRow,
         Self::Frequency,
@@ -55,6 +57,7 @@ impl Bug {
         Self::Bound,
         Self::Recovery,
         Self::Trade,
+        Self::Step,
     ];
 
     /// Its name on a command line.
@@ -72,6 +75,7 @@ impl Bug {
             Self::Bound => "bound",
             Self::Recovery => "recovery",
             Self::Trade => "trade",
+            Self::Step => "step",
         }
     }
 }
@@ -100,6 +104,15 @@ impl Canary {
             _ = bug;
             false
         };
+    }
+
+    /// Whether clients in step may share messages: most bugs are planted where a client is written to by itself.
+    #[inline]
+    pub(super) fn lets_follow(self) -> bool {
+        #[cfg(feature = "sim")]
+        return matches!(self.bug, None | Some(Bug::Step));
+        #[cfg(not(feature = "sim"))]
+        return true;
     }
 
     /// Whether a bug leaves this line out.

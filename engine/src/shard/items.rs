@@ -449,6 +449,15 @@ impl LocalItem {
         self.views[view as usize].users -= 1;
     }
 
+    /// How a client is told of fields that may go out as differences.
+    #[inline]
+    pub fn variant(&self, of: &SubItem, client: Formats) -> Variant {
+        match &self.views[of.view as usize].diffs {
+            Some(diffs) => diffs.variant(client, of.parsed),
+            None => Variant::PLAIN,
+        }
+    }
+
     /// What takes a client from the row that it has to `row`, through its view. The client decodes these formats of
     /// differences.
     #[inline]
@@ -459,9 +468,9 @@ impl LocalItem {
         client: Formats,
         scratch: &mut Vec<u8>,
     ) -> Tail<'_> {
+        let variant = self.variant(of, client);
         let view = &mut self.views[of.view as usize];
         let diffs = view.diffs.as_deref();
-        let variant = diffs.map_or(Variant::PLAIN, |diffs| diffs.variant(client, of.parsed));
         let waiting = of.waiting();
         let wanted = Wanted { variant, waiting };
         let base = of.base.as_ref();

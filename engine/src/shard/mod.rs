@@ -21,6 +21,7 @@ mod event_buffer;
 mod exchange;
 mod gauges;
 mod items;
+mod leader;
 pub mod life;
 mod loading;
 mod message;
@@ -60,6 +61,7 @@ pub use diffs::Diffs;
 use exchange::Wire;
 use hashbrown::{HashMap, HashSet};
 use items::{Items, Schema};
+use leader::Leader;
 pub use moves::Address;
 use moves::Moves;
 use question::Waiting;
@@ -287,6 +289,13 @@ pub trait Outbox {
     /// Sends what was appended since [`Outbox::open`]. If that is nothing, nothing happens, but for the last part of a
     /// stream, which ends it.
     fn send(&mut self, conn: ConnId, part: Part);
+
+    /// Sends to this connection the WebSocket message that was sent last, which consists of this text. Comes in place of
+    /// [`Outbox::send`], when nothing was appended. A driver that still has the bytes need not write them again.
+    fn repeat(&mut self, conn: ConnId, text: &[u8]) {
+        self.open(conn).extend_from_slice(text);
+        self.send(conn, Part::Message);
+    }
 }
 
 /// What a run of lines is to the connection that it is sent on.
@@ -432,6 +441,8 @@ pub struct Shard {
     tail_scratch: Vec<u8>,
     /// No sessions are opened.
     blocked: bool,
+    /// The message that those behind it may be the same as.
+    leader: Leader,
     effects: VecDeque<Effect>,
     counters: Counters,
 }
@@ -466,6 +477,7 @@ impl Shard {
             recovery_bytes: 0,
             tail_scratch: Vec::new(),
             blocked: false,
+            leader: Leader::default(),
             effects: VecDeque::new(),
             counters: Counters::default(),
         }

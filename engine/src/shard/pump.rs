@@ -24,6 +24,7 @@ impl Shard {
         }
         let spare = std::mem::take(&mut self.ready_spare);
         let mut ready = std::mem::replace(&mut self.ready, spare);
+        self.leader.rest(ready.len());
         self.turn = self.turn.wrapping_add(1);
         let first = self.turn % ready.len();
         let (end, start) = ready.split_at(first);
@@ -61,6 +62,7 @@ impl Shard {
                     bytes: u64::MAX,
                     fresh: true,
                     turn_bytes: pen.turn_bytes(conn.poll),
+                    alone: conn.poll.is_none() && head == before,
                 };
                 pen.write_session(session, room, buffer)
             }
@@ -75,7 +77,19 @@ impl Shard {
             notify::loop_(buffer, poll.millis);
             ended = Some((session, poll.millis));
         }
-        pen.count_written(conn, buffer.len() - before);
+        if rest == Rest::Same {
+            pen.count_written(conn, pen.leader.text().len());
+            if pen.leader.note_repeated() {
+                return out.repeat(id, pen.leader.text());
+            }
+            buffer.extend_from_slice(pen.leader.text());
+            return out.send(id, Part::Message);
+        }
+        let written = buffer.len() - before;
+        pen.count_written(conn, written);
+        if written > 0 {
+            pen.leader.note_sent();
+        }
         out.send(id, Part::Message);
         if conn.closing {
             if let Some((session, millis)) = ended {
@@ -94,6 +108,7 @@ impl Shard {
 
     /// Writes answers to an HTTP request, or a share of its stream.
     fn write_http(&mut self, id: ConnId, now: Instant, out: &mut impl Outbox) {
+        self.leader.note_sent();
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
@@ -143,6 +158,7 @@ impl Shard {
             bytes: content_length.saturating_sub(bytes) / if ascii { 3 } else { 1 },
             fresh: written_before == 0,
             turn_bytes: pen.turn_bytes(poll),
+            alone: false,
         };
         let held = poll.is_some_and(|poll| poll.held_until > now);
         let rest = match stream {
@@ -224,6 +240,7 @@ impl Shard {
             counters: &mut self.counters,
             recovery_bytes: &mut self.recovery_bytes,
             scratch: &mut self.tail_scratch,
+            leader: &mut self.leader,
             config: &self.config,
             now,
         };

@@ -51,6 +51,11 @@ const LINE_OVERHEAD: usize = size_of::<Kept>();
 const _: () = assert!(LINE_OVERHEAD <= 32);
 
 impl Bounds {
+    /// Whether so many bytes may be given up at once when there is no more room.
+    pub fn allow_piece(&self, bytes: usize) -> bool {
+        bytes <= self.bytes_max / 8
+    }
+
     /// Bytes and age.
     pub fn new(bytes_max: usize, age_max: Duration, now: Instant) -> Self {
         Self {
@@ -111,6 +116,28 @@ impl Log {
             when: bounds.now_ms,
         };
         self.keep(kept, lines_before, 1, bounds);
+    }
+
+    /// Keeps so many updates in one piece, which other logs share.
+    #[inline]
+    pub fn keep_shared(
+        &mut self,
+        text: &Rc<[u8]>,
+        updates: u64,
+        lines_before: u64,
+        bounds: Bounds,
+    ) {
+        let Ok(bytes) = u32::try_from(text.len()) else {
+            return self.clear();
+        };
+        let kept = Kept {
+            text: Rc::clone(text),
+            sub_id: 0,
+            position: 0,
+            bytes,
+            when: bounds.now_ms,
+        };
+        self.keep(kept, lines_before, updates, bounds);
     }
 
     /// Keeps lines of other kinds.

@@ -7,6 +7,7 @@ use super::canary::Bug;
 use super::conn::{Conn, Poll};
 use super::event_buffer::Next;
 use super::items::{Items, LocalItem};
+use super::leader::Leader;
 use super::recovery::{self, Bounds};
 use super::session::Session;
 use super::tails::Tail;
@@ -31,6 +32,8 @@ pub(super) struct Room {
     pub fresh: bool,
     /// What may be written in one turn, so that others get theirs. A poll is answered at once.
     pub turn_bytes: usize,
+    /// The message has nothing else in it, so it may be the same as another client's.
+    pub alone: bool,
 }
 
 /// How a session's share of a message ended.
@@ -38,6 +41,8 @@ pub(super) struct Room {
 pub(super) enum Rest {
     /// Nothing is owed that could be sent now.
     Nothing,
+    /// The same, and nothing was written: the message is the leader's.
+    Same,
     /// More could be sent, and will be in the next turn.
     More,
     /// The response has no room for more: the client must bind again.
@@ -53,6 +58,7 @@ pub(super) struct Pen<'s> {
     pub counters: &'s mut Counters,
     pub recovery_bytes: &'s mut usize,
     pub scratch: &'s mut Vec<u8>,
+    pub leader: &'s mut Leader,
     pub config: &'s Config,
     pub now: Instant,
 }
@@ -94,6 +100,7 @@ impl Pen<'_> {
         let start = buffer.len();
         let room = Room {
             bytes: room.bytes.saturating_sub((start - begin) as u64),
+            alone: room.alone && !syncs,
             ..room
         };
         let keeps = session.version.has_recovery().then(|| {
@@ -115,6 +122,7 @@ impl Pen<'_> {
             timers: self.timers,
             counters: self.counters,
             scratch: self.scratch,
+            leader: self.leader,
             config: self.config,
             keeps,
             now,
@@ -147,37 +155,100 @@ struct Lines<'s> {
     timers: &'s mut Wheel<Timer>,
     counters: &'s mut Counters,
     scratch: &'s mut Vec<u8>,
+    leader: &'s mut Leader,
     config: &'s Config,
     /// Lines are kept within these bounds, if they are.
     keeps: Option<Bounds>,
     now: Instant,
 }
 
+/// How a session's updates are to the leader.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The same so far, in so many steps.
+    Following(usize),
+    /// They become the next one.
+    Leading,
+    /// Neither.
+    Alone,
+}
+
 impl Lines<'_> {
     /// Writes lines and updates.
     #[inline]
     fn write(&mut self, room: Room, buffer: &mut Vec<u8>) -> Rest {
-        let (key, now) = (self.key, self.now);
+        let now = self.now;
         let start = buffer.len();
         let limit =
             usize::try_from(room.bytes).map_or(usize::MAX, |bytes| start.saturating_add(bytes));
-        let end_of_turn = start.saturating_add(room.turn_bytes);
         if !self.session.lines.is_empty() && !self.write_lines(room.fresh, limit, buffer) {
             return Rest::Full;
         }
         let session = &mut *self.session;
-        let dialect = session.version.dialect();
         let streams = room.turn_bytes != usize::MAX; // a poll has waited already
         if streams && now < session.gathers_until && !session.owed.is_empty() {
             if !session.waits_to_gather {
                 session.waits_to_gather = true;
-                let timer = Timer::Gathered(key);
+                let timer = Timer::Gathered(self.key);
                 self.timers.insert(session.gathers_until, timer);
             }
             return Rest::Nothing;
         }
         let updates_start = buffer.len();
-        while let Some(item) = session.owed.pop_front() {
+        // What is decided, or counted, update by update does not follow.
+        let in_step = room.alone
+            && updates_start == start
+            && session.bandwidth.is_none()
+            && session.loading.is_none()
+            && session.status.is_none()
+            && !session.is_legacy()
+            && self.config.canary.lets_follow();
+        let mut way = match in_step {
+            true if self.leader.leads() => Way::Following(0),
+            true if self.leader.begin(0) => Way::Leading,
+            _ => Way::Alone,
+        };
+        let mut rest = self.write_updates(room, (start, limit), &mut way, buffer);
+        match way {
+            Way::Following(0) | Way::Alone => {}
+            Way::Following(steps) if steps == self.leader.len() => {
+                self.follow();
+                rest = Rest::Same;
+            }
+            Way::Following(steps) => {
+                way = self.leave(steps, buffer);
+                if way == Way::Leading {
+                    self.leader.lead(&buffer[start..]);
+                }
+            }
+            Way::Leading => self.leader.lead(&buffer[start..]),
+        }
+        let session = &mut *self.session;
+        if matches!(rest, Rest::Nothing | Rest::Same) {
+            if rest == Rest::Same || buffer.len() > updates_start {
+                session.gathers_until = now + self.config.update_delay_max;
+            }
+            if session.owed.capacity() > OWED_CAPACITY_KEPT {
+                session.owed.shrink_to(OWED_CAPACITY_KEPT);
+            }
+        }
+        rest
+    }
+
+    /// Writes updates. While they are the leader's, they are only noted.
+    #[inline]
+    fn write_updates(
+        &mut self,
+        room: Room,
+        (start, limit): (usize, usize),
+        way: &mut Way,
+        buffer: &mut Vec<u8>,
+    ) -> Rest {
+        let (key, now) = (self.key, self.now);
+        let delta = self.config.delta_delivery;
+        let dialect = self.session.version.dialect();
+        let end_of_turn = start.saturating_add(room.turn_bytes);
+        while let Some(item) = self.session.owed.pop_front() {
             let Some(sub_item) = self.sub_items.get_mut(item) else {
                 continue;
             };
@@ -198,6 +269,27 @@ impl Lines<'_> {
                 line => line,
             };
             let canary = self.config.canary;
+            if let Way::Following(steps) = *way {
+                let variant = local.variant(sub_item, self.session.formats);
+                let step = self.leader.is_next(steps, sub_item, &next, variant, canary);
+                if let Some(parsed) = step {
+                    *way = Way::Following(steps + 1);
+                    sub_item.sent(next, Some(parsed), delta, now);
+                    if sub_item.owed {
+                        self.session.owed.push_back(item);
+                    }
+                    continue;
+                }
+                *way = leave(
+                    self.leader,
+                    steps,
+                    self.session,
+                    self.keeps,
+                    self.counters,
+                    buffer,
+                );
+            }
+            let session = &mut *self.session;
             if canary.swallows(&next) {
                 sub_item.sent(next, None, true, now);
                 session.owed.extend(sub_item.owed.then_some(item));
@@ -262,13 +354,23 @@ impl Lines<'_> {
                     false => Counter::TailMisses,
                 });
                 self.counters.count(Counter::UpdatesSent);
+                match way {
+                    Way::Leading => {
+                        self.leader
+                            .step(sub_item, &next, &tail, buffer.len() - start);
+                    }
+                    Way::Following(_) | Way::Alone => {}
+                }
                 parsed = Some(tail.parsed);
-            } else if let Some(bounds) = self.keeps {
-                let line = &buffer[before..];
-                session.log.keep_lines(line, session.sent, bounds);
+            } else {
+                *way = Way::Alone;
+                if let Some(bounds) = self.keeps {
+                    let line = &buffer[before..];
+                    session.log.keep_lines(line, session.sent, bounds);
+                }
             }
             let base = canary.has(Bug::Base).then(|| sub_item.base.clone());
-            sub_item.sent(next, parsed, self.config.delta_delivery, now);
+            sub_item.sent(next, parsed, delta, now);
             canary.spoil(sub_item, base.flatten(), now);
             if sub_item.owed {
                 session.owed.push_back(item); // others have their turn first
@@ -284,13 +386,37 @@ impl Lines<'_> {
                 return Rest::Full;
             }
         }
-        if buffer.len() > updates_start {
-            session.gathers_until = now + self.config.update_delay_max;
-        }
-        if session.owed.capacity() > OWED_CAPACITY_KEPT {
-            session.owed.shrink_to(OWED_CAPACITY_KEPT);
-        }
         Rest::Nothing
+    }
+
+    /// The message is the leader's: nothing is written, and all is noted.
+    #[inline]
+    fn follow(&mut self) {
+        let steps = self.leader.len();
+        let text = self.leader.follow();
+        match self.keeps {
+            Some(bounds) if bounds.allow_piece(text.len()) => {
+                let (log, lines_before) = (&mut self.session.log, self.session.sent);
+                log.keep_shared(text, steps as u64, lines_before, bounds);
+            }
+            Some(bounds) => keep_beginning(self.leader, steps, self.session, bounds),
+            None => {}
+        }
+        note_updates(steps, self.session, self.counters);
+        self.counters.count(Counter::WritesShared);
+    }
+
+    /// The message has ended where the leader goes on.
+    fn leave(&mut self, steps: usize, buffer: &mut Vec<u8>) -> Way {
+        let session = &mut *self.session;
+        leave(
+            self.leader,
+            steps,
+            session,
+            self.keeps,
+            self.counters,
+            buffer,
+        )
     }
 
     /// Writes lines that are no updates; whether all of them.
@@ -320,6 +446,44 @@ impl Lines<'_> {
         session.lines = Vec::new();
         true
     }
+}
+
+/// A message is the leader's no more: writes so many steps that were the same. Whether it becomes the next leader.
+#[cold]
+fn leave(
+    leader: &mut Leader,
+    steps: usize,
+    session: &mut Session,
+    keeps: Option<Bounds>,
+    counters: &mut Counters,
+    buffer: &mut Vec<u8>,
+) -> Way {
+    buffer.extend_from_slice(leader.beginning(steps));
+    if let Some(bounds) = keeps {
+        keep_beginning(leader, steps, session, bounds);
+    }
+    note_updates(steps, session, counters);
+    match leader.begin(steps) {
+        true => Way::Leading,
+        false => Way::Alone,
+    }
+}
+
+/// Keeps the lines of so many steps one by one.
+fn keep_beginning(leader: &Leader, steps: usize, session: &mut Session, bounds: Bounds) {
+    for step in 0..steps {
+        let (to, tail, bytes) = leader.line(step);
+        let lines_before = session.sent + step as u64;
+        let log = &mut session.log;
+        log.keep_update(to, tail, bytes, lines_before, bounds);
+    }
+}
+
+#[inline]
+fn note_updates(updates: usize, session: &mut Session, counters: &mut Counters) {
+    session.sent += updates as u64;
+    counters.add(Counter::TailHits, updates as u64);
+    counters.add(Counter::UpdatesSent, updates as u64);
 }
 
 /// Writes one line of an item; for `U` returns its tail. The prefix is the client's own, the rest is shared with all

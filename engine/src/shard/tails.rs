@@ -44,6 +44,8 @@ pub struct Tail<'a> {
     pub hit: bool,
     /// What the client holds as JSON after it.
     pub parsed: Parsed,
+    /// How fields that may go out as differences do.
+    pub variant: Variant,
 }
 
 /// How a tail is asked for, beside its rows.
@@ -89,7 +91,7 @@ impl Tails {
         wanted: Wanted,
         scratch: &mut Vec<u8>,
     ) -> Tail<'_> {
-        let (base_seq, row_seq) = (base.map_or(NO_BASE, Row::seq), row.seq());
+        let (base_seq, row_seq) = (base_seq(base), row.seq());
         self.waiting = self.waiting.max(wanted.waiting);
         let found = self.find(|entry| {
             entry.row == row_seq && entry.base == base_seq && entry.variant == wanted.variant
@@ -118,6 +120,7 @@ impl Tails {
             bytes: &entry.bytes,
             hit,
             parsed: entry.parsed,
+            variant: entry.variant,
         }
     }
 
@@ -150,6 +153,12 @@ impl Tails {
         }
         index
     }
+}
+
+/// The number of the row that a client has.
+#[inline]
+pub fn base_seq(base: Option<&Row>) -> u64 {
+    base.map_or(NO_BASE, Row::seq)
 }
 
 /// Encodes a tail: all fields in full without a base, else what is different.

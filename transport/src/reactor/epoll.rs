@@ -11,6 +11,7 @@
 
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct EpollReactor {
     arena: Vec<u8>,
     // Sends that are to be brought out, in their order.
     batch: Vec<Noted>,
+    // Where the last send lies, while it does.
+    last: Option<Range<usize>>,
     scratch: Box<[u8]>,
     // Connections of which the owner has to be told something that was found out while sending.
     news: Vec<ConnId>,
@@ -78,6 +81,7 @@ impl EpollReactor {
             conns: Table::new(connections_max),
             arena: Vec::with_capacity(ARENA_BYTES_FLUSH),
             batch: Vec::with_capacity(BATCH_SENDS_MAX),
+            last: None,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             news: Vec::new(),
             stats: Stats::default(),
@@ -141,15 +145,15 @@ impl EpollReactor {
         }
     }
 
-    fn note(&mut self, id: ConnId, start: usize) {
-        let range = start..self.arena.len();
-        let Some(conn) = self.conns.get(id).filter(|_| !range.is_empty()) else {
-            return self.arena.truncate(start);
-        };
+    fn note(&mut self, id: ConnId, range: Range<usize>) {
         debug_assert!(
-            !conn.out.is_blocked_reported(),
+            !self
+                .conns
+                .get(id)
+                .is_some_and(|conn| conn.out.is_blocked_reported()),
             "sent to a connection that is known to be blocked"
         );
+        self.last = Some(range.clone());
         self.batch.push(Noted { conn: id, range });
         if self.batch.len() >= BATCH_SENDS_MAX || self.arena.len() >= BATCH_BYTES_FLUSH {
             self.flush_sends();
@@ -196,6 +200,7 @@ impl EpollReactor {
     }
 
     fn clear_arena(&mut self) {
+        self.last = None;
         self.arena.clear();
         if self.arena.capacity() > ARENA_BYTES_KEPT_MAX {
             self.arena.shrink_to(ARENA_BYTES_FLUSH);
@@ -392,7 +397,14 @@ impl Reactor for EpollReactor {
     }
 
     fn send(&mut self, conn: ConnId, start: usize) {
-        self.note(conn, start);
+        if start < self.arena.len() {
+            self.note(conn, start..self.arena.len());
+        }
+    }
+
+    fn send_again(&mut self, conn: ConnId) -> bool {
+        let last = self.last.clone();
+        last.map(|range| self.note(conn, range)).is_some()
     }
 
     fn flush(&mut self, sink: &mut impl EventSink) -> io::Result<()> {

@@ -141,6 +141,10 @@ pub trait Reactor {
     /// and appends to the remainder. A remainder that would outgrow [`REMAINDER_BYTES_MAX`] ends the connection.
     fn send(&mut self, conn: ConnId, start: usize);
 
+    /// Sends to another connection what the last send consisted of, if these bytes are still there: many clients are
+    /// sent the same. False, and nothing is sent, if they are gone.
+    fn send_again(&mut self, conn: ConnId) -> bool;
+
     /// Brings out everything sent so far and reports what became blocked, writable or closed.
     fn flush(&mut self, sink: &mut impl EventSink) -> io::Result<()>;
 

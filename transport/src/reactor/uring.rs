@@ -42,6 +42,7 @@ mod sending;
 
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -72,6 +73,8 @@ pub struct UringReactor {
     file_slots: u32,
     arena: Vec<u8>,
     batch: Vec<Noted>,
+    // Where the last send lies, while it does.
+    last: Option<Range<usize>>,
     // Connections of which the owner has to be told something that was found out while sending.
     news: Vec<ConnId>,
     // An error of a call that returns none; the next flush or poll returns it.
@@ -155,6 +158,7 @@ impl UringReactor {
             file_slots,
             arena: Vec::with_capacity(ARENA_BYTES_FLUSH),
             batch: Vec::with_capacity(SENDS_PER_BATCH_MAX),
+            last: None,
             news: Vec::new(),
             error: None,
             stats: Stats::default(),
@@ -407,8 +411,17 @@ impl Reactor for UringReactor {
     }
 
     fn send(&mut self, conn: ConnId, start: usize) {
-        let result = self.note(conn, start);
+        let result = self.note(conn, start..self.arena.len());
         self.remember(result);
+    }
+
+    fn send_again(&mut self, conn: ConnId) -> bool {
+        let Some(last) = self.last.clone() else {
+            return false;
+        };
+        let result = self.note(conn, last);
+        self.remember(result);
+        true
     }
 
     fn flush(&mut self, sink: &mut impl EventSink) -> io::Result<()> {

@@ -95,7 +95,7 @@ impl<R: Reactor> ShardCore<R> {
     pub fn run(mut self) -> io::Result<Counters> {
         while !self.stopped {
             let wait = self.wait(None);
-            self.turn(wait)?;
+            self.turn(wait, None)?;
         }
         Ok(self.desk.shard.counters().clone())
     }
@@ -106,9 +106,7 @@ impl<R: Reactor> ShardCore<R> {
         ingest.park().set_wake(move || waker.wake());
         while !self.stopped {
             let wait = self.wait(Some(&ingest));
-            self.turn(wait)?;
-            ingest.park().awake();
-            ingest.turn();
+            self.turn(wait, Some(&mut ingest))?;
         }
         Ok((self.desk.shard.counters().clone(), ingest.finish()))
     }
@@ -165,11 +163,16 @@ impl<R: Reactor> ShardCore<R> {
             && self.desk.finished.is_empty()
     }
 
-    /// One turn.
-    fn turn(&mut self, wait: Option<Duration>) -> io::Result<()> {
+    /// One turn. With ingest on this thread, its turn comes between the poll and the records, so that what it has just
+    /// been sent goes out at once.
+    fn turn(&mut self, wait: Option<Duration>, ingest: Option<&mut IngestCore>) -> io::Result<()> {
         self.desk.events = 0;
         self.reactor.poll(wait, &mut self.desk)?;
         self.rings.park.awake();
+        if let Some(ingest) = ingest {
+            ingest.park().awake();
+            ingest.turn();
+        }
         self.desk.now = self.desk.clock.now();
         self.take_records();
         self.take_messages();
@@ -199,6 +202,7 @@ impl<R: Reactor> ShardCore<R> {
             links: &mut desk.links,
             answered: &mut desk.answered,
             start: 0,
+            clean: false,
         };
         desk.shard.pump(desk.now, &mut out);
         for id in std::mem::take(&mut desk.speakers) {

@@ -59,6 +59,20 @@ pub enum ItemLine<'a> {
 }
 
 impl Sub {
+    /// What half of the clients begin with: those who have the same may be in step.
+    pub fn popular(oracle: &Oracle, weather: &Weather, now: Instant) -> Self {
+        let plain = |sub: &Self| {
+            sub.mode == Mode::Merge
+                && sub.frequency == Frequency::Unlimited
+                && sub.snapshot == Snapshot::Yes
+                && sub.refusal.is_none()
+        };
+        (0..1_000)
+            .map(|seed| Self::some(oracle, weather, now, &mut fastrand::Rng::with_seed(seed)))
+            .find(plain)
+            .expect("one of the items is MERGE")
+    }
+
     /// Some subscription to some items, sometimes to such as must be refused.
     pub fn some(oracle: &Oracle, weather: &Weather, now: Instant, rng: &mut fastrand::Rng) -> Self {
         let first = rng.usize(..oracle.roles.len());

@@ -1,6 +1,7 @@
 //! How sends are gathered, brought out, and answered for: see "Sending" in [`super`].
 
 use std::io;
+use std::ops::Range;
 
 use io_uring::opcode;
 
@@ -12,50 +13,45 @@ use crate::reactor::{
 };
 
 impl UringReactor {
-    pub(super) fn note(&mut self, id: ConnId, start: usize) -> io::Result<()> {
-        let end = self.arena.len();
+    pub(super) fn note(&mut self, id: ConnId, range: Range<usize>) -> io::Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        self.last = Some(range.clone());
         let Some(conn) = self
             .conns
             .get_mut(id)
             .filter(|conn| !conn.closing && !conn.out.is_failed())
         else {
-            self.arena.truncate(start);
             return Ok(());
         };
         debug_assert!(
             !conn.out.is_blocked_reported(),
             "sent to a connection that is known to be blocked"
         );
-        if start >= end {
-            return Ok(());
-        }
         if conn.out.is_blocked() {
             // The batch has nothing of this connection: it became blocked when the last one went out.
-            conn.out.keep(&self.arena[start..]);
+            conn.out.keep(&self.arena[range]);
             if conn.out.list() {
                 self.news.push(id);
             }
-            self.arena.truncate(start);
             return Ok(());
         }
         if conn.in_batch {
-            if let Some(last) = self
+            if let Some(noted) = self
                 .batch
                 .last_mut()
-                .filter(|last| last.conn == id && last.range.end == start)
+                .filter(|noted| noted.conn == id && noted.range.end == range.start)
             {
-                last.range.end = end;
+                noted.range.end = range.end;
                 return self.flush_if_large();
             }
             // A second send for it has to wait for the result of the first. The bytes stay where they are.
             self.flush_sends()?;
-            return self.note(id, start);
+            return self.note(id, range);
         }
         conn.in_batch = true;
-        self.batch.push(Noted {
-            conn: id,
-            range: start..end,
-        });
+        self.batch.push(Noted { conn: id, range });
         self.flush_if_large()
     }
 
@@ -68,6 +64,7 @@ impl UringReactor {
     }
 
     fn clear_arena(&mut self) {
+        self.last = None;
         self.arena.clear();
         if self.arena.capacity() > ARENA_BYTES_KEPT_MAX {
             self.arena.shrink_to(ARENA_BYTES_FLUSH);
@@ -123,6 +120,7 @@ impl UringReactor {
             if let Err(error) = waiting {
                 // The kernel might still read the buffer, so nobody may use this memory again.
                 std::mem::forget(std::mem::take(&mut self.arena));
+                self.last = None;
                 self.batch.clear();
                 self.ring.sent.clear();
                 return Err(error);

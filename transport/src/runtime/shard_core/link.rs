@@ -13,18 +13,22 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 /// One client connection: its protocol and what it has to say by itself.
+///
+/// In the order in which it is written here, as is [`Line`]: what every message touches lies together.
+#[repr(C)]
 pub(super) struct Link {
-    pub(super) connection: Connection,
     pub(super) line: Line,
+    pub(super) connection: Connection,
 }
 
+#[repr(C)]
 pub(super) struct Line {
     pub(super) id: ConnId,
+    pub(super) reply: Vec<u8>,
     pub(super) peer: SocketAddr,
     pub(super) version: Option<Version>,
     /// What the last request said of who sent it.
     pub(super) caller: Caller,
-    pub(super) reply: Vec<u8>,
     /// The response that is owed, or being written, to a TLCP request over HTTP.
     pub(super) response: Option<Responding>,
     /// Reads on once the reply is sent.
@@ -114,6 +118,8 @@ pub(super) struct Out<'a, R> {
     pub(super) links: &'a mut [Option<Link>],
     pub(super) answered: &'a mut Vec<ConnId>,
     pub(super) start: usize,
+    /// The last send was the engine's message and nothing besides.
+    pub(super) clean: bool,
 }
 
 impl<R: Reactor> Outbox for Out<'_, R> {
@@ -141,6 +147,7 @@ impl<R: Reactor> Outbox for Out<'_, R> {
                     return outbox::cancel(buffer, self.start);
                 };
                 let now = SystemTime::now();
+                self.clean = false;
                 let from = response.frame(buffer, self.start, part, connection.settings(), now);
                 if response.ended().is_some() {
                     self.answered.push(conn);
@@ -149,7 +156,20 @@ impl<R: Reactor> Outbox for Out<'_, R> {
                 return send(self.reactor, Some(line), from);
             }
         };
-        send(self.reactor, line_mut(self.links, conn), from);
+        let line = line_mut(self.links, conn);
+        self.clean = line.as_ref().is_some_and(|line| line.reply.is_empty());
+        send(self.reactor, line, from);
+    }
+
+    #[inline]
+    fn repeat(&mut self, conn: ConnId, text: &[u8]) {
+        outbox::cancel(self.reactor.buffer(), self.start);
+        let line = line_mut(self.links, conn);
+        let clean = self.clean && line.is_some_and(|line| line.reply.is_empty());
+        if !clean || !self.reactor.send_again(conn) {
+            self.open(conn).extend_from_slice(text);
+            self.send(conn, Part::Message);
+        }
     }
 }
 
