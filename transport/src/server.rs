@@ -12,6 +12,7 @@ mod setup;
 
 pub(crate) use adapters::{OwnAdapters, OwnMetadata};
 
+use crate::adapter::Manners;
 use crate::config::plan::{Plan, Threading};
 use crate::lifecycle::{self, StopSignal};
 use crate::net::listener::{self, Options};
@@ -88,13 +89,18 @@ pub(crate) fn run_with(
     };
     let (ingest_rings, shard_rings, control) = rings::rings(plan.shards, capacities);
     let settings = settings(&plan)?;
+    // On a core that spins they would not run before the end of a slice.
+    let manners = match plan.threading {
+        Threading::Shared if plan.spin.is_zero() => Manners::GivesWay,
+        _ => Manners::Interrupts,
+    };
     let Adapters {
         sets,
         running: adapters,
         metadata,
         desks,
         mut remotes,
-    } = start_adapters(&plan.adapter_sets, own, &ingest_rings.park)?;
+    } = start_adapters(&plan.adapter_sets, own, &ingest_rings.park, manners)?;
     let (awaited, remote_ports) = (remotes.awaited(), remotes.addresses().to_vec());
     let ingest = Ingest::new(
         plan.shards,
@@ -106,7 +112,10 @@ pub(crate) fn run_with(
     let (ended, source) = host::wake_pair()?;
     let mut threads = Vec::new();
     if !remotes.is_empty() {
-        let run = move || remotes.run().map(|()| Vec::new());
+        let run = move || {
+            manners.adopt();
+            remotes.run().map(|()| Vec::new())
+        };
         threads.push(spawn("adapters", ended.clone(), run)?);
     }
     for desk in desks {

@@ -123,8 +123,14 @@ pub(crate) fn start(
         start: Mutex::new(Some(Start { adapter, ready })),
         ring_bytes: capacity.ring_bytes,
     };
-    let running = super::spawn(&name, Arc::new(caller), capacity, wake_ingest)
-        .map_err(|error| format!("data adapter {name}: {error}"))?;
+    let running = super::spawn(
+        &name,
+        Arc::new(caller),
+        capacity,
+        super::Manners::Interrupts,
+        wake_ingest,
+    )
+    .map_err(|error| format!("data adapter {name}: {error}"))?;
     match is_ready.recv() {
         Ok(Ok(())) => Ok(running),
         Ok(Err(reason)) => Err(format!("data adapter {name} cannot start: {reason}")),

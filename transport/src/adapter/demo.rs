@@ -313,7 +313,7 @@ mod tests {
     use super::super::feed::{FeedCapacity, RING_BYTES_MIN, feed};
     use super::super::inbox::FeedInbox;
     use super::super::testkit::{Heard, hear, subscribe};
-    use super::super::{RunningAdapter, spawn};
+    use super::super::{Manners, RunningAdapter, spawn};
     use super::*;
     use std::collections::BTreeMap;
     use std::thread;
@@ -489,8 +489,14 @@ mod tests {
     #[test]
     fn the_whole_adapter_runs_and_stops() {
         let demo = Arc::new(Demo::new(1_000.0, 1).unwrap());
-        let mut running: RunningAdapter =
-            spawn(QUOTE_ADAPTER, demo, FeedCapacity::default(), || ()).unwrap();
+        let mut running: RunningAdapter = spawn(
+            QUOTE_ADAPTER,
+            demo,
+            FeedCapacity::default(),
+            Manners::Interrupts,
+            || (),
+        )
+        .unwrap();
         running.inbox.command(subscribe(1, "item1")).unwrap();
         let mut row = BTreeMap::new();
         let mut events = 0;

@@ -506,7 +506,7 @@ fn borrowed(
 mod tests {
     use super::super::feed::FeedCapacity;
     use super::super::testkit::{Heard, hear, subscribe};
-    use super::super::{RunningAdapter, spawn};
+    use super::super::{Manners, RunningAdapter, spawn};
     use super::*;
     use std::io::{Read, Write};
     use std::net::TcpStream;
@@ -523,9 +523,15 @@ mod tests {
             let lines = Arc::new(Lines::bind(address).unwrap());
             let address = lines.address().clone();
             let (wake, woken) = mpsc::channel();
-            let running = spawn("lines", lines, FeedCapacity::default(), move || {
-                _ = wake.send(());
-            })
+            let running = spawn(
+                "lines",
+                lines,
+                FeedCapacity::default(),
+                Manners::Interrupts,
+                move || {
+                    _ = wake.send(());
+                },
+            )
             .unwrap();
             Self {
                 running,

@@ -83,11 +83,34 @@ pub trait Source: Send + Sync {
     fn run(self: Arc<Self>, feed: Feed);
 }
 
+/// How a thread that has events for ingest treats the thread that takes them, where both are on one core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manners {
+    /// It interrupts it: whoever takes the events may be on another core, or never sleep.
+    Interrupts,
+    /// It runs when the other sleeps or yields, which it does before it takes events, or at the end of its slice of time.
+    /// Events that are read earlier are not sent earlier, as sending is what that core is busy with; but each of them would
+    /// cost two changes of threads.
+    GivesWay,
+}
+
+impl Manners {
+    /// Those of the calling thread from now on.
+    pub fn adopt(self) {
+        if self == Self::GivesWay
+            && let Err(error) = crate::reactor::give_way()
+        {
+            tracing::debug!("a thread of adapters interrupts the shard: {error}");
+        }
+    }
+}
+
 /// Starts an adapter on a thread of its own. `wake_ingest` is explained at [`feed::feed`].
 pub fn spawn(
     name: &str,
     adapter: Arc<dyn Source>,
     capacity: FeedCapacity,
+    manners: Manners,
     wake_ingest: impl Fn() + Send + Sync + 'static,
 ) -> io::Result<RunningAdapter> {
     let (feed, inbox) = feed::feed(capacity, wake_ingest);
@@ -95,6 +118,7 @@ pub fn spawn(
     let thread_name = name.to_owned();
     // A panic ends the adapter, not the server. The feed is dropped on the way, which tells ingest.
     let body = move || {
+        manners.adopt();
         panic::catch_unwind(AssertUnwindSafe(|| shared.run(feed))).map_err(|payload| {
             let panic = AdapterPanic {
                 adapter: thread_name,
@@ -218,6 +242,22 @@ mod tests {
     use super::testkit::{self, Heard, hear};
     use super::*;
 
+    #[test]
+    fn a_thread_that_gives_way_is_scheduled_so() {
+        let policy_of = |manners: Manners| {
+            let thread = thread::spawn(move || {
+                manners.adopt();
+                std::fs::read_to_string("/proc/thread-self/stat").unwrap()
+            });
+            let stat = thread.join().unwrap();
+            // The 41st value; the second may have blanks in it, and ends with the last parenthesis.
+            let (_, behind) = stat.rsplit_once(')').unwrap();
+            behind.split_whitespace().nth(38).unwrap().to_owned()
+        };
+        assert_eq!(policy_of(Manners::Interrupts), "0"); // SCHED_OTHER
+        assert_eq!(policy_of(Manners::GivesWay), "3"); // SCHED_BATCH
+    }
+
     /// Greets each item, and panics at one of the name "bad".
     struct Greeter;
 
@@ -245,7 +285,14 @@ mod tests {
     }
 
     fn greeter() -> RunningAdapter {
-        spawn("greeter", Arc::new(Greeter), FeedCapacity::default(), || ()).unwrap()
+        spawn(
+            "greeter",
+            Arc::new(Greeter),
+            FeedCapacity::default(),
+            Manners::Interrupts,
+            || (),
+        )
+        .unwrap()
     }
 
     #[test]

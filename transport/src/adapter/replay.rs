@@ -353,8 +353,8 @@ impl<'r> Player<'r> {
 mod tests {
     use super::super::feed::{FeedCapacity, RING_BYTES_MIN, feed};
     use super::super::inbox::FeedInbox;
-    use super::super::spawn;
     use super::super::testkit::{Heard, hear, subscribe};
+    use super::super::{Manners, spawn};
     use super::*;
     use std::{env, fs, thread};
     use tempfile::TempDir;
@@ -623,7 +623,14 @@ mod tests {
             ring_bytes: RING_BYTES_MIN,
             commands: 1,
         };
-        let mut running = spawn("replay", Arc::new(replay), capacity, || ()).unwrap();
+        let mut running = spawn(
+            "replay",
+            Arc::new(replay),
+            capacity,
+            Manners::Interrupts,
+            || (),
+        )
+        .unwrap();
         running.inbox.command(subscribe(1, name)).unwrap();
         let mut updates = Vec::new();
         while updates.len() < rows {

@@ -48,6 +48,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use engine::ids::ConnId;
+pub(crate) use sys::give_way;
 
 /// What happened. Bytes are valid only during the call.
 #[derive(Debug)]

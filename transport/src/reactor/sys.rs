@@ -45,6 +45,16 @@ pub(super) fn receive_now(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<us
     usize::try_from(received).map_err(|_| io::Error::last_os_error())
 }
 
+/// The calling thread interrupts no other one when it wakes: it runs when they sleep, or their slice of time is over.
+pub(crate) fn give_way() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the pointer is to a structure that outlives the call. Zero is the calling thread.
+    match unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// A non-blocking eventfd with the count zero.
 pub(super) fn eventfd() -> io::Result<OwnedFd> {
     // SAFETY: takes no pointers.

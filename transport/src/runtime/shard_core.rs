@@ -171,6 +171,10 @@ impl<R: Reactor> ShardCore<R> {
         self.rings.park.awake();
         if let Some(ingest) = ingest {
             ingest.park().awake();
+            if self.spin.is_zero() {
+                // Adapters give way to this thread (`Manners`): now they read all that has come during the last turn.
+                std::thread::yield_now();
+            }
             ingest.turn();
         }
         self.desk.now = self.desk.clock.now();

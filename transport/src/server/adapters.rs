@@ -8,7 +8,7 @@ use crate::adapter::literal::Literal;
 use crate::adapter::metadata::{MetadataAdapter, MetadataOptions, desk};
 use crate::adapter::remote::{MetadataInbox, RemoteSet, Remotes};
 use crate::adapter::replay::{Replay, ReplayConfig};
-use crate::adapter::{self, RunningAdapter, Source};
+use crate::adapter::{self, Manners, RunningAdapter, Source};
 use crate::config::plan::{
     AdapterSetPlan, DataAdapterPlan, DataKind, MetadataPlan, Pace, RemotePlan,
 };
@@ -57,6 +57,7 @@ pub(super) fn start_adapters(
     plans: &[AdapterSetPlan],
     mut own: OwnAdapters,
     ingest: &Arc<Park>,
+    manners: Manners,
 ) -> Result<Adapters, Box<dyn Error>> {
     let mut sets = AdapterSets::default();
     let mut running = Vec::new();
@@ -128,7 +129,7 @@ pub(super) fn start_adapters(
                 continue;
             }
             running.push(match data_adapter(data)? {
-                InProcess(adapter) => adapter::spawn(&data.name, adapter, capacity, wake)?,
+                InProcess(adapter) => adapter::spawn(&data.name, adapter, capacity, manners, wake)?,
                 Remote(plan) => {
                     let first = set.metadata_first;
                     remotes.add_data(&set.name, &data.name, plan, first, capacity, wake)?
