@@ -53,6 +53,8 @@ pub struct Tally {
     pub delivered: u64,
     /// Clients that have had one.
     pub live: usize,
+    /// Time in which something had arrived.
+    pub busy: Duration,
     /// Bytes, of all protocols below the payload too.
     pub bytes: u64,
     /// From the intended time of a message to its arrival, ns.
@@ -64,6 +66,7 @@ impl Tally {
         Self {
             delivered: 0,
             live: 0,
+            busy: Duration::ZERO,
             bytes: 0,
             latency_ns: Histogram::new_with_bounds(1, 60_000_000_000, 3)
                 .expect("the bounds are constants"),
@@ -115,8 +118,8 @@ impl<R: Reactor> Crowd<R> {
         Ok(crowd)
     }
 
-    /// Waits for what arrives, at most so long, and counts it.
-    pub fn turn(&mut self, wait: Duration) -> io::Result<()> {
+    /// Waits for what arrives, at most so long, and counts it. Returns how much there was.
+    pub fn turn(&mut self, wait: Duration) -> io::Result<usize> {
         for id in std::mem::take(&mut self.desk.speakers) {
             let Some(client) = self.desk.client(id) else {
                 continue;
@@ -130,10 +133,10 @@ impl<R: Reactor> Crowd<R> {
             }
         }
         self.desk.arrived_ns = None;
-        self.reactor.poll(Some(wait), &mut self.desk)?;
+        let events = self.reactor.poll(Some(wait), &mut self.desk)?;
         match self.desk.ended.pop() {
             Some(reason) => Err(io::Error::other(reason)),
-            None => Ok(()),
+            None => Ok(events),
         }
     }
 
@@ -143,7 +146,11 @@ impl<R: Reactor> Crowd<R> {
     /// receiver, for some microseconds a time where cores are virtual, so a server would pay for its clients having
     /// nothing to do, and the quicker it is the more. Over a network none does.
     pub fn spin(&mut self) -> io::Result<()> {
-        self.turn(Duration::ZERO)
+        let begin = Instant::now();
+        if self.turn(Duration::ZERO)? > 0 {
+            self.desk.tally.busy += begin.elapsed();
+        }
+        Ok(())
     }
 
     /// What has been counted since the last reset.

@@ -30,7 +30,8 @@ pub struct Figures {
     pub bytes: f64,
     /// By how much the schedule was missed at worst, ms.
     pub generator_late_ms: f64,
-    /// Cores that the clients and the publisher kept busy: near 1, they were what limited the rate.
+    /// Share of the time in which the clients, who never sleep, had something to read: near 1, they were what limited the
+    /// rate.
     pub clients_cores: f64,
     /// Memory of the server with all clients, MiB.
     pub memory_mib: f64,
@@ -72,7 +73,7 @@ pub fn measure<R: Reactor>(
     warm_up(&mut crowd, &mut publisher, scenario)?;
     crowd.reset();
     let watch = Watch::start()?;
-    let (cpu_before, own_before) = (server.cpu()?, machine::own_cpu()?);
+    let cpu_before = server.cpu()?;
     let started = Instant::now();
     // The publisher stays connected until all is counted.
     let (published, late) = match scenario.load {
@@ -95,7 +96,6 @@ pub fn measure<R: Reactor>(
     let cpu = server.cpu()?.saturating_sub(cpu_before);
     let others = watch.others(cpu)?;
     let cpu = cpu.as_secs_f64();
-    let own = machine::own_cpu()?.saturating_sub(own_before).as_secs_f64();
     let tally = crowd.tally();
     let delivered = tally.delivered.max(1) as f64;
     let quantile = |quantile| tally.latency_ns.value_at_quantile(quantile) as f64 / 1e6;
@@ -112,7 +112,7 @@ pub fn measure<R: Reactor>(
         lost: expected.saturating_sub(tally.delivered),
         bytes: tally.bytes as f64 / delivered,
         generator_late_ms: late.as_secs_f64() * 1e3,
-        clients_cores: own / elapsed,
+        clients_cores: tally.busy.as_secs_f64() / elapsed,
         memory_mib: server.memory() as f64 / f64::from(1 << 20),
         others,
     };

@@ -259,7 +259,8 @@ impl fmt::Display for Table {
         writeln!(
             f,
             "Each figure is the median of the repetitions, with least and most in brackets. CPU is all of the server's, per message\n\
-             delivered to a client. Latency counts from the intended time of a message. In the last column stands how many\n\
+             delivered to a client. Latency counts from the intended time of a message. The clients never sleep, or servers would\n\
+             pay for waking them; their column is the share of the time in which they had something to read. In the last stands how many\n\
              repetitions nobody else on the machine disturbed, of how many; the figures are of those, or of all if there is none."
         )?;
         let mut scenario = "";

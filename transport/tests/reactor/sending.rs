@@ -16,6 +16,7 @@ on_both_back_ends!(
     the_hot_buffer_is_emptied,
     order_is_kept_per_connection,
     order_is_kept_while_the_peer_makes_room,
+    the_last_bytes_go_to_others_too,
 );
 
 fn echo_split_at_every_position<R: Reactor>(make: impl Fn(usize) -> R) {
@@ -121,6 +122,26 @@ fn the_hot_buffer_is_emptied<R: Reactor>(make: impl Fn(usize) -> R) {
     world.send(conn, b"frame");
     world.flush();
     assert!(world.reactor.buffer().is_empty(), "gaps add up for ever");
+}
+
+fn the_last_bytes_go_to_others_too<R: Reactor>(make: impl Fn(usize) -> R) {
+    let mut world = World::new(make(4));
+    let (mut first, one) = world.connect();
+    let (mut second, two) = world.connect();
+    assert!(!world.reactor.send_again(two), "nothing was sent yet");
+    world.send(one, b"frame");
+    assert!(world.reactor.send_again(two));
+    world.send(two, b"own");
+    assert!(world.reactor.send_again(one));
+    world.flush();
+    assert!(!world.reactor.send_again(two), "the bytes are gone");
+    world.flush();
+    for client in [&mut first, &mut second] {
+        let mut bytes = [0; 8];
+        client.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"frameown");
+    }
+    assert_eq!(world.reactor.stats().bytes_sent, 16);
 }
 
 fn order_is_kept_per_connection<R: Reactor>(make: impl Fn(usize) -> R) {
