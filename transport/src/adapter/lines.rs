@@ -257,12 +257,7 @@ impl Desk {
                 return Ok(());
             }
             let used = bytes.len();
-            if self
-                .board
-                .borrow_mut()
-                .take_all(bytes, &mut source)
-                .is_err()
-            {
+            if self.board.borrow_mut().hear(bytes, &mut source).is_err() {
                 return Ok(()); // the adapter ends
             }
             if source.rest.len() > LINE_BYTES_MAX {
@@ -353,6 +348,14 @@ impl Board {
         if item.row.is_empty() && item.subscription.is_none() {
             self.items.remove(&name);
         }
+    }
+
+    /// Takes what a publisher has sent. What was subscribed before that came wants all of it, so it goes first.
+    fn hear(&mut self, bytes: &[u8], source: &mut Source<'_>) -> Result<(), ()> {
+        if self.obey() {
+            return Err(());
+        }
+        self.take_all(bytes, source)
     }
 
     /// Takes what a publisher has sent, line by line. The error is that the adapter shall stop.

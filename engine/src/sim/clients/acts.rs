@@ -75,10 +75,11 @@ impl Client {
         }
         self.sub_ids += 1;
         let now = around.world.now();
-        let sub = match self.sub_ids == 1 && around.rng.bool() {
-            true => Sub::popular(around.oracle, around.weather, now),
-            false => Sub::some(around.oracle, around.weather, now, around.rng),
-        };
+        let popular = (self.sub_ids == 1 && around.rng.bool())
+            .then(|| Sub::popular(around.oracle, around.weather, now))
+            .flatten();
+        let sub =
+            popular.unwrap_or_else(|| Sub::some(around.oracle, around.weather, now, around.rng));
         let op = Op::Add(sub.add(self.sub_ids, around.oracle, around.rng.bool()));
         if sub.sideways {
             self.control_sideways(op, around);
