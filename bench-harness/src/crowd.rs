@@ -16,7 +16,7 @@ use crate::stamp::{MarkFinder, Marks};
 const STARTS_PER_TURN: usize = 32;
 
 /// How long the server may take to end all sessions.
-const CLOSED_AFTER: Duration = Duration::from_secs(10);
+const ENDED_AFTER: Duration = Duration::from_secs(10);
 
 /// A crowd on its reactor.
 pub struct Crowd<R> {
@@ -167,24 +167,26 @@ impl<R: Reactor> Crowd<R> {
         };
     }
 
-    /// Takes leave, waits until the server has closed the connections if it does so, and closes what is left.
+    /// Takes leave, waits until that is heard, and closes all connections.
     pub fn close(mut self) -> io::Result<()> {
-        let farewell = self.desk.dialect.farewell();
         let mut left = 0;
-        for client in self.desk.clients.iter().flatten() {
-            if !farewell.is_empty() {
+        if let Some((farewell, ended)) = self.desk.dialect.farewell() {
+            for client in self.desk.clients.iter().flatten() {
                 let start = self.reactor.buffer().len();
                 self.reactor.buffer().extend_from_slice(&farewell);
                 self.reactor.send(client.id, start);
                 left += 1;
             }
-        }
-        let deadline = Instant::now() + CLOSED_AFTER;
-        while left > 0 && Instant::now() < deadline {
-            self.reactor
-                .poll(Some(Duration::from_millis(100)), &mut |event: Event<'_>| {
-                    left -= usize::from(matches!(event, Event::Closed { .. }));
-                })?;
+            let deadline = Instant::now() + ENDED_AFTER;
+            while left > 0 && Instant::now() < deadline {
+                let mut hear = |event: Event<'_>| {
+                    if let Event::Received { bytes, .. } = event {
+                        left -= usize::from(memmem::find(bytes, ended).is_some());
+                    }
+                };
+                self.reactor
+                    .poll(Some(Duration::from_millis(100)), &mut hear)?;
+            }
         }
         for client in self.desk.clients.drain(..).flatten() {
             self.reactor.close(client.id);

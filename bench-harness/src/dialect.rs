@@ -105,18 +105,14 @@ impl Dialect {
     }
 
     /// What a client says before it leaves. A session that is not ended waits for its client to come back, and takes
-    /// updates meanwhile, which the next measurement would have to pay for; other protocols keep nothing.
-    pub fn farewell(&self) -> Cow<'static, [u8]> {
-        match self.protocol {
-            Protocol::Tlcp => {
-                let mut out = Vec::new();
-                ws_client::write_text(&mut out, "control\r\nLS_reqId=2&LS_op=destroy", MASK);
-                out.into()
-            }
-            Protocol::Plain | Protocol::Nchan | Protocol::Mqtt | Protocol::Nats => {
-                Cow::Borrowed(&[])
-            }
-        }
+    /// updates meanwhile, which the next measurement would have to pay for; other protocols keep nothing. With what is
+    /// heard when it is done.
+    pub fn farewell(&self) -> Option<(Vec<u8>, &'static [u8])> {
+        (self.protocol == Protocol::Tlcp).then(|| {
+            let mut out = Vec::new();
+            ws_client::write_text(&mut out, "control\r\nLS_reqId=2&LS_op=destroy", MASK);
+            (out, &b"END,"[..])
+        })
     }
 
     /// What a publisher says first.

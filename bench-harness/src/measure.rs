@@ -32,7 +32,7 @@ pub struct Figures {
     pub generator_late_ms: f64,
     /// Share of the time in which the clients, who never sleep, had something to read: near 1, they were what limited the
     /// rate.
-    pub clients_cores: f64,
+    pub clients_busy: f64,
     /// Memory of the server with all clients, MiB.
     pub memory_mib: f64,
     /// Share of the machine that was busy with neither the server nor the clients.
@@ -112,7 +112,7 @@ pub fn measure<R: Reactor>(
         lost: expected.saturating_sub(tally.delivered),
         bytes: tally.bytes as f64 / delivered,
         generator_late_ms: late.as_secs_f64() * 1e3,
-        clients_cores: tally.busy.as_secs_f64() / elapsed,
+        clients_busy: tally.busy.as_secs_f64() / elapsed,
         memory_mib: server.memory() as f64 / f64::from(1 << 20),
         others,
     };

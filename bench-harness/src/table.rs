@@ -297,7 +297,7 @@ impl fmt::Display for Table {
                 format!("{:.2} ({:.2}-{:.2})", p99.median, p99.least, p99.most),
                 median(&|figures| figures.latency_ms[2]),
                 median(&|figures| figures.cores),
-                median(&|figures| figures.clients_cores),
+                median(&|figures| figures.clients_busy),
                 median(&|figures| figures.memory_mib),
                 median(&|figures| figures.lost as f64),
                 format!("{}/{}", row.undisturbed(), row.repetitions.len()),

@@ -89,10 +89,9 @@ pub(crate) fn run_with(
     };
     let (ingest_rings, shard_rings, control) = rings::rings(plan.shards, capacities);
     let settings = settings(&plan)?;
-    // On a core that spins they would not run before the end of a slice.
     let manners = match plan.threading {
-        Threading::Shared if plan.spin.is_zero() => Manners::GivesWay,
-        _ => Manners::Interrupts,
+        Threading::Shared => Manners::beside_one_thread(!plan.spin.is_zero()),
+        Threading::Dedicated => Manners::Interrupts,
     };
     let Adapters {
         sets,

@@ -95,6 +95,15 @@ pub enum Manners {
 }
 
 impl Manners {
+    /// Those towards the one thread of `threading = "shared"`. While that spins it never sleeps, and who gives way would
+    /// wait for the end of a slice each time. The thread asks this too: it yields to those who give way.
+    pub fn beside_one_thread(spins: bool) -> Self {
+        match spins {
+            true => Self::Interrupts,
+            false => Self::GivesWay,
+        }
+    }
+
     /// Those of the calling thread from now on.
     pub fn adopt(self) {
         if self == Self::GivesWay

@@ -11,6 +11,7 @@ mod posts;
 use super::clock::Clock;
 use super::ingest_core::IngestCore;
 use super::rings::ShardRings;
+use crate::adapter::Manners;
 use crate::net::connection::Settings;
 use crate::net::response::Responding;
 use crate::reactor::Reactor;
@@ -171,8 +172,8 @@ impl<R: Reactor> ShardCore<R> {
         self.rings.park.awake();
         if let Some(ingest) = ingest {
             ingest.park().awake();
-            if self.spin.is_zero() {
-                // Adapters give way to this thread (`Manners`): now they read all that has come during the last turn.
+            if Manners::beside_one_thread(!self.spin.is_zero()) == Manners::GivesWay {
+                // Now adapters read all that has come during the last turn.
                 std::thread::yield_now();
             }
             ingest.turn();
