@@ -27,8 +27,8 @@ pub enum Command {
     /// Connect sessions, subscribe, and measure what arrives
     ///
     /// What is run is told by a scenario file, by flags, or by both: flags override the file's keys. Ends with status 0 if
-    /// every session worked (and agreed with the others, with --verify), 1 if not, and 2 if there was nothing to
-    /// measure. Ctrl-C ends a run early; what was measured until then is printed.
+    /// every session worked (and agreed with the others, with --verify), 1 if not, and 2 if it could not begin.
+    /// Ctrl-C ends a run early; what was measured until then is printed.
     Run(RunArguments),
     /// Publish events to a server, at the times that they are meant for
     ///
