@@ -137,9 +137,12 @@ fn table(before: &Value, after: &Value) -> String {
         "{:<32}{:>14}{:>14}{:>10}",
         "", "before", "after", "change"
     );
-    for figure in FIGURES {
+    let figures = FIGURES.iter().map(|figure| {
         let number = |report: &Value| report.pointer(figure.pointer).and_then(Value::as_f64);
-        let (one, other) = (number(before), number(after));
+        let name = figure.name.to_owned();
+        (name, figure.better, number(before), number(after))
+    });
+    for (name, better, one, other) in figures.chain(of_groups(before, after)) {
         if one.is_none() && other.is_none() {
             continue;
         }
@@ -149,23 +152,55 @@ fn table(before: &Value, after: &Value) -> String {
                 let change = other / one - 1.0;
                 // Not "-0.0 %".
                 let percent = (change * 1_000.0).round() / 10.0 + 0.0;
-                (format!("{percent:+.1} %"), figure.better.mark(change))
+                (format!("{percent:+.1} %"), better.mark(change))
             }
             // From nothing to something: no percentage tells it.
-            (Some(one), Some(other)) if other != one => {
-                ("new".into(), figure.better.mark(other.signum()))
-            }
+            (Some(one), Some(other)) if other != one => ("new".into(), better.mark(other.signum())),
             _ => (String::new(), ""),
         };
         let _ = writeln!(
             out,
             "{:<32}{:>14}{:>14}{change:>10}{mark}",
-            figure.name,
+            name,
             text(one),
             text(other)
         );
     }
     out + "One run each: what differs may be chance. Repeat both, in turns, before you believe it.\n"
+}
+
+/// Of groups, if there are several: by their names, as far as both reports have them.
+fn of_groups(before: &Value, after: &Value) -> Vec<(String, Better, Option<f64>, Option<f64>)> {
+    let groups = |report: &Value| -> BTreeMap<String, Value> {
+        let groups = report.pointer("/by_group").and_then(Value::as_array);
+        let named = groups.into_iter().flatten().filter_map(|group| {
+            let name = group.get("name")?.as_str()?;
+            Some((name.to_owned(), group.clone()))
+        });
+        named.collect()
+    };
+    let (before, after) = (groups(before), groups(after));
+    let mut figures = Vec::new();
+    if before.len().max(after.len()) < 2 {
+        return figures;
+    }
+    for (name, one) in &before {
+        let Some(other) = after.get(name) else {
+            continue;
+        };
+        for (pointer, what, better) in [
+            ("/updates_per_s", "updates/s", Better::More),
+            ("/lost", "events lost", Better::Less),
+            ("/latency/p50_ns", "p50, ns", Better::Less),
+            ("/latency/p99_ns", "p99, ns", Better::Less),
+            ("/latency/p999_ns", "p99.9, ns", Better::Less),
+        ] {
+            let number = |report: &Value| report.pointer(pointer).and_then(Value::as_f64);
+            let (one, other) = (number(one), number(other));
+            figures.push((format!("{name}: {what}"), better, one, other));
+        }
+    }
+    figures
 }
 
 /// A whole number, or one with a little behind the point if it is small.
@@ -285,6 +320,23 @@ mod tests {
             let text = table(&report(0, json!({})), &report(0, more));
             assert!(text.contains(says), "{says}: {text}");
         }
+    }
+
+    #[test]
+    fn groups_of_the_same_name_are_held_against_each_other() {
+        let report =
+            |groups: Value| json!({"updates_per_s": 1.0, "by_group": groups, "scenario": {}});
+        let group = |name: &str, p99: u64| json!({"name": name, "latency": {"p99_ns": p99}});
+        let two = report(json!([group("a", 100), group("b", 100)]));
+        let text = table(&two, &report(json!([group("c", 1), group("b", 300)])));
+        assert!(text.contains("b: p99, ns"), "{text}");
+        assert!(text.contains("+200.0 %  worse"), "{text}");
+        assert!(
+            !text.contains("a: p99") && !text.contains("c: p99"),
+            "{text}"
+        );
+        let lone = report(json!([group("b", 100)]));
+        assert!(!table(&lone, &lone).contains("b: p99"));
     }
 
     #[test]

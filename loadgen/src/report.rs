@@ -17,7 +17,7 @@ use crate::process::{Machine, Sample};
 use crate::run::Samples;
 use crate::scenario::Scenario;
 use crate::series::{Second, Series};
-use crate::stats::{Interval, Times};
+use crate::stats::{self, Interval, Times};
 use crate::verify::{self, FinalRows};
 
 /// A fleet that uses more of a core than this may be what limits the figures. (guess: bursts of an otherwise even load
@@ -112,6 +112,8 @@ pub struct Report {
     silence_max_ns: u64,
     latency: Option<Latency>,
     by_transport: BTreeMap<&'static str, Latency>,
+    /// In the order of the scenario.
+    by_group: Vec<OfGroup>,
     /// From the first tenth of an item's clients that is served to the last; see [`crate::rank`].
     by_rank: Vec<Option<Latency>>,
     /// Events whose clients were put in order for that, and the share of all events that they were chosen from.
@@ -141,6 +143,18 @@ struct Sessions {
     recovered: u64,
     failed: BTreeMap<String, u64>,
     ended: BTreeMap<String, u64>,
+}
+
+/// What the sessions of one group have had.
+#[derive(Clone, Debug, Serialize)]
+struct OfGroup {
+    name: String,
+    updates: u64,
+    updates_per_s: f64,
+    lost: u64,
+    /// See [`Report::conflated`].
+    conflated: Option<u64>,
+    latency: Option<Latency>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -225,7 +239,22 @@ impl Report {
             Some(after.as_ref()?.since(before.as_ref()?))
         };
         let latency = Latency::new(&total.latency());
-        let transports = total.latency_ns.iter();
+        let transports = total.by_transport();
+        let is_numbered = scenario.sequence_field.is_some() && total.numbered > 0;
+        let left_out = |skipped: u64, lost| is_numbered.then(|| skipped.saturating_sub(lost));
+        let by_group = scenario.groups.iter().enumerate().map(|(index, group)| {
+            let had = total.groups.get(&index);
+            let count = |of: fn(&stats::OfGroup) -> u64| had.map_or(0, of);
+            let (updates, lost) = (count(|had| had.updates), count(|had| had.lost));
+            OfGroup {
+                name: group.name.clone(),
+                updates,
+                updates_per_s: per_s(updates),
+                lost,
+                conflated: left_out(count(|had| had.skipped), lost),
+                latency: had.and_then(|had| Latency::new(&had.latency_ns)),
+            }
+        });
         let mut report = Self {
             version: env!("CARGO_PKG_VERSION"),
             machine: Machine::look(),
@@ -244,16 +273,14 @@ impl Report {
             bytes_per_s: per_s(total.bytes),
             bytes_per_update: ratio(total.bytes as f64, total.updates as f64),
             lost: total.lost,
-            conflated: scenario
-                .sequence_field
-                .as_ref()
-                .filter(|_| total.numbered > 0)
-                .map(|_| total.skipped.saturating_sub(total.lost)),
+            conflated: left_out(total.skipped, total.lost),
             reordered: total.reordered,
             silence_max_ns: total.silence_ns,
             by_transport: transports
+                .iter()
                 .filter_map(|(transport, times)| Some((transport.name(), Latency::new(times)?)))
                 .collect(),
+            by_group: by_group.collect(),
             by_rank: series.ranking.by_tenth().iter().map(Latency::new).collect(),
             ranked_events: series.ranking.events,
             ranked_share: series.ranking.share,
@@ -492,7 +519,7 @@ mod tests {
         interval.numbered = 40;
         interval.lost = 3;
         for latency_us in 1..=10 {
-            interval.time(Transport::Websocket, latency_us * 1_000);
+            interval.time(0, Transport::Websocket, latency_us * 1_000);
         }
         let mut series = Series::new(1, None).unwrap();
         series.add(&interval);
@@ -561,6 +588,7 @@ mod tests {
         assert!(report.is_success());
         let text = report.to_string();
         assert!(text.contains("2 of 2 live"), "{text}");
+        assert!(text.contains("3 events lost"), "{text}");
         assert!(text.ends_with("result      ok"), "{text}");
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["updates_per_s"], 20.0);
@@ -574,6 +602,45 @@ mod tests {
         let scenario = scenario("--fields seq,timestamp --sequence-field seq");
         let report = Report::new(&scenario, &measured(), &series());
         assert_eq!((report.conflated, report.lost), (Some(4), 3));
+    }
+
+    /// Sessions on a bad line must not be mistaken for those that are served well.
+    #[test]
+    fn groups_are_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("two.toml");
+        let two = "[[group]]\nname = \"good\"\n[[group]]\nname = \"<bad>\"";
+        std::fs::write(&path, two).unwrap();
+        let flags = format!(
+            "--fields seq,timestamp --sequence-field seq {}",
+            path.display()
+        );
+        let scenario = scenario(&flags);
+        let mut interval = Interval::new(0);
+        interval.time(0, Transport::Websocket, 1_000_000);
+        interval.time(1, Transport::Websocket, 3_000_000_000);
+        interval.numbered = 1;
+        let bad = interval.of(1, Transport::Websocket);
+        (bad.updates, bad.lost, bad.skipped) = (10, 2, 9);
+        let mut series = Series::new(1, None).unwrap();
+        series.add(&interval);
+        let report = Report::new(&scenario, &measured(), &series);
+        let p50 = |group: usize| report.by_group[group].latency.as_ref().unwrap().p50_ns;
+        assert!(p50(0) < 2_000_000 && p50(1) > 2_000_000_000);
+        assert_eq!(
+            (report.by_group[1].lost, report.by_group[1].conflated),
+            (2, Some(7))
+        );
+        assert_eq!(report.by_group[0].conflated, Some(0));
+        let text = report.to_string();
+        assert!(
+            text.contains("<bad>: 5/s, 2 lost, 7 left out; p50 3.00 s"),
+            "{text}"
+        );
+        assert!(text.contains("good: 0/s; p50 1.00 ms"), "{text}");
+        let page = html::page(&report);
+        assert!(page.contains("group &lt;bad&gt;"), "{page}");
+        assert!(!page.split("<script").next().unwrap().contains("<bad>"));
     }
 
     #[test]
@@ -596,14 +663,14 @@ mod tests {
             let mut interval = Interval::new(index);
             interval.updates = 1_000 + u64::from(index % 60);
             interval.connects = 3;
-            for transport in Transport::ALL {
+            for (group, transport) in Transport::ALL.into_iter().enumerate() {
                 for step in 1..20 {
-                    interval.time(transport, step * 50_000);
+                    interval.time(group, transport, step * 50_000);
                 }
             }
             // One bad second among them all.
             if index == 2_345 {
-                interval.time(Transport::Websocket, 30_000_000_000);
+                interval.time(0, Transport::Websocket, 30_000_000_000);
             }
             series.add(&interval);
         }
@@ -641,7 +708,7 @@ mod tests {
     #[test]
     fn a_turn_that_may_be_the_longest_latency_is_told() {
         let mut interval = Interval::new(0);
-        interval.time(Transport::Websocket, 5_000_000);
+        interval.time(0, Transport::Websocket, 5_000_000);
         let notes = |turn_ns: u64| {
             let mut interval = interval.clone();
             interval.turn_ns.record(turn_ns);

@@ -39,13 +39,14 @@ pub fn run(arguments: &RunArguments) -> Result<Report, Box<dyn Error>> {
     }
     let before_ramp = samples(scenario.server_pid);
     if let (Some(pid), None) = (scenario.server_pid, &before_ramp.server) {
-        Sample::take(pid)?;
+        Sample::take(pid).map_err(|error| format!("--server-pid {pid}: {error}"))?;
     }
     let (sender, notices) = mpsc::channel();
     listen_for_signals(sender.clone())?;
     let control = Arc::new(Control::default());
     let fleets = usize::from(scenario.threads) * usize::from(scenario.processes);
-    let series = Series::new(fleets, arguments.outputs.hlog.as_deref())?;
+    let mut series = Series::new(fleets, arguments.outputs.hlog.as_deref())?;
+    series.name_groups(scenario.groups.iter().map(|group| group.name.as_str()));
     let crew = if scenario.processes == 1 {
         let all = Share {
             scenario: scenario.clone(),
@@ -151,6 +152,7 @@ impl Director {
             self.measure(started);
         }
         let elapsed = started.elapsed();
+        self.series.end(elapsed);
         self.enter(Phase::Settle);
         let after = samples(self.scenario.server_pid);
         if self.scenario.verify && self.live > 0 {

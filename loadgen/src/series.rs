@@ -19,10 +19,16 @@ use crate::stats::{Interval, Times};
 
 /// The log's maxima are milliseconds, as the tools expect; the values themselves are nanoseconds.
 const NS_PER_MS: f64 = 1e6;
+/// The log has no shorter times; readers divide by the length of an interval.
+const LENGTH_MIN: Duration = Duration::from_millis(1);
 
 /// All seconds so far.
 pub struct Series {
     fleets: usize,
+    /// Names of the groups, for the log.
+    groups: Vec<String>,
+    /// Length of the window, once it is over.
+    elapsed: Option<Duration>,
     /// Seconds of which some fleets have told: how many, and what.
     open: BTreeMap<u32, (usize, Interval)>,
     /// All of the window.
@@ -69,6 +75,8 @@ impl Series {
     pub fn new(fleets: usize, log: Option<&Path>) -> io::Result<Self> {
         Ok(Self {
             fleets,
+            groups: Vec::new(),
+            elapsed: None,
             open: BTreeMap::new(),
             total: Interval::new(0),
             seconds: Vec::new(),
@@ -78,11 +86,29 @@ impl Series {
         })
     }
 
+    /// The log tells groups apart, if there are several.
+    pub fn name_groups<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        // What a tag must not have.
+        let tag = |name: &str| format!("group-{}", name.replace([',', ' ', '\r', '\n'], "-"));
+        self.groups = names.map(tag).collect();
+    }
+
     /// The window begins.
     pub fn begin(&mut self, window_ns: u64) {
         if let Some(log) = &mut self.log {
             log.begin(UNIX_EPOCH + Duration::from_nanos(window_ns));
         }
+    }
+
+    /// The window is over: of the second that it ended in, there is only a part.
+    pub fn end(&mut self, elapsed: Duration) {
+        self.elapsed = Some(elapsed);
+    }
+
+    fn length_of(&self, second: u32) -> Duration {
+        let elapsed = self.elapsed.unwrap_or(Duration::MAX);
+        let rest = elapsed.saturating_sub(Duration::from_secs(second.into()));
+        rest.clamp(LENGTH_MIN, Duration::from_secs(1))
     }
 
     /// A fleet tells of a second.
@@ -111,7 +137,7 @@ impl Series {
         }
         let log = self.log.take();
         if let Some(log) = &log {
-            log.write_ranks(&ranking);
+            log.write_ranks(&ranking, |second| self.length_of(second));
         }
         self.ranking = ranking;
         log.map_or(Ok(()), Log::finish)
@@ -130,7 +156,8 @@ impl Series {
     fn close(&mut self, interval: &Interval) {
         let latency = interval.latency();
         if let Some(log) = &self.log {
-            log.write(interval, &latency);
+            let length = self.length_of(interval.index);
+            log.write(interval, length, &latency, &self.groups);
         }
         let times = &latency.0;
         self.seconds.push(Second {
@@ -162,6 +189,7 @@ enum Entry {
     Begin(SystemTime),
     Interval {
         second: u32,
+        length: Duration,
         tag: Option<String>,
         histogram: Histogram<u64>,
     },
@@ -184,27 +212,39 @@ impl Log {
         let _ = self.entries.send(Entry::Begin(start));
     }
 
-    /// All latencies without a tag, then those of each transport with one.
-    fn write(&self, interval: &Interval, all: &Times) {
-        let transports = interval.latency_ns.iter();
-        let transports = transports.map(|(name, times)| (Some(name.name().to_owned()), times));
-        for (tag, times) in [(None, all)].into_iter().chain(transports) {
-            self.write_one(interval.index, tag, times);
+    /// All latencies without a tag, then those of each transport with one, and those of each group if there are several.
+    fn write(&self, interval: &Interval, length: Duration, all: &Times, groups: &[String]) {
+        self.write_one(interval.index, length, None, all);
+        for (transport, times) in interval.by_transport() {
+            let tag = transport.name().to_owned();
+            self.write_one(interval.index, length, Some(tag), &times);
         }
-    }
-
-    /// Those of each tenth of clients: known when all fleets have told.
-    fn write_ranks(&self, ranking: &Ranking) {
-        for (second, tenths) in ranking.by_second() {
-            for (tenth, times) in tenths {
-                self.write_one(second, Some(format!("rank-{:02}", tenth + 1)), &times);
+        if groups.len() < 2 {
+            return;
+        }
+        for (group, tag) in groups.iter().enumerate() {
+            let of_group = interval.groups.get(&group);
+            if let Some(of_group) = of_group.filter(|it| !it.latency_ns.0.is_empty()) {
+                let times = &of_group.latency_ns;
+                self.write_one(interval.index, length, Some(tag.clone()), times);
             }
         }
     }
 
-    fn write_one(&self, second: u32, tag: Option<String>, times: &Times) {
+    /// Those of each tenth of clients: known when all fleets have told.
+    fn write_ranks(&self, ranking: &Ranking, length_of: impl Fn(u32) -> Duration) {
+        for (second, tenths) in ranking.by_second() {
+            for (tenth, times) in tenths {
+                let tag = format!("rank-{:02}", tenth + 1);
+                self.write_one(second, length_of(second), Some(tag), &times);
+            }
+        }
+    }
+
+    fn write_one(&self, second: u32, length: Duration, tag: Option<String>, times: &Times) {
         let _ = self.entries.send(Entry::Interval {
             second,
+            length,
             tag,
             histogram: times.0.clone(),
         });
@@ -232,6 +272,7 @@ fn write_log(mut out: impl Write, entries: &mpsc::Receiver<Entry>) -> io::Result
     while let Ok(entry) = entries.recv() {
         let Entry::Interval {
             second,
+            length,
             tag,
             histogram,
         } = entry
@@ -241,7 +282,7 @@ fn write_log(mut out: impl Write, entries: &mpsc::Receiver<Entry>) -> io::Result
         log.write_histogram(
             &histogram,
             Duration::from_secs(second.into()),
-            Duration::from_secs(1),
+            length,
             tag.as_deref().and_then(Tag::new),
         )
         .map_err(|error| io::Error::other(format!("{error:?}")))?;
@@ -261,7 +302,7 @@ mod tests {
     fn interval(index: u32, latency_ns: u64) -> Interval {
         let mut interval = Interval::new(index);
         interval.updates = 1;
-        interval.time(Transport::Websocket, latency_ns);
+        interval.time(0, Transport::Websocket, latency_ns);
         interval
     }
 
@@ -286,6 +327,8 @@ mod tests {
         let mut series = Series::new(1, Some(&path)).unwrap();
         series.begin(1_700_000_000_000_000_000);
         series.add(&interval(0, 1_000));
+        // The window ends in the middle of the second.
+        series.end(Duration::from_millis(1_250));
         series.add(&interval(1, 1_000_000_000));
         let mut sample = Sample::new(1, 10);
         for client in 0..10 {
@@ -310,6 +353,12 @@ mod tests {
                     .deserialize(&mut bytes.as_slice())
                     .unwrap();
                 let tag = interval.tag().map(|tag| tag.as_str().to_owned());
+                let lasted = if interval.start_timestamp().is_zero() {
+                    1_000
+                } else {
+                    250
+                };
+                assert_eq!(interval.duration().as_millis(), lasted);
                 found.push((
                     interval.start_timestamp().as_secs(),
                     tag,

@@ -533,7 +533,10 @@ impl Session {
         interval.updates += 1;
         let is_snapshot = !mark.seen;
         mark.seen |= group.mode == SubscriptionMode::Merge;
-        note_order(mark, &glance, is_snapshot, interval);
+        let skipped = note_order(mark, &glance, is_snapshot, interval);
+        let of_group = interval.of(self.group, group.transport);
+        of_group.updates += 1;
+        of_group.skipped += skipped;
         if is_snapshot {
             interval.snapshots += 1;
         } else if let (Some(stamp_ns), false) = (glance.stamp_ns, self.stalled) {
@@ -550,7 +553,7 @@ impl Session {
                 });
             }
             match books.arrived_ns.checked_sub(stamp_ns) {
-                Some(latency_ns) => interval.time(group.transport, latency_ns),
+                Some(latency_ns) => interval.time(self.group, group.transport, latency_ns),
                 None => interval.from_future += 1,
             }
         } else {
@@ -619,7 +622,11 @@ impl Session {
                 }
                 self.stage = Stage::Live;
             }
-            Line::Ov { lost, .. } => books.interval.lost += u64::from(lost),
+            Line::Ov { lost, .. } => {
+                let lost = u64::from(lost);
+                books.interval.lost += lost;
+                books.interval.of(self.group, group.transport).lost += lost;
+            }
             Line::Eos { item, .. } => {
                 let item = (item as usize).wrapping_sub(1);
                 if item < group.items_per_session {
@@ -658,15 +665,16 @@ impl Books {
     }
 }
 
-/// What is missing, and what came in the wrong order.
-fn note_order(mark: &mut Mark, glance: &Glance, is_snapshot: bool, interval: &mut Interval) {
+/// What is missing, and what came in the wrong order. Returns how many events are missing before this one.
+fn note_order(mark: &mut Mark, glance: &Glance, is_snapshot: bool, interval: &mut Interval) -> u64 {
+    let mut skipped = 0;
     let gone_back = match (glance.sequence, glance.stamp_ns) {
         (Some(sequence), _) => {
             interval.numbered += 1;
             let before = mark.sequence;
             mark.sequence = before.max(sequence);
             if before > 0 && sequence > before && !is_snapshot {
-                interval.skipped += sequence - before - 1;
+                skipped = sequence - before - 1;
             }
             before > 0 && sequence <= before
         }
@@ -677,7 +685,9 @@ fn note_order(mark: &mut Mark, glance: &Glance, is_snapshot: bool, interval: &mu
         }
         (None, None) => false,
     };
+    interval.skipped += skipped;
     interval.reordered += u64::from(gone_back && !is_snapshot);
+    skipped
 }
 
 /// The number among the group's items of what a member has at a position; to be taken modulo their count.

@@ -51,10 +51,25 @@ pub struct Interval {
     pub disconnects: u64,
     /// The longest time in which nothing at all arrived, ns.
     pub silence_ns: u64,
-    /// From the intended time of an event to its arrival, ns, by transport.
-    pub latency_ns: BTreeMap<Transport, Times>,
+    /// What the sessions of each group have had, by the group's number.
+    pub groups: BTreeMap<usize, OfGroup>,
     /// From one look at the sockets to the end of what it brought, ns: by so much an arrival may be noticed late.
     pub turn_ns: Times,
+}
+
+/// What the sessions of one group have had.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OfGroup {
+    /// How they are connected.
+    pub transport: Transport,
+    /// `U` lines, snapshots included.
+    pub updates: u64,
+    /// Events that the server says it has lost.
+    pub lost: u64,
+    /// Events that the sequence numbers say are missing, those lost included.
+    pub skipped: u64,
+    /// From the intended time of an event to its arrival, ns.
+    pub latency_ns: Times,
 }
 
 /// A histogram of times, which other processes can be told.
@@ -113,23 +128,40 @@ impl Interval {
         }
     }
 
+    /// What a group has had.
+    #[inline]
+    pub fn of(&mut self, group: usize, transport: Transport) -> &mut OfGroup {
+        self.groups
+            .entry(group)
+            .or_insert_with(|| OfGroup::new(transport))
+    }
+
     /// Notes the latency of an update.
     #[inline]
-    pub fn time(&mut self, transport: Transport, latency_ns: u64) {
+    pub fn time(&mut self, group: usize, transport: Transport, latency_ns: u64) {
         if latency_ns > LATENCY_NS_MAX {
             self.beyond_range += 1;
         }
-        self.latency_ns
-            .entry(transport)
-            .or_default()
-            .record(latency_ns);
+        self.of(group, transport).latency_ns.record(latency_ns);
     }
 
-    /// Latencies of all transports.
+    /// Latencies of all groups.
     pub fn latency(&self) -> Times {
         let mut sum = Times::default();
-        self.latency_ns.values().for_each(|times| sum.add(times));
+        let groups = self.groups.values();
+        groups.for_each(|group| sum.add(&group.latency_ns));
         sum
+    }
+
+    /// Latencies by transport, of those that something was timed of.
+    pub fn by_transport(&self) -> BTreeMap<Transport, Times> {
+        let mut sums = BTreeMap::<Transport, Times>::new();
+        let groups = self.groups.values();
+        for group in groups.filter(|group| !group.latency_ns.0.is_empty()) {
+            let sum = sums.entry(group.transport).or_default();
+            sum.add(&group.latency_ns);
+        }
+        sums
     }
 
     /// Adds what another fleet, or another second, has counted.
@@ -149,10 +181,29 @@ impl Interval {
         self.connects += other.connects;
         self.disconnects += other.disconnects;
         self.silence_ns = self.silence_ns.max(other.silence_ns);
-        for (transport, times) in &other.latency_ns {
-            self.latency_ns.entry(*transport).or_default().add(times);
+        for (group, theirs) in &other.groups {
+            self.of(*group, theirs.transport).add(theirs);
         }
         self.turn_ns.add(&other.turn_ns);
+    }
+}
+
+impl OfGroup {
+    fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            updates: 0,
+            lost: 0,
+            skipped: 0,
+            latency_ns: Times::default(),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.updates += other.updates;
+        self.lost += other.lost;
+        self.skipped += other.skipped;
+        self.latency_ns.add(&other.latency_ns);
     }
 }
 
@@ -196,15 +247,19 @@ mod tests {
     fn intervals_add_up() {
         let (mut one, mut two) = (Interval::new(0), Interval::new(0));
         one.updates = 3;
-        one.time(Transport::Websocket, 1_000);
+        one.time(0, Transport::Websocket, 1_000);
         two.updates = 4;
         two.silence_ns = 7;
-        two.time(Transport::LongPolling, 2 * LATENCY_NS_MAX);
-        two.time(Transport::Websocket, 0);
+        two.time(1, Transport::LongPolling, 2 * LATENCY_NS_MAX);
+        two.time(0, Transport::Websocket, 0);
+        two.time(2, Transport::Websocket, 7);
+        two.of(2, Transport::Websocket).lost = 5;
         one.add(&two);
         assert_eq!((one.updates, one.silence_ns), (7, 7));
-        assert_eq!(one.latency().0.len(), 3);
-        assert_eq!(one.latency_ns[&Transport::Websocket].0.len(), 2);
+        assert_eq!(one.latency().0.len(), 4);
+        assert_eq!(one.by_transport()[&Transport::Websocket].0.len(), 3);
+        assert_eq!(one.groups[&0].latency_ns.0.len(), 2);
+        assert_eq!(one.groups[&2].lost, 5);
         assert_eq!(one.beyond_range, 1);
         assert!(one.latency().0.max() >= LATENCY_NS_MAX);
     }
@@ -214,11 +269,12 @@ mod tests {
         let mut interval = Interval::new(3);
         interval.updates = 5;
         for ns in [1, 1_000, 5_000_000, LATENCY_NS_MAX] {
-            interval.time(Transport::HttpStreaming, ns);
+            interval.time(1, Transport::HttpStreaming, ns);
         }
         let text = serde_json::to_string(&interval).unwrap();
         let mut read: Interval = serde_json::from_str(&text).unwrap();
         assert_eq!(read.latency(), interval.latency());
+        assert_eq!(read.by_transport(), interval.by_transport());
         assert_eq!((read.index, read.updates), (3, 5));
         // It can still be added to.
         read.add(&interval);

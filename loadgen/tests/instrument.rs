@@ -50,8 +50,20 @@ fn wait_for_the_window(run: &mut Child) {
     thread::spawn(move || lines.for_each(drop));
 }
 
+/// Groups of each transport, in addition to the flags above.
+const ALL_TRANSPORTS: &str = r#"
+    [[group]]
+    name = "browsers"
+    [[group]]
+    name = "behind proxies"
+    transport = "http-streaming"
+    [[group]]
+    name = "old"
+    transport = "long-polling"
+"#;
+
 /// The server stands still for a second. The feed goes on as planned, so what it published meanwhile is late, and that is
-/// what must show: a generator that waits for the server would have seen one late event.
+/// what must show, whatever the transport: a generator that waits for the server would have seen one late event.
 #[test]
 fn a_stall_of_the_server_is_recorded() {
     let Some(server) = Server::fed("lines") else {
@@ -67,8 +79,12 @@ fn a_stall_of_the_server_is_recorded() {
         "60",
     ]);
     let [json, hlog] = ["stall.json", "stall.hlog"].map(|name| server.files.path().join(name));
+    let scenario = server.files.path().join("scenario.toml");
+    std::fs::write(&scenario, ALL_TRANSPORTS).unwrap();
     let mut run = Command::new(LOADGEN)
-        .args(["run", "--server", &server.address, "--seconds", "6"])
+        .arg("run")
+        .arg(&scenario)
+        .args(["--server", &server.address, "--seconds", "6"])
         .args(EVERY_EVENT)
         .arg("--json")
         .arg(&json)
@@ -91,6 +107,17 @@ fn a_stall_of_the_server_is_recorded() {
     for percentile in ["p999_ns", "max_ns"] {
         let ns = number(&report, &format!("/latency/{percentile}"));
         assert!(ns > STALL_SEEN_NS, "{percentile}: {report}");
+        for of in [
+            "by_transport/websocket",
+            "by_transport/http-streaming",
+            "by_transport/long-polling",
+            "by_group/0/latency",
+            "by_group/1/latency",
+            "by_group/2/latency",
+        ] {
+            let ns = number(&report, &format!("/{of}/{percentile}"));
+            assert!(ns > STALL_SEEN_NS, "{of}, {percentile}: {report}");
+        }
     }
     assert!(
         number(&report, "/silence_max_ns") > STALL_SEEN_NS / 2.0,
@@ -103,29 +130,36 @@ fn a_stall_of_the_server_is_recorded() {
     assert_eq!(number(&report, "/conflated"), 0.0);
     assert_eq!(number(&report, "/reordered"), 0.0);
 
-    let late = whole_intervals(&hlog);
-    let late = late
-        .iter()
-        .filter(|times| times.max() as f64 > STALL_SEEN_NS);
-    assert!(late.count() > 0, "no interval of the log shows the stall");
+    let intervals = intervals(&hlog);
+    for tag in [
+        None,
+        Some("websocket"),
+        Some("http-streaming"),
+        Some("long-polling"),
+        Some("group-browsers"),
+        Some("group-behind-proxies"),
+        Some("group-old"),
+    ] {
+        let mut tagged = intervals.iter().filter(|(of, _)| of.as_deref() == tag);
+        assert!(
+            tagged.any(|(_, times)| times.max() as f64 > STALL_SEEN_NS),
+            "no interval of the log shows the stall: {tag:?}"
+        );
+    }
 }
 
-/// The log's intervals of all latencies together.
-fn whole_intervals(path: &std::path::Path) -> Vec<Histogram<u64>> {
+/// The log's intervals, with their tags; those of all latencies together have none.
+fn intervals(path: &std::path::Path) -> Vec<(Option<String>, Histogram<u64>)> {
     let text = std::fs::read(path).unwrap();
     let mut found = Vec::new();
     for entry in IntervalLogIterator::new(&text) {
         let LogEntry::Interval(interval) = entry.expect("the log can be read") else {
             continue;
         };
-        if interval.tag().is_none() {
-            let bytes = BASE64.decode(interval.encoded_histogram()).unwrap();
-            found.push(
-                Deserializer::new()
-                    .deserialize(&mut bytes.as_slice())
-                    .unwrap(),
-            );
-        }
+        let tag = interval.tag().map(|tag| tag.as_str().to_owned());
+        let bytes = BASE64.decode(interval.encoded_histogram()).unwrap();
+        let times = Deserializer::new().deserialize(&mut bytes.as_slice());
+        found.push((tag, times.unwrap()));
     }
     assert!(!found.is_empty());
     found

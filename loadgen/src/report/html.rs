@@ -120,7 +120,29 @@ fn figures(report: &Report) -> String {
         ("longest silence", time(report.silence_max_ns)),
     ];
     let rows = rows.map(|(name, value)| format!("<tr><td>{name}<td>{value}"));
-    format!("<table>{}</table>", rows.concat())
+    format!("<table>{}</table>{}", rows.concat(), groups(report))
+}
+
+/// What each group has had, if there are several.
+fn groups(report: &Report) -> String {
+    if report.by_group.len() < 2 {
+        return String::new();
+    }
+    let rows = report.by_group.iter().map(|group| {
+        format!(
+            "<tr><td>{}<td>{}<td>{}<td>{}",
+            escape(&group.name),
+            short(group.updates_per_s),
+            group.lost,
+            group
+                .conflated
+                .map_or("not known".into(), |count| count.to_string())
+        )
+    });
+    format!(
+        "<h2>By group</h2><table><tr><th><th>updates/s<th>lost<th>left out{}</table>",
+        rows.collect::<String>()
+    )
 }
 
 fn latencies(report: &Report) -> String {
@@ -152,6 +174,12 @@ fn latencies(report: &Report) -> String {
     }
     for (transport, latency) in &report.by_transport {
         rows += &row(transport, latency);
+    }
+    for group in &report.by_group {
+        // A lone group is all.
+        if let (Some(latency), 2..) = (&group.latency, report.by_group.len()) {
+            rows += &row(&format!("group {}", group.name), latency);
+        }
     }
     for (tenth, latency) in report.by_rank.iter().enumerate() {
         if let Some(latency) = latency {
@@ -196,6 +224,11 @@ fn plots(report: &Report) -> Vec<Plot> {
             by_percentile.push(((*transport).into(), curve(latency)));
         }
     }
+    let by_group = report.by_group.iter();
+    let by_group = by_group.filter_map(|group| Some((group.name.clone(), group.latency.as_ref()?)));
+    let by_group: Vec<(String, Vec<(f64, f64)>)> = by_group
+        .map(|(name, latency)| (escape(&name), curve(latency)))
+        .collect();
     let ranks = |of: fn(&Latency) -> u64| {
         let ranks = report.by_rank.iter().enumerate();
         ranks
@@ -206,18 +239,22 @@ fn plots(report: &Report) -> Vec<Plot> {
             .collect::<Vec<_>>()
     };
     let tick = |percentile: f64| (place_of(percentile), format!("{percentile}"));
-    vec![
-        Plot {
-            title: "Latency by percentile",
-            x_label: "percentile",
-            y_label: "ms",
-            x_ticks: [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999]
-                .map(tick)
-                .to_vec(),
-            log_y: true,
-            lines: by_percentile,
-            nothing: "no update had a time of its own",
-        },
+    let percentiles = |title, lines| Plot {
+        title,
+        x_label: "percentile",
+        y_label: "ms",
+        x_ticks: [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999]
+            .map(tick)
+            .to_vec(),
+        log_y: true,
+        lines,
+        nothing: "no update had a time of its own",
+    };
+    let mut plots = vec![percentiles("Latency by percentile", by_percentile)];
+    if report.by_group.len() > 1 {
+        plots.push(percentiles("Latency by percentile and group", by_group));
+    }
+    plots.extend([
         over_time(
             report,
             "Latency over time",
@@ -268,7 +305,8 @@ fn plots(report: &Report) -> Vec<Plot> {
             false,
             &[("cores", |second| second.server_cores)],
         ),
-    ]
+    ]);
+    plots
 }
 
 type OfSecond = fn(&crate::series::Second) -> Option<f64>;

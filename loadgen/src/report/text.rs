@@ -144,21 +144,22 @@ impl Report {
         Ok(())
     }
 
+    /// Zeros are told too: a reader wants to know that nothing was lost, and not only that nobody speaks of it.
     fn write_missing(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.lost > 0 {
-            writeln!(f, "            {} events lost, says the server", self.lost)?;
-        }
-        if let Some(conflated) = self.conflated.filter(|conflated| *conflated > 0) {
-            writeln!(f, "            {conflated} events left out for newer ones")?;
-        }
-        if self.reordered > 0 {
-            writeln!(
-                f,
-                "            {} updates OLDER than the one before",
-                self.reordered
-            )?;
-        }
-        Ok(())
+        let reordered = match self.reordered {
+            0 => "0 out of order".into(),
+            some => format!("{some} updates OLDER than the one before"),
+        };
+        writeln!(
+            f,
+            "missing     {} events lost, says the server; left out for newer ones: {}; {reordered}",
+            self.lost,
+            match (self.conflated, &self.scenario.sequence_field) {
+                (Some(conflated), _) => format!("{conflated} events"),
+                (None, Some(_)) => "not known".into(),
+                (None, None) => "not known without --sequence-field".into(),
+            }
+        )
     }
 
     fn write_latency(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,6 +172,7 @@ impl Report {
                 writeln!(f, "            {transport}: {}", percentiles(latency))?;
             }
         }
+        self.write_groups(f)?;
         let ranks: Vec<&Latency> = self.by_rank.iter().flatten().collect();
         if let [first, .., last] = ranks.as_slice() {
             writeln!(
@@ -192,6 +194,33 @@ impl Report {
             some(generator.from_future, "from the future: the clocks differ"),
             some(generator.beyond_range, "took longer than a minute")
         )
+    }
+}
+
+impl Report {
+    /// Whether slow clients hurt others is seen only where they are told apart.
+    fn write_groups(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.by_group.len() < 2 {
+            return Ok(());
+        }
+        for group in &self.by_group {
+            let missing = match (group.lost, group.conflated) {
+                (0, None | Some(0)) => String::new(),
+                (lost, None) => format!(", {lost} lost"),
+                (lost, Some(conflated)) => format!(", {lost} lost, {conflated} left out"),
+            };
+            writeln!(
+                f,
+                "            {}: {}/s{missing}; {}",
+                group.name,
+                short(group.updates_per_s),
+                group
+                    .latency
+                    .as_ref()
+                    .map_or("no latency".into(), percentiles)
+            )?;
+        }
+        Ok(())
     }
 }
 
