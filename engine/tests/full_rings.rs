@@ -12,6 +12,9 @@ use engine::metadata::literal::Literal;
 use engine::shard::{Config, Effect, Outbox, Part, Peer, Shard};
 use engine::time::{Duration, Instant};
 use engine::tlcp::Version;
+use engine::tlcp::client::{FieldValues, Line};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 /// Ingest, a shard, and a ring between them of which the test decides how much room it has, and when it is read.
 struct Bench {
@@ -157,6 +160,24 @@ impl Bench {
     fn read_all(&mut self) {
         self.make_room(PLENTY);
         while self.read_one().is_some() {}
+    }
+
+    /// The shard reads all that there is, and then writes what is owed.
+    fn read_at_once(&mut self) {
+        self.make_room(PLENTY);
+        let bytes = std::mem::take(&mut self.ring.bytes);
+        self.shard.on_records(&bytes, NOW);
+        self.shard.pump(NOW, &mut self.wire);
+    }
+
+    /// The item is there with some rows, and no shard looks at it.
+    fn leave_rows(&mut self, mode: &str, schema: &str, rows: &[Fields<'_>]) {
+        self.add(1, mode, schema, "LS_snapshot=true");
+        rows.iter().for_each(|row| self.publish(row));
+        self.read_all();
+        self.ask("control\r\nLS_reqId=2&LS_op=delete&LS_subId=1");
+        self.lines();
+        self.ring.room = 0;
     }
 
     /// What the client was told of its items since the last call.
@@ -322,40 +343,264 @@ fn a_snapshot_that_is_written_in_pieces_has_no_hole() {
     assert_eq!(lines.last().unwrap(), "U,3,1,30");
 }
 
-/// Before a snapshot that is still to be written nothing can be kept. What comes then and is trade-safe is told as lost, as
-/// far as it does not come: in DISTINCT beyond the history, in COMMAND where it is merged into a later state of its row.
-#[test]
-fn trades_that_a_snapshot_keeps_out_are_told() {
-    let config = || Config {
+fn trade_safe(what: TradeSafe, limits: Limits) -> Bench {
+    let config = Config {
         trade_safe: SafeRules::new(vec![SafeRule {
             adapter: DataAdapterId(0),
             items: Box::default(),
-            what: TradeSafe::Fields(["n".into()].into()),
+            what,
         }]),
+        limits: limits.clone(),
         ..Config::default()
     };
-    let mut bench = Bench::with(false, config());
+    let mut bench = Bench::with(false, config);
+    bench.ingest = Ingest::new(1, Duration::ZERO, limits);
+    bench
+}
+
+fn last() -> TradeSafe {
+    TradeSafe::Fields(["last".into()].into())
+}
+
+/// A snapshot that is owed goes first, and each trade that has come since follows it, with what waits before it.
+#[test]
+fn trades_that_come_while_a_snapshot_is_owed_follow_it() {
+    let mut bench = trade_safe(last(), Limits::DEFAULT);
     bench.ring.room = 0;
-    bench.add(1, "DISTINCT", "n", "LS_snapshot=true");
-    (1..=30).for_each(|n| bench.publish(&[("n", &n.to_string())]));
+    bench.add(1, "DISTINCT", "last%20bid", "LS_snapshot=true");
+    for n in 1..=30 {
+        bench.publish(&[("last", &n.to_string())]);
+        bench.publish(&[("bid", "7")]);
+    }
     bench.read_all();
     let lines = bench.lines();
-    assert_eq!(lines[..3], ["EOS,1,1", "OV,1,1,20", "U,1,1,21"]);
-    assert_eq!(lines.len(), 12);
-    assert_eq!(lines.last().unwrap(), "U,1,1,30");
+    assert_eq!(lines[..3], ["EOS,1,1", "U,1,1,1|#", "U,1,1,#|7"]);
+    assert_eq!(lines.len(), 1 + 60);
 
-    let mut bench = Bench::with(false, config());
+    let rows: [Fields<'_>; 3] = [
+        &[("key", "a"), ("command", "ADD"), ("bid", "1")],
+        &[("key", "b"), ("command", "ADD"), ("bid", "2")],
+        &[("key", "c"), ("command", "ADD"), ("bid", "3")],
+    ];
+    let schema = "key%20command%20bid%20last";
+    for at_once in [false, true] {
+        let mut bench = trade_safe(last(), Limits::DEFAULT);
+        bench.leave_rows("COMMAND", schema, &rows);
+        bench.add(2, "COMMAND", schema, "LS_snapshot=true");
+        bench.publish(&[("key", "a"), ("command", "UPDATE"), ("last", "4")]);
+        bench.publish(&[("key", "b"), ("command", "UPDATE"), ("bid", "5")]);
+        bench.publish(&[("key", "a"), ("command", "UPDATE"), ("last", "6")]);
+        bench.publish(&[("key", "a"), ("command", "UPDATE"), ("bid", "7")]);
+        match at_once {
+            true => bench.read_at_once(),
+            false => bench.read_all(),
+        }
+        let lines = bench.lines();
+        let (snapshot, events) = lines.split_at(3);
+        assert_eq!(snapshot, ["U,2,1,c|ADD|3|#", "U,2,1,a||1|", "EOS,2,1"]);
+        // What is no trade waits for its turn, and is merged.
+        let events_due = [
+            "U,2,1,|UPDATE||4",
+            "U,2,1,|||6",
+            "U,2,1,b|ADD|5|#",
+            "U,2,1,a|UPDATE|7|6",
+        ];
+        assert_eq!(events, events_due, "{at_once}");
+    }
+}
+
+/// What is void is so for trades too, but those before it are told.
+#[test]
+fn a_clear_while_a_snapshot_is_owed_follows_the_trades_before_it() {
+    let rows: [Fields<'_>; 2] = [
+        &[("key", "a"), ("command", "ADD"), ("bid", "1")],
+        &[("key", "b"), ("command", "ADD"), ("bid", "2")],
+    ];
+    let schema = "key%20command%20bid%20last";
+    for at_once in [false, true] {
+        let mut bench = trade_safe(last(), Limits::DEFAULT);
+        bench.leave_rows("COMMAND", schema, &rows);
+        bench.add(2, "COMMAND", schema, "LS_snapshot=true");
+        bench.publish(&[("key", "a"), ("command", "UPDATE"), ("last", "4")]);
+        let item = bench.item.unwrap();
+        let clear = AdapterEvent::ClearSnapshot { item };
+        bench.ingest.on_adapter(clear, NOW, &mut bench.ring);
+        bench.publish(&[("key", "b"), ("command", "ADD"), ("bid", "5")]);
+        match at_once {
+            true => bench.read_at_once(),
+            false => bench.read_all(),
+        }
+        assert_eq!(
+            bench.lines(),
+            [
+                "U,2,1,a|ADD|1|#",
+                "EOS,2,1",
+                "U,2,1,|UPDATE||4",
+                "CS,2,1",
+                "U,2,1,b|ADD|5|#"
+            ],
+            "{at_once}"
+        );
+    }
+}
+
+/// There is a bound to what is kept, and beyond it the oldest are told as lost.
+#[test]
+fn trades_behind_a_snapshot_that_is_owed_are_bounded() {
+    let mut limits = Limits::DEFAULT;
+    limits.event_buffer_len_max = 5;
+    let mut bench = trade_safe(last(), limits);
     bench.ring.room = 0;
-    bench.add(1, "COMMAND", "key%20command%20n", "LS_snapshot=true");
-    bench.publish_row("a", "ADD", "1");
-    bench.publish_row("b", "ADD", "2");
-    bench.publish_row("a", "UPDATE", "3");
-    bench.publish_row("a", "UPDATE", "4");
+    bench.add(1, "DISTINCT", "last", "LS_snapshot=true");
+    (1..=30).for_each(|n| bench.publish(&[("last", &n.to_string())]));
     bench.read_all();
-    assert_eq!(
-        bench.lines(),
-        ["EOS,1,1", "OV,1,1,2", "U,1,1,b|ADD|2", "U,1,1,a||4"]
-    );
+    let lines = bench.lines();
+    assert_eq!(lines[..3], ["EOS,1,1", "OV,1,1,25", "U,1,1,26"]);
+    assert_eq!(lines.len(), 2 + 5);
+}
+
+#[derive(Clone, Debug)]
+enum Happening {
+    /// A bid or a last, of a row where there are several.
+    Change(usize, bool),
+    Delete(usize),
+    Clear,
+    Room(usize),
+    Read(usize),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        6 => (0usize..4, any::<bool>()).prop_map(|(key, trade)| Happening::Change(key, trade)),
+        1 => (0usize..4).prop_map(Happening::Delete),
+        1 => Just(Happening::Clear),
+        2 => (0usize..200).prop_map(Happening::Room),
+        2 => (1usize..6).prop_map(Happening::Read),
+    ]
+}
+
+/// Bid and last of a row; `None` if it is gone.
+type Values = Option<[Option<String>; 2]>;
+
+/// The trades since the client came, and the rows in the end.
+#[derive(Debug, Default, PartialEq)]
+struct Story {
+    trades: Vec<(String, Values)>,
+    rows: BTreeMap<String, Values>,
+}
+
+/// Plays a schedule to a client that comes while there are some rows and no room. Returns what was published, and what the
+/// client heard.
+fn play(mode: &str, what: TradeSafe, schedule: &[Happening]) -> [Story; 2] {
+    const KEYS: [&str; 4] = ["a", "b", "c", "d"];
+    let schema = match mode {
+        "COMMAND" => "bid%20last%20key%20command",
+        _ => "bid%20last",
+    };
+    let all = what == TradeSafe::Everything;
+    let mut bench = trade_safe(what, Limits::DEFAULT);
+    let (mut said, mut heard) = (Story::default(), Story::default());
+    let publish = |bench: &mut Bench, key: usize, command: &str, field: &str, value: &str| {
+        let fields = [("key", KEYS[key]), ("command", command), (field, value)];
+        match mode {
+            "COMMAND" if command == "DELETE" => bench.publish(&fields[..2]),
+            "COMMAND" => bench.publish(&fields),
+            _ => bench.publish(&fields[2..]),
+        }
+    };
+    bench.leave_rows(mode, schema, &[]);
+    for (key, name) in KEYS.iter().enumerate().take(3) {
+        publish(&mut bench, key, "ADD", "bid", "0");
+        let values = [Some("0".to_owned()), None];
+        said.rows.insert((*name).to_owned(), Some(values));
+    }
+    bench.add(2, mode, schema, "LS_snapshot=true");
+    for (number, happening) in schedule.iter().enumerate() {
+        match *happening {
+            Happening::Change(key, trade) => {
+                let (field, value) = (["bid", "last"][usize::from(trade)], number.to_string());
+                publish(&mut bench, key, "UPDATE", field, &value);
+                if mode == "DISTINCT" {
+                    said.rows.clear(); // each event for itself
+                }
+                let key = if mode == "COMMAND" { KEYS[key] } else { "" };
+                let row = said.rows.entry(key.to_owned()).or_default();
+                let row = row.get_or_insert_default();
+                row[usize::from(trade)] = Some(value);
+                if trade || all {
+                    said.trades.push((key.to_owned(), Some(row.clone())));
+                }
+            }
+            Happening::Delete(key) if mode == "COMMAND" => {
+                publish(&mut bench, key, "DELETE", "", "");
+                if said.rows.remove(KEYS[key]).is_some() && all {
+                    said.trades.push((KEYS[key].to_owned(), None));
+                }
+            }
+            Happening::Delete(_) => {}
+            Happening::Clear => {
+                said.rows.clear();
+                let item = bench.item.unwrap();
+                let clear = AdapterEvent::ClearSnapshot { item };
+                bench.ingest.on_adapter(clear, NOW, &mut bench.ring);
+            }
+            Happening::Room(bytes) => bench.make_room(bytes),
+            Happening::Read(records) => {
+                for _ in 0..records {
+                    let Some(length) = record::length(&bench.ring.bytes) else {
+                        break;
+                    };
+                    let bytes: Vec<u8> = bench.ring.bytes.drain(..length).collect();
+                    bench.shard.on_records(&bytes, NOW);
+                }
+                bench.shard.pump(NOW, &mut bench.wire);
+            }
+        }
+    }
+    bench.read_at_once();
+    let mut live = false;
+    let mut item = FieldValues::new(if mode == "COMMAND" { 4 } else { 2 });
+    for line in bench.lines() {
+        match Line::parse(&line).unwrap() {
+            Line::Update { values, .. } => {
+                item.apply(values).unwrap();
+                let value = |field| item.get(field).map(str::to_owned);
+                let key = value(2).unwrap_or_default();
+                let gone = item.get(3) == Some("DELETE");
+                let values = (!gone).then(|| [value(0), value(1)]);
+                let old = match gone {
+                    true => heard.rows.remove(&key),
+                    false => heard.rows.insert(key.clone(), values.clone()),
+                };
+                let new_last = values.as_ref().is_some_and(|values| {
+                    let old = old.flatten().and_then(|[_, last]| last);
+                    values[1].is_some() && values[1] != old
+                });
+                if live && (all || new_last) {
+                    heard.trades.push((key, values));
+                }
+            }
+            Line::Cs { .. } => heard.rows.clear(),
+            Line::Eos { .. } => live = true,
+            other => panic!("{other:?}"),
+        }
+    }
+    [said, heard]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Wherever the ring is full, and however far a snapshot has come: who comes then hears of each trade, as it was.
+    #[test]
+    fn no_trade_is_lost_behind_a_snapshot_that_is_owed(schedule in prop::collection::vec(happening(), 1..60)) {
+        for what in [last(), TradeSafe::Everything] {
+            let [said, heard] = play("COMMAND", what.clone(), &schedule);
+            prop_assert_eq!(&said, &heard, "{:?}", what);
+            let [said, heard] = play("DISTINCT", what, &schedule);
+            prop_assert_eq!(said.trades, heard.trades);
+        }
+    }
 }
 
 /// Who subscribes while its shard is caught up is told of the trades that are missing behind what it begins with.

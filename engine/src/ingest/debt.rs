@@ -6,20 +6,21 @@
 //! | DISTINCT | the history goes on, and forgets its oldest | the part of the history that the shard lacks |
 //! | COMMAND | the log goes on, each key once in it | the part of the log that the shard lacks |
 //! | RAW | events are counted | their number |
-//! | any, trade-safe events | they are kept, with what waits before them (see `held`); not before a snapshot that is still to be written | these, before all else; what such a snapshot kept out is told |
+//! | any, trade-safe events | they are kept, with what waits before them (see `held`) | these, before all else but a snapshot |
 //!
 //! Those to whom nothing may be merged or dropped are told how many events are missing, in every mode. A snapshot of
 //! DISTINCT or COMMAND is written in the same way: to a shard that lacks everything. What has come since it was asked for
 //! is no part of it, but events: for clients without a snapshot too, which wait for these only. So a row that has changed
-//! meanwhile is not in the snapshot, but follows it.
+//! meanwhile is not in the snapshot, but follows it. A trade, however, follows the row that it changed: that is kept for the
+//! snapshot.
 
 use super::fanout::{Fanout, Listener, Rings, Subject, encode_state, write};
-use super::held::{First, Held};
+use super::held::{First, Held, Kept};
 use super::record::{self, Kind, Lost};
 use crate::counters::Counters;
 use crate::item::command::{Command, CommandState, LogEntry};
 use crate::item::fields::FieldNames;
-use crate::item::state::{DistinctState, State, StoredEvent};
+use crate::item::state::{DistinctState, State};
 use crate::limits::Limits;
 use crate::time::Instant;
 
@@ -35,16 +36,27 @@ pub struct Debt {
     missed: u64,
     /// Of them, those that will not come in any case.
     void: u64,
-    /// Of those that were missed, trade-safe ones that came while a snapshot was owed, before which they cannot be kept.
-    missed_safe: u64,
     /// DISTINCT and COMMAND: the shard lacks what came after this event.
     behind: Option<u64>,
-    /// What it lacks up to this event is a snapshot, to be ended as one.
-    snapshot: Option<u64>,
-    /// First of all, what the shard has is void.
+    /// Before that, what the shard has is void.
     clear: bool,
     /// Before all that, what may not be merged.
     held: Option<Box<Held>>,
+    /// First of all, a snapshot of DISTINCT or COMMAND.
+    snapshot: Option<Box<Snapshot>>,
+}
+
+/// A snapshot that is still to be written, or to be ended.
+#[derive(Debug, Default)]
+struct Snapshot {
+    /// It is written up to this event.
+    after: u64,
+    /// It ends with this one.
+    until: u64,
+    /// What is written of it is void: it starts again.
+    restart: bool,
+    /// COMMAND: rows of it that trades have changed since, as they were.
+    rows: Kept,
 }
 
 impl Debt {
@@ -58,26 +70,29 @@ impl Debt {
         }
     }
 
-    /// An event of DISTINCT or COMMAND, trade-safe or not; `before` is the one before it.
-    pub fn owe_event(&mut self, before: u64, safe: bool) {
+    /// An event of DISTINCT or COMMAND; `before` is the one before it.
+    pub fn owe_event(&mut self, before: u64) {
         if self.behind.is_none() {
             self.behind = Some(before);
         }
         self.missed += 1;
-        self.missed_safe += u64::from(safe);
     }
 
-    /// A snapshot of DISTINCT or COMMAND: of everything up to `now`.
+    /// A snapshot of DISTINCT or COMMAND: of everything up to `now`. It is the first thing that a shard is told of an item's
+    /// mode.
     pub fn owe_snapshot(&mut self, now: u64) {
-        self.behind = Some(0);
-        self.snapshot = Some(now);
+        debug_assert!(self.held.is_none(), "no event goes before a snapshot");
+        self.behind = Some(now);
+        self.snapshot = Some(Box::new(Snapshot {
+            until: now,
+            ..Snapshot::default()
+        }));
     }
 
-    /// That everything up to `now` is void. A snapshot of which nothing was written is just an empty one.
+    /// That everything up to `now` is void.
     pub fn owe_clear(&mut self, now: u64) {
-        self.clear |= self.snapshot.is_none() || self.behind != Some(0);
+        self.clear |= !self.renew_snapshot(now);
         self.behind = Some(now);
-        self.snapshot = self.snapshot.map(|_| now);
         self.void = self.missed;
     }
 
@@ -86,22 +101,33 @@ impl Debt {
         if let Some(held) = &mut self.held {
             held.forget_rows();
         }
-        if self.behind.is_some() {
+        if self.renew_snapshot(now) {
+            self.behind = Some(now);
+            self.void = self.missed;
+        } else if self.behind.is_some() {
             self.clear = true;
             self.behind = Some(0);
-            self.snapshot = self.snapshot.map(|_| now);
             self.void = self.missed;
         }
+    }
+
+    /// Makes a snapshot that is owed one of what is there `now`. False if there is none, or if trades wait behind it: it is
+    /// what they changed.
+    fn renew_snapshot(&mut self, now: u64) -> bool {
+        let Some(snapshot) = &mut self.snapshot else {
+            return false;
+        };
+        if self.held.is_some() {
+            return false;
+        }
+        snapshot.restart |= snapshot.after > 0;
+        (snapshot.after, snapshot.until) = (0, now);
+        true
     }
 
     /// An event for those who look in RAW mode.
     pub fn owe_raw(&mut self) {
         self.raw_lost += 1;
-    }
-
-    /// Whether a snapshot of DISTINCT or COMMAND is owed: what happens before it is sent cannot go before it.
-    pub(super) fn owes_snapshot(&self) -> bool {
-        self.snapshot.is_some()
     }
 
     /// Keeps the record of a trade-safe event; of COMMAND, with its place.
@@ -123,31 +149,20 @@ impl Debt {
         at: (u64, Instant),
         limits: &Limits,
     ) {
-        if self.snapshot.is_some() {
-            return;
-        }
-        let (mut lost, mut safe) = (0, 0);
-        match state {
-            State::Merge(_) => lost = self.missed.saturating_sub(1), // the state stands for the last one
-            State::Distinct(state) => {
-                if let Some(after) = self.behind {
-                    let first = state.history.first_after(|event| event.seq > after);
-                    lost = self.lost((state.history.len() - first) as u64);
-                    safe = self.lost_safe(lost, safe_after(state, after));
-                }
-            }
-            State::Command(_) if self.clear => {
-                lost = self.void;
-                safe = self.lost_safe(lost, 0);
-            }
-            State::Command(_) => {}
-        }
+        let lost = match state {
+            State::Merge(_) => self.missed.saturating_sub(1), // the state stands for the last one
+            State::Distinct(state) => self.behind.map_or(0, |after| {
+                let first = state.history.first_after(|event| event.seq > after);
+                self.lost((state.history.len() - first) as u64)
+            }),
+            State::Command(_) if self.clear => self.void,
+            State::Command(_) => 0,
+        };
         let held = self.held.get_or_insert_default();
         if lost > 0 {
-            encode_lost(scratch, Kind::Lost, (lost, safe), at);
+            encode_lost(scratch, Kind::Lost, lost, at);
             held.push(scratch, limits);
             self.missed -= lost;
-            self.missed_safe -= safe;
             self.void = 0;
         }
         if std::mem::take(&mut self.clear) {
@@ -171,13 +186,20 @@ impl Debt {
                     held.push(&event.record, limits);
                     next += 1;
                 }
-                (self.missed, self.missed_safe) = (0, 0);
+                self.missed = 0;
             }
             (State::Command(table), Some(key)) => {
-                if let (Some(after), Some(entry)) = (self.behind, table.entry(key))
-                    && entry.seq > after
-                    && !held.has_row(entry.seq)
+                let Some(entry) = table.entry(key) else {
+                    return;
+                };
+                if let Some(snapshot) = &mut self.snapshot
+                    && (snapshot.after + 1..=snapshot.until).contains(&entry.seq)
+                    && entry.is_live()
                 {
+                    encode_entry(scratch, Kind::SnapshotEvent, table, &entry, at.1);
+                    snapshot.rows.push(scratch, limits);
+                }
+                if self.behind.is_some_and(|after| entry.seq > after) && !held.has_row(entry.seq) {
                     encode_entry(scratch, Kind::Event, table, &entry, at.1);
                     held.push_row(scratch, entry.seq, limits);
                     self.missed = self.missed.saturating_sub(1);
@@ -192,33 +214,14 @@ impl Debt {
         let open = self.missed.saturating_sub(self.void);
         self.void + open.saturating_sub(remaining)
     }
-
-    /// How many of `lost` events were trade-safe, if so many that are can still come.
-    fn lost_safe(&self, lost: u64, remaining: u64) -> u64 {
-        self.missed_safe.saturating_sub(remaining).min(lost)
-    }
 }
 
-/// How many events of a history behind this one are trade-safe.
-fn safe_after(state: &DistinctState, after: u64) -> u64 {
-    let first = state.history.first_after(|event| event.seq > after);
-    let events = (first..).map_while(|at| state.history.get(at));
-    let safe = |event: &&StoredEvent| record::read(&event.record).any(|record| record.safe);
-    events.filter(safe).count() as u64
-}
-
-/// Makes the record of so many losses, and of how many trade-safe ones among them.
-fn encode_lost(
-    scratch: &mut Vec<u8>,
-    kind: Kind,
-    (lost, safe): (u64, u64),
-    (seq, stamp): (u64, Instant),
-) {
-    let number = |number| u32::try_from(number).unwrap_or(u32::MAX);
+/// Makes the record of so many losses. Trade-safe ones are counted where they are kept.
+fn encode_lost(scratch: &mut Vec<u8>, kind: Kind, lost: u64, (seq, stamp): (u64, Instant)) {
     let mut writer = record::Writer::start(scratch, kind, seq, stamp);
     writer.lost(Lost {
-        events: number(lost),
-        safe: number(safe),
+        events: u32::try_from(lost).unwrap_or(u32::MAX),
+        safe: 0,
     });
     writer.finish();
 }
@@ -298,8 +301,12 @@ struct Payer<'a, R> {
 impl<R: Rings> Payer<'_, R> {
     fn pay(&mut self, debt: &mut Debt, state: &State) -> Option<()> {
         if debt.raw_lost > 0 {
-            self.lost(Kind::RawLost, (debt.raw_lost, 0), self.seq)?;
+            self.lost(Kind::RawLost, debt.raw_lost, self.seq)?;
             debt.raw_lost = 0;
+        }
+        if let Some(snapshot) = &mut debt.snapshot {
+            self.pay_snapshot(snapshot, state)?;
+            debt.snapshot = None;
         }
         while let Some(held) = &mut debt.held
             && let Some(first) = held.first()
@@ -311,7 +318,7 @@ impl<R: Rings> Payer<'_, R> {
         match state {
             State::Merge(state) => {
                 if debt.missed > 1 {
-                    self.lost(Kind::Lost, (debt.missed - 1, 0), self.seq)?; // the state stands for the last one
+                    self.lost(Kind::Lost, debt.missed - 1, self.seq)?; // the state stands for the last one
                     debt.missed = 1;
                 }
                 if let Some(kind) = debt.state {
@@ -321,47 +328,29 @@ impl<R: Rings> Payer<'_, R> {
                 Some(())
             }
             State::Distinct(state) => {
-                let oldest = state.history.get(0).map_or(u64::MAX, |event| event.seq);
-                if debt.snapshot.is_some()
-                    && debt.behind.is_some_and(|after| 0 < after && after < oldest)
-                {
-                    // The history has gone on without the shard: a snapshot must have no hole.
-                    debt.clear = true;
-                }
-                let next = |after: u64| {
-                    let at = state.history.first_after(|event| event.seq > after);
-                    (at, state.history.get(at))
-                };
-                let encode = |payer: &mut Self, after: u64, kind: Kind| {
-                    let event = next(after).1?;
-                    payer.scratch.clear();
-                    payer.scratch.extend_from_slice(&event.record);
-                    record::set_kind(payer.scratch, kind);
-                    Some(event.seq)
-                };
-                let behind = |after: u64| {
-                    (
-                        state.history.len() - next(after).0,
-                        safe_after(state, after),
-                    )
+                let encode =
+                    |payer: &mut Self, after| payer.encode_stored(state, Kind::Event, after);
+                let behind = |after| {
+                    let first = state.history.first_after(|event| event.seq > after);
+                    state.history.len() - first
                 };
                 self.pay_log(debt, encode, behind)
             }
             State::Command(table) => {
                 let held = debt.held.take();
                 let is_held = |seq| held.as_ref().is_some_and(|held| held.has_row(seq));
-                let encode = |payer: &mut Self, after: u64, kind: Kind| {
+                let encode = |payer: &mut Self, after| {
                     let mut entry = table.next_after(after)?;
                     while is_held(entry.seq) {
                         entry = table.next_after(entry.seq)?; // was told before
                     }
-                    encode_entry(payer.scratch, kind, table, &entry, payer.stamp);
+                    encode_entry(payer.scratch, Kind::Event, table, &entry, payer.stamp);
                     Some(entry.seq)
                 };
-                let behind = |after: u64| {
+                let behind = |after| {
                     let rows = held.iter().flat_map(|held| held.rows_after(after));
                     let told = rows.filter(|seq| table.is_last(*seq)).count();
-                    (table.behind(after) - told, 0)
+                    table.behind(after) - told
                 };
                 let paid = self.pay_log(debt, encode, behind);
                 debt.held = held;
@@ -370,37 +359,65 @@ impl<R: Rings> Payer<'_, R> {
         }
     }
 
-    /// Writes what the shard lacks of a history or a table: as a snapshot, as far as it is one, and then as events.
-    /// `encode` makes the record of the first entry after an event, as one of a kind, and tells its event; `behind`
-    /// tells how many entries there are, and how many of them are trade-safe.
+    /// Writes what the shard lacks of a snapshot, and its end.
+    fn pay_snapshot(&mut self, snapshot: &mut Snapshot, state: &State) -> Option<()> {
+        if let State::Distinct(state) = state {
+            let oldest = state.history.get(0).map_or(u64::MAX, |event| event.seq);
+            // The history has gone on without the shard: a snapshot must have no hole.
+            snapshot.restart |= 0 < snapshot.after && snapshot.after < oldest;
+        }
+        if snapshot.restart {
+            self.mark(Kind::Clear, snapshot.after)?;
+            snapshot.restart = false;
+        }
+        loop {
+            let (kind, after) = (Kind::SnapshotEvent, snapshot.after);
+            let next = match state {
+                State::Merge(_) => None,
+                State::Distinct(state) => self.encode_stored(state, kind, after),
+                State::Command(table) => table.next_after(after).map(|entry| {
+                    encode_entry(self.scratch, kind, table, &entry, self.stamp);
+                    entry.seq
+                }),
+            };
+            let Some(seq) = next.filter(|seq| *seq <= snapshot.until) else {
+                break;
+            };
+            self.write()?;
+            snapshot.after = seq;
+        }
+        while let Some(row) = snapshot.rows.first() {
+            self.scratch.clear();
+            self.scratch.extend_from_slice(row);
+            self.write()?;
+            snapshot.rows.pop();
+        }
+        self.mark(Kind::EndOfSnapshot, snapshot.until)
+    }
+
+    /// Makes the record of the first event of a history after another, as one of a kind, and tells which it is.
+    fn encode_stored(&mut self, state: &DistinctState, kind: Kind, after: u64) -> Option<u64> {
+        let at = state.history.first_after(|event| event.seq > after);
+        let event = state.history.get(at)?;
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&event.record);
+        record::set_kind(self.scratch, kind);
+        Some(event.seq)
+    }
+
+    /// Writes what the shard lacks of a history or a table. `encode` makes the record of the first entry after an event, and
+    /// tells its event; `behind` tells how many entries there are.
     fn pay_log(
         &mut self,
         debt: &mut Debt,
-        encode: impl Fn(&mut Self, u64, Kind) -> Option<u64>,
-        behind: impl Fn(u64) -> (usize, u64),
+        encode: impl Fn(&mut Self, u64) -> Option<u64>,
+        behind: impl Fn(u64) -> usize,
     ) -> Option<()> {
         let Some(mut after) = debt.behind else {
             return Some(());
         };
-        if let Some(until) = debt.snapshot {
-            if debt.clear {
-                self.mark(Kind::Clear, after)?;
-                debt.clear = false;
-            }
-            while let Some(seq) =
-                encode(self, after, Kind::SnapshotEvent).filter(|seq| *seq <= until)
-            {
-                self.write()?;
-                after = seq;
-                debt.behind = Some(seq);
-            }
-            self.mark(Kind::EndOfSnapshot, until)?;
-            after = until;
-            debt.behind = Some(until);
-            debt.snapshot = None;
-        }
         self.begin(debt, after, behind(after))?;
-        while let Some(seq) = encode(self, after, Kind::Event) {
+        while let Some(seq) = encode(self, after) {
             self.write()?;
             after = seq;
             debt.paid(seq);
@@ -409,18 +426,11 @@ impl<R: Rings> Payer<'_, R> {
     }
 
     /// What goes before the `remaining` events behind `after` that can still be told.
-    fn begin(
-        &mut self,
-        debt: &mut Debt,
-        after: u64,
-        (remaining, remaining_safe): (usize, u64),
-    ) -> Option<()> {
+    fn begin(&mut self, debt: &mut Debt, after: u64, remaining: usize) -> Option<()> {
         let lost = debt.lost(remaining as u64);
         if lost > 0 {
-            let safe = debt.lost_safe(lost, remaining_safe);
-            self.lost(Kind::Lost, (lost, safe), after)?;
+            self.lost(Kind::Lost, lost, after)?;
             debt.missed -= lost;
-            debt.missed_safe -= safe;
             debt.void = 0;
         }
         if debt.clear {
@@ -430,7 +440,7 @@ impl<R: Rings> Payer<'_, R> {
         Some(())
     }
 
-    fn lost(&mut self, kind: Kind, lost: (u64, u64), seq: u64) -> Option<()> {
+    fn lost(&mut self, kind: Kind, lost: u64, seq: u64) -> Option<()> {
         encode_lost(self.scratch, kind, lost, (seq, self.stamp));
         self.write()
     }

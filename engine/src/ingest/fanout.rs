@@ -218,8 +218,8 @@ impl Fanout {
         counters: &mut Counters,
     ) {
         let refused = |debt: &mut Debt| {
-            if !safe || debt.owes_snapshot() {
-                debt.owe_event(before, safe);
+            if !safe {
+                debt.owe_event(before);
             }
         };
         self.copy(subject, None, Wants::State, rings, counters, refused);

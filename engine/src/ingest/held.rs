@@ -24,6 +24,14 @@ pub(super) struct Held {
     rows: BTreeSet<u64>,
 }
 
+/// Rows that a snapshot still owes as they were before trades changed them. What does not fit is no part of it then, like a
+/// row that a quote has changed.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    rows: VecDeque<Box<[u8]>>,
+    bytes: usize,
+}
+
 /// The next record that is due.
 pub(super) enum First<'h> {
     /// What is missing.
@@ -118,6 +126,28 @@ impl Held {
     }
 }
 
+impl Kept {
+    /// Keeps a row, if there is room.
+    pub fn push(&mut self, record: &[u8], limits: &Limits) {
+        if self.rows.len() < limits.event_buffer_len_max
+            && self.bytes + record.len() <= limits.held_bytes_max
+        {
+            self.bytes += record.len();
+            self.rows.push_back(record.into());
+        }
+    }
+
+    /// The next one.
+    pub fn first(&self) -> Option<&[u8]> {
+        self.rows.front().map(|row| &**row)
+    }
+
+    /// That has been sent.
+    pub fn pop(&mut self) {
+        self.bytes -= self.rows.pop_front().map_or(0, |row| row.len());
+    }
+}
+
 impl Fanout {
     /// A trade-safe event comes, in COMMAND one of the row `key`: what waits before it is sent, and where there is no room
     /// for that, kept. The item is still as it was before.
@@ -158,9 +188,6 @@ impl Fanout {
             let Some(debt) = &mut listener.debt else {
                 continue;
             };
-            if debt.owes_snapshot() {
-                continue; // it is in there
-            }
             if !std::mem::replace(&mut whole, true) {
                 match (&subject.state, key) {
                     (State::Merge(state), _) => {

@@ -131,7 +131,7 @@ impl Ingest {
                 let bytes = event.record.len();
                 state.history.push(event, bytes);
                 self.fanout
-                    .owe(&mut item.subject, |debt| debt.owe_event(before, false));
+                    .owe(&mut item.subject, |debt| debt.owe_event(before));
             }
             _ => self.counters.count(Counter::AdapterEventsStale),
         }

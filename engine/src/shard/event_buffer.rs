@@ -14,7 +14,8 @@
 //!
 //! Trade-safe events ([`crate::item::safe`]) are neither merged nor dropped without a word, and what waits before them
 //! goes before them: no frequency holds either back. They are bounded by `event_buffer_len_max` whatever size was asked
-//! for, and what is dropped of them there is told by `OV`.
+//! for, and what is dropped of them there is told by `OV`. Those that come while a table is being shown follow it, and the rows
+//! that they change are shown as they were.
 
 mod changes;
 mod queue;

@@ -3,10 +3,11 @@
 use super::changes::{Changes, Merged, Missed, Waiting};
 use super::{Entry, Next, Taken};
 use crate::item::command::Command;
+use crate::item::row::Row;
 use crate::item::selector::Selector;
 use crate::shard::rows::{KeyChange, Table};
 use crate::time::{Duration, Instant};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 /// What is owed of a COMMAND item.
@@ -16,6 +17,8 @@ pub struct TableBuffer {
     head: VecDeque<Entry>,
     /// The client is being shown the table: as its snapshot, or anew.
     walk: Option<Walk>,
+    /// Rows that trade-safe changes have overtaken while the walk had not come to them, as they were, by their places.
+    overtaken: BTreeMap<u64, Row>,
     /// Keys whose last event was not after this one are not known to the client, though they are in the table.
     since: u64,
     /// Trade-safe changes, and what waited of their rows before them: they go before all others. With the key, if it is
@@ -85,6 +88,7 @@ impl TableBuffer {
         Self {
             head: VecDeque::new(),
             walk: None,
+            overtaken: BTreeMap::new(),
             since,
             flushed: VecDeque::new(),
             changes: match unfiltered {
@@ -135,12 +139,17 @@ impl TableBuffer {
     ) -> Taken {
         if let Some(walk) = self.walk
             && (walk.at..=walk.until).contains(&change.place)
+            && !self.overtaken.contains_key(&change.place)
         {
-            // The walk will show the row as it is then.
-            return Taken {
-                conflated: 1,
-                ..Taken::default()
+            let Some(old) = change.old.as_ref().filter(|_| safe) else {
+                // The walk will show the row as it is then.
+                return Taken {
+                    conflated: 1,
+                    ..Taken::default()
+                };
             };
+            let old = table.worded(old, Command::Add);
+            self.overtaken.insert(change.place, old);
         }
         let known = change.before > self.since;
         let what = match &change.deleted {
@@ -219,6 +228,9 @@ impl TableBuffer {
             urgent: true,
             ..Taken::default()
         };
+        // What changes them is still to be told.
+        let overtaken = std::mem::take(&mut self.overtaken);
+        self.head.extend(overtaken.into_values().map(Entry::Row));
         if self.walk.take().is_some_and(|walk| walk.ends_snapshot) {
             self.head.push_back(Entry::EndOfSnapshot);
         }
@@ -266,6 +278,7 @@ impl TableBuffer {
         }
         self.head.push_back(Entry::Clear);
         self.since = 0;
+        self.overtaken.clear();
         self.walk = Some(Walk {
             at: 0,
             until: table.last(),
@@ -281,19 +294,26 @@ impl TableBuffer {
             return entry.into();
         }
         if let Some(mut walk) = self.walk {
-            let mut next = table.next_key(walk.at, walk.until);
+            let old = self.overtaken.first_key_value();
+            // Up to the first of those.
+            let until = old.map_or(walk.until, |(place, _)| place - 1);
+            let mut next = table.next_key(walk.at, until);
             while let (Some((place, key)), Some(selector)) = (&next, &self.selector)
                 && !selector.selects_key(key)
             {
                 walk.at = place + 1;
                 self.walk = Some(walk); // it is not looked at again
-                next = table.next_key(walk.at, walk.until);
+                next = table.next_key(walk.at, until);
             }
             if let Some((place, key)) = next
                 && let Some(row) = table.row(&key, Command::Add)
             {
                 self.peeked = Peeked::Place(place);
                 return Next::Row(row);
+            }
+            if let Some((place, row)) = old {
+                self.peeked = Peeked::Place(*place);
+                return Next::Row(row.clone());
             }
             if walk.ends_snapshot {
                 self.peeked = Peeked::EndOfWalk;
@@ -334,6 +354,7 @@ impl TableBuffer {
             Peeked::Nothing => {}
             Peeked::Head => _ = self.head.pop_front(),
             Peeked::Place(place) => {
+                self.overtaken.remove(&place);
                 if let Some(walk) = &mut self.walk {
                     walk.at = place + 1;
                 }
