@@ -1,50 +1,24 @@
 //! TLCP over HTTP, the engine's half: one response per request, streams with a length, polls that wait.
 
-use engine::ids::{ConnId, ItemId, ShardId};
-use engine::ingest::event::AdapterEvent;
-use engine::ingest::fanout::Rings;
-use engine::ingest::{Ingest, IngestEffect};
-use engine::limits::Limits;
-use engine::metadata::AdapterSets;
-use engine::metadata::literal::Literal;
-use engine::shard::{Config, Effect, HttpRequest, Outbox, Part, Peer, Shard};
-use engine::time::{Duration, Instant};
+mod by_hand;
+
+use by_hand::Bench;
+use engine::ids::ConnId;
+use engine::shard::{HttpRequest, Outbox, Part, Peer};
+use engine::time::Duration;
 use engine::tlcp::Version;
 use engine::tlcp::request::Verb;
 
-/// One shard and ingest, driven by hand; what was sent, in order.
-struct Bench {
-    shard: Shard,
-    ingest: Ingest,
-    sets: AdapterSets,
-    records: Records,
-    item: Option<ItemId>,
-    sent: Sent,
-    now: Instant,
-    conns: u32,
+/// A client: what it was sent, in order.
+#[derive(Default)]
+struct Client {
+    buffer: Vec<u8>,
+    parts: Vec<(ConnId, Part, String)>,
+    /// It must be told a response's length before its bytes.
     identity: bool,
 }
 
-#[derive(Default)]
-struct Records(Vec<u8>);
-
-impl Rings for Records {
-    fn room(&self, _: ShardId) -> usize {
-        usize::MAX
-    }
-
-    fn write(&mut self, _: ShardId, record: &[u8]) {
-        self.0.extend_from_slice(record);
-    }
-}
-
-#[derive(Default)]
-struct Sent {
-    buffer: Vec<u8>,
-    parts: Vec<(ConnId, Part, String)>,
-}
-
-impl Outbox for Sent {
+impl Outbox for Client {
     fn open(&mut self, _: ConnId) -> &mut Vec<u8> {
         self.buffer.clear();
         &mut self.buffer
@@ -60,89 +34,21 @@ impl Outbox for Sent {
     }
 }
 
-impl Bench {
-    fn new() -> Self {
-        let mut sets = AdapterSets::default();
-        sets.add("DEFAULT", Literal::default(), &["DEFAULT"]);
-        let mut serial = 0u8;
-        let random = move || {
-            serial += 1;
-            [serial; 12]
-        };
-        Self {
-            shard: Shard::new(Config::default(), random),
-            ingest: Ingest::new(1, Duration::ZERO, Limits::DEFAULT),
-            sets,
-            records: Records::default(),
-            item: None,
-            sent: Sent::default(),
-            now: Instant::from_millis(1),
-            conns: 0,
-            identity: false,
-        }
-    }
-
-    fn connect(&mut self) -> ConnId {
-        self.conns += 1;
-        ConnId {
-            slot: self.conns,
-            generation: 0,
-        }
-    }
-
+impl Bench<Client> {
     fn request(&mut self, conn: ConnId, verb: Verb, query: &str, body: &str) {
         let peer = Peer::new("192.0.2.1", Version::LATEST);
         let request = HttpRequest {
             verb,
             query,
             body,
-            identity: self.identity,
+            identity: self.clients.identity,
         };
         self.shard.on_http_request(conn, peer, request, self.now);
         self.settle();
     }
 
-    /// Turns until nothing happens any more.
-    fn settle(&mut self) {
-        loop {
-            let mut busy = false;
-            self.shard.on_timers(self.now);
-            self.shard.pump(self.now, &mut self.sent);
-            while let Some(effect) = self.shard.poll_effect() {
-                busy = true;
-                match effect {
-                    Effect::Ask(ask) => {
-                        let answer = self.sets.answer(ShardId(0), &ask);
-                        self.shard.on_answer(answer, self.now);
-                    }
-                    Effect::Demand(demand) => {
-                        self.ingest
-                            .on_demand(ShardId(0), demand, self.now, &mut self.records);
-                    }
-                    _ => {}
-                }
-            }
-            while let Some(effect) = self.ingest.poll_effect() {
-                if let IngestEffect::Subscribe { item, .. } = effect {
-                    self.ingest.on_subscribed(item, true);
-                    self.item = Some(item);
-                }
-            }
-            let records = std::mem::take(&mut self.records.0);
-            self.shard.on_records(&records, self.now);
-            if !busy && !self.shard.has_output() {
-                return;
-            }
-        }
-    }
-
     fn update(&mut self, value: &str, snapshot: bool) {
-        let event = AdapterEvent::Update {
-            item: self.item.expect("subscribed"),
-            snapshot,
-            fields: &[("a", Some(value))],
-        };
-        self.ingest.on_adapter(event, self.now, &mut self.records);
+        self.tell("i", snapshot, &[("a", value.to_owned())]);
         self.settle();
     }
 
@@ -153,14 +59,14 @@ impl Bench {
 
     /// What was sent since the last look, which must be one part.
     fn one(&mut self) -> (ConnId, Part, String) {
-        let mut parts = std::mem::take(&mut self.sent.parts);
+        let mut parts = std::mem::take(&mut self.clients.parts);
         assert_eq!(parts.len(), 1, "{parts:?}");
         parts.remove(0)
     }
 
     /// A session by a synchronous poll, as official clients begin over HTTP; its id.
     fn session(&mut self) -> String {
-        let conn = self.connect();
+        let conn = self.conn();
         let body = "LS_polling=true&LS_polling_millis=0&LS_idle_millis=0&LS_cid=x";
         self.request(conn, Verb::CreateSession, "LS_protocol=TLCP-2.5.0", body);
         let (_, part, text) = self.one();
@@ -182,16 +88,16 @@ impl Bench {
     }
 
     fn subscribe(&mut self, id: &str) {
-        let conn = self.connect();
+        let conn = self.conn();
         let add = "LS_reqId=1&LS_op=add&LS_subId=1&LS_mode=MERGE&LS_group=i&LS_schema=a&LS_snapshot=true&LS_ack=false";
         self.request(conn, Verb::Control, &format!("LS_session={id}"), add);
         let answer = self
-            .sent
+            .clients
             .parts
             .iter()
             .position(|(to, ..)| *to == conn)
             .unwrap();
-        let (_, part, text) = self.sent.parts.remove(answer);
+        let (_, part, text) = self.clients.parts.remove(answer);
         // `LS_ack` counts over WebSocket only.
         assert_eq!((part, text.as_str()), (Part::Response, "REQOK,1\r\n"));
     }
@@ -199,9 +105,9 @@ impl Bench {
 
 #[test]
 fn a_stream_is_padded_then_flows_and_ends_with_loop() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::<Client>::new();
     let id = bench.session();
-    let conn = bench.connect();
+    let conn = bench.conn();
     let body = format!("LS_session={id}&LS_send_sync=false");
     bench.request(conn, Verb::BindSession, "", &body);
     let (to, part, head) = bench.one();
@@ -220,7 +126,7 @@ fn a_stream_is_padded_then_flows_and_ends_with_loop() {
     bench.advance(Duration::from_secs(6));
     assert_eq!(bench.one().2, "PROBE\r\n");
 
-    let other = bench.connect();
+    let other = bench.conn();
     let query = format!("LS_session={id}");
     bench.request(
         other,
@@ -228,7 +134,7 @@ fn a_stream_is_padded_then_flows_and_ends_with_loop() {
         &query,
         "LS_reqId=2&LS_op=force_rebind",
     );
-    let mut parts = std::mem::take(&mut bench.sent.parts);
+    let mut parts = std::mem::take(&mut bench.clients.parts);
     parts.sort_by_key(|(to, ..)| to.slot);
     assert_eq!(parts[0].2, "LOOP,0\r\n");
     assert!(matches!(parts[0].1, Part::Stream { last: true, .. }));
@@ -237,17 +143,17 @@ fn a_stream_is_padded_then_flows_and_ends_with_loop() {
 
 #[test]
 fn a_response_stays_within_its_length_and_nothing_is_lost() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::<Client>::new();
     let id = bench.session();
     bench.subscribe(&id);
     let mut seen = Vec::new();
-    let mut conn = bench.connect();
+    let mut conn = bench.conn();
     let body = format!("LS_session={id}&LS_content_length=4000&LS_send_sync=false");
     bench.request(conn, Verb::BindSession, "", &body);
     let (mut used, mut loops, mut length) = (0, 0, None);
     for n in 0..200 {
         bench.update(&format!("{n:03}{}", "x".repeat(97)), n == 0);
-        for (to, part, text) in std::mem::take(&mut bench.sent.parts) {
+        for (to, part, text) in std::mem::take(&mut bench.clients.parts) {
             assert_eq!(to, conn);
             let Part::Stream {
                 content_length,
@@ -273,10 +179,10 @@ fn a_response_stays_within_its_length_and_nothing_is_lost() {
         if loops > 0 {
             loops = 0;
             (used, length) = (0, None);
-            conn = bench.connect();
+            conn = bench.conn();
             bench.request(conn, Verb::BindSession, "", &body);
             // The head and what did not fit the last response.
-            for (_, part, text) in std::mem::take(&mut bench.sent.parts) {
+            for (_, part, text) in std::mem::take(&mut bench.clients.parts) {
                 if let Part::Stream { content_length, .. } = part {
                     length.get_or_insert(content_length);
                 }
@@ -295,11 +201,11 @@ fn a_response_stays_within_its_length_and_nothing_is_lost() {
 
 #[test]
 fn a_long_poll_waits_for_data_or_its_time() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::<Client>::new();
     let id = bench.session();
     bench.subscribe(&id);
     let poll = format!("LS_session={id}&LS_polling=true&LS_polling_millis=0&LS_idle_millis=19000");
-    let conn = bench.connect();
+    let conn = bench.conn();
     bench.request(conn, Verb::BindSession, "", &poll);
     let (_, part, text) = bench.one();
     assert_eq!(part, Part::Response);
@@ -319,7 +225,7 @@ fn a_long_poll_waits_for_data_or_its_time() {
         )
     );
     bench.advance(Duration::from_secs(8));
-    assert_eq!(bench.sent.parts, []);
+    assert_eq!(bench.clients.parts, []);
     bench.update("1", true);
     let (_, part, text) = bench.one();
     assert!(matches!(part, Part::Stream { last: true, .. }), "{part:?}");
@@ -328,7 +234,7 @@ fn a_long_poll_waits_for_data_or_its_time() {
     bench.request(conn, Verb::BindSession, "", &poll);
     bench.one();
     bench.advance(Duration::from_millis(18_999));
-    assert_eq!(bench.sent.parts, []);
+    assert_eq!(bench.clients.parts, []);
     bench.advance(Duration::from_millis(1));
     let (_, part, text) = bench.one();
     assert!(matches!(part, Part::Stream { last: true, .. }), "{part:?}");
@@ -337,9 +243,9 @@ fn a_long_poll_waits_for_data_or_its_time() {
 
 #[test]
 fn a_poll_whose_length_must_be_told_waits_with_its_head() {
-    let mut bench = Bench::new();
-    bench.identity = true;
-    let conn = bench.connect();
+    let mut bench = Bench::<Client>::new();
+    bench.clients.identity = true;
+    let conn = bench.conn();
     let poll = "LS_polling=true&LS_polling_millis=0&LS_idle_millis=19000";
     bench.request(conn, Verb::CreateSession, "", &format!("LS_cid=x&{poll}"));
     let (_, part, text) = bench.one();
@@ -356,7 +262,7 @@ fn a_poll_whose_length_must_be_told_waits_with_its_head() {
 
     bench.request(conn, Verb::BindSession, "", &poll);
     bench.advance(Duration::from_millis(18_999));
-    assert_eq!(bench.sent.parts, []);
+    assert_eq!(bench.clients.parts, []);
     bench.advance(Duration::from_millis(1));
     let (_, part, text) = bench.one();
     assert_eq!(part, Part::Response);
@@ -368,9 +274,9 @@ fn a_poll_whose_length_must_be_told_waits_with_its_head() {
 
 #[test]
 fn a_head_that_waits_does_not_hold_back_what_the_client_asked_for_between_polls() {
-    let mut bench = Bench::new();
-    bench.identity = true;
-    let conn = bench.connect();
+    let mut bench = Bench::<Client>::new();
+    bench.clients.identity = true;
+    let conn = bench.conn();
     let poll = "LS_polling=true&LS_polling_millis=0&LS_idle_millis=19000";
     bench.request(conn, Verb::CreateSession, "", &format!("LS_cid=x&{poll}"));
     let (_, _, text) = bench.one();
@@ -390,36 +296,36 @@ fn a_head_that_waits_does_not_hold_back_what_the_client_asked_for_between_polls(
 
 #[test]
 fn the_first_poll_after_a_stream_does_not_wait_with_its_head() {
-    let mut bench = Bench::new();
-    bench.identity = true;
+    let mut bench = Bench::<Client>::new();
+    bench.clients.identity = true;
     let id = bench.session();
     for _ in 0..2 {
         let poll =
             format!("LS_session={id}&LS_polling=true&LS_polling_millis=0&LS_idle_millis=19000");
-        let conn = bench.connect();
+        let conn = bench.conn();
         bench.request(conn, Verb::BindSession, "", &poll);
         // Beside it, the stream is told that the session has moved.
-        let parts = bench.sent.parts.drain(..);
+        let parts = bench.clients.parts.drain(..);
         let (_, part, text) = parts.into_iter().find(|sent| sent.0 == conn).unwrap();
         assert_eq!(part, Part::Response);
         assert!(text.ends_with("CONS,unlimited\r\nLOOP,0\r\n"), "{text}");
         bench.request(conn, Verb::BindSession, "", &poll);
-        assert_eq!(bench.sent.parts, [], "the next one waits");
+        assert_eq!(bench.clients.parts, [], "the next one waits");
 
-        let stream = bench.connect();
+        let stream = bench.conn();
         let bind = format!("LS_session={id}&LS_keepalive_millis=5000");
         bench.request(stream, Verb::BindSession, "", &bind);
-        bench.sent.parts.clear();
+        bench.clients.parts.clear();
     }
 }
 
 #[test]
 fn a_poll_does_not_wait_with_lines_that_the_client_lacks() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::<Client>::new();
     let id = bench.session();
     bench.subscribe(&id);
     let poll = format!("LS_session={id}&LS_polling=true&LS_polling_millis=0&LS_idle_millis=19000");
-    let conn = bench.connect();
+    let conn = bench.conn();
     bench.request(conn, Verb::BindSession, "", &poll);
     let (_, _, lost) = bench.one();
     let lines = "SUBOK,1,1,1\r\nCONF,1,unlimited,filtered\r\nLOOP,0\r\n";
@@ -436,14 +342,14 @@ fn a_poll_does_not_wait_with_lines_that_the_client_lacks() {
     let (_, _, text) = bench.one();
     assert!(text.ends_with("PROG,2\r\n"), "{text}");
     bench.advance(Duration::from_secs(8));
-    assert_eq!(bench.sent.parts, []);
+    assert_eq!(bench.clients.parts, []);
 }
 
 #[test]
 fn a_batch_is_answered_in_its_order_in_one_response() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::<Client>::new();
     let id = bench.session();
-    let conn = bench.connect();
+    let conn = bench.conn();
     let body = "LS_reqId=1&LS_op=add&LS_subId=1&LS_mode=MERGE&LS_group=i&LS_schema=a\r\n\
                 LS_reqId=2&LS_op=delete&LS_subId=9\r\n\
                 LS_reqId=3&LS_op=add&LS_subId=2&LS_mode=RAW&LS_group=i&LS_schema=%20\r\n\
@@ -467,8 +373,8 @@ fn a_batch_is_answered_in_its_order_in_one_response() {
 
 #[test]
 fn refusals_are_whole_responses() {
-    let mut bench = Bench::new();
-    let conn = bench.connect();
+    let mut bench = Bench::<Client>::new();
+    let conn = bench.conn();
     bench.request(
         conn,
         Verb::CreateSession,
@@ -488,19 +394,19 @@ fn refusals_are_whole_responses() {
 #[test]
 fn destroying_ends_a_stream_and_a_waiting_poll() {
     for poll in [false, true] {
-        let mut bench = Bench::new();
+        let mut bench = Bench::<Client>::new();
         let id = bench.session();
-        let conn = bench.connect();
+        let conn = bench.conn();
         let mut body = format!("LS_session={id}");
         if poll {
             body += "&LS_polling=true&LS_idle_millis=19000";
         }
         bench.request(conn, Verb::BindSession, "", &body);
-        bench.sent.parts.clear();
-        let other = bench.connect();
+        bench.clients.parts.clear();
+        let other = bench.conn();
         let query = format!("LS_session={id}");
         bench.request(other, Verb::Control, &query, "LS_reqId=2&LS_op=destroy");
-        let mut parts = std::mem::take(&mut bench.sent.parts);
+        let mut parts = std::mem::take(&mut bench.clients.parts);
         parts.sort_by_key(|(to, ..)| to.slot);
         assert!(
             parts[0].2.ends_with("END,31,Destroy invoked by client\r\n"),

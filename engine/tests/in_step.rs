@@ -1,55 +1,25 @@
 //! Clients in step share messages: what each is sent is what it would be sent alone.
 
-use engine::ids::{ConnId, ItemId, ShardId};
-use engine::ingest::event::AdapterEvent;
-use engine::ingest::fanout::Rings;
-use engine::ingest::{Ingest, IngestEffect};
-use engine::limits::Limits;
-use engine::metadata::AdapterSets;
-use engine::metadata::literal::Literal;
-use engine::shard::{Config, Effect, Outbox, Part, Peer, Shard};
-use engine::time::{Duration, Instant};
+mod by_hand;
+
+use by_hand::Bench;
+use engine::ids::ConnId;
+use engine::shard::{Outbox, Part, Peer};
 use engine::tlcp::Version;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-/// A shard and ingest with an adapter that has the latest values of all items.
-struct World {
-    shard: Shard,
-    ingest: Ingest,
-    sets: AdapterSets,
-    records: Records,
-    latest: BTreeMap<String, Vec<(&'static str, String)>>,
-    items: BTreeMap<String, ItemId>,
-    sent: Sent,
-    now: Instant,
-    connections: u32,
-    sessions: BTreeMap<u32, String>,
-}
-
+/// What every connection was sent, and the sessions of the first ones.
 #[derive(Default)]
-struct Records(Vec<u8>);
-
-impl Rings for Records {
-    fn room(&self, _: ShardId) -> usize {
-        usize::MAX
-    }
-
-    fn write(&mut self, _: ShardId, record: &[u8]) {
-        self.0.extend_from_slice(record);
-    }
-}
-
-/// What every connection was sent.
-#[derive(Default)]
-struct Sent {
+struct Clients {
     buffer: Vec<u8>,
     last: Vec<u8>,
     texts: BTreeMap<u32, String>,
     repeated: usize,
+    sessions: BTreeMap<u32, String>,
 }
 
-impl Outbox for Sent {
+impl Outbox for Clients {
     fn open(&mut self, _: ConnId) -> &mut Vec<u8> {
         self.buffer.clear();
         &mut self.buffer
@@ -73,35 +43,17 @@ impl Outbox for Sent {
     }
 }
 
-impl World {
-    fn new() -> Self {
-        let mut sets = AdapterSets::default();
-        sets.add("DEFAULT", Literal::default(), &["DEFAULT"]);
-        let mut serial = 0u8;
-        let random = move || {
-            serial += 1;
-            [serial; 12]
-        };
-        Self {
-            shard: Shard::new(Config::default(), random),
-            ingest: Ingest::new(1, Duration::ZERO, Limits::DEFAULT),
-            sets,
-            records: Records::default(),
-            latest: BTreeMap::new(),
-            items: BTreeMap::new(),
-            sent: Sent::default(),
-            now: Instant::from_millis(1),
-            connections: 0,
-            sessions: BTreeMap::new(),
-        }
+impl Bench<Clients> {
+    /// The data adapter has a snapshot of every item, whatever it has published.
+    fn with_items() -> Self {
+        let mut bench = Self::new();
+        let items = ITEMS.iter().map(|item| ((*item).to_owned(), Vec::new()));
+        bench.snapshots.extend(items);
+        bench
     }
 
     fn open(&mut self) -> ConnId {
-        self.connections += 1;
-        let conn = ConnId {
-            slot: self.connections,
-            generation: 0,
-        };
+        let conn = self.conn();
         let peer = Peer::new("192.0.2.1", Version::LATEST);
         self.shard.on_accept(conn, peer, self.now);
         conn
@@ -113,9 +65,10 @@ impl World {
         let create = "create_session\r\nLS_cid=x&LS_send_sync=false&LS_supported_diffs=";
         self.shard.on_request(conn, create, self.now);
         self.settle();
-        let text = self.sent.texts.remove(&conn.slot).unwrap();
+        let text = self.take(conn);
         let id = text.strip_prefix("CONOK,").unwrap().split(',').next();
-        self.sessions.insert(conn.slot, id.unwrap().to_owned());
+        let sessions = &mut self.clients.sessions;
+        sessions.insert(conn.slot, id.unwrap().to_owned());
         conn
     }
 
@@ -130,79 +83,26 @@ impl World {
     /// Events of one turn: items with the new values of their fields.
     fn publish(&mut self, events: &[(&str, &[(&'static str, String)])]) {
         for (name, fields) in events {
-            let latest = self.latest.entry((*name).to_owned()).or_default();
+            let latest = self.snapshots.entry((*name).to_owned()).or_default();
             for (field, value) in *fields {
                 latest.retain(|(known, _)| known != field);
                 latest.push((field, value.clone()));
             }
             latest.sort();
-            if let Some(&item) = self.items.get(*name) {
-                self.tell(item, false, fields);
-            }
+            self.tell(name, false, fields);
         }
         self.settle();
     }
 
-    fn tell(&mut self, item: ItemId, snapshot: bool, fields: &[(&'static str, String)]) {
-        let fields: Vec<_> = fields
-            .iter()
-            .map(|(name, value)| (*name, Some(value.as_str())))
-            .collect();
-        let event = AdapterEvent::Update {
-            item,
-            snapshot,
-            fields: &fields,
-        };
-        self.ingest.on_adapter(event, self.now, &mut self.records);
-    }
-
-    /// Turns until nothing happens any more.
-    fn settle(&mut self) {
-        loop {
-            let mut busy = false;
-            let records = std::mem::take(&mut self.records.0);
-            self.shard.on_records(&records, self.now);
-            self.shard.on_timers(self.now);
-            self.shard.pump(self.now, &mut self.sent);
-            while let Some(effect) = self.shard.poll_effect() {
-                busy = true;
-                match effect {
-                    Effect::Ask(ask) => {
-                        let answer = self.sets.answer(ShardId(0), &ask);
-                        self.shard.on_answer(answer, self.now);
-                    }
-                    Effect::Demand(demand) => {
-                        self.ingest
-                            .on_demand(ShardId(0), demand, self.now, &mut self.records);
-                    }
-                    _ => {}
-                }
-            }
-            while let Some(effect) = self.ingest.poll_effect() {
-                if let IngestEffect::Subscribe { item, name, .. } = effect {
-                    self.ingest.on_subscribed(item, true);
-                    self.items.insert(name.to_string(), item);
-                    let latest = self.latest.get(&*name).cloned().unwrap_or_default();
-                    self.tell(item, true, &latest);
-                    let end = AdapterEvent::EndOfSnapshot { item };
-                    self.ingest.on_adapter(end, self.now, &mut self.records);
-                }
-            }
-            if !busy && !self.shard.has_output() && self.records.0.is_empty() {
-                return;
-            }
-        }
-    }
-
     /// Everything that a connection was sent since the last look.
     fn take(&mut self, conn: ConnId) -> String {
-        self.sent.texts.remove(&conn.slot).unwrap_or_default()
+        self.clients.texts.remove(&conn.slot).unwrap_or_default()
     }
 
     /// The lines that a client gets which has lost its connection, and says that it has so many.
     fn recover(&mut self, conn: ConnId, received: usize) -> Vec<String> {
         self.shard.on_closed(conn, self.now);
-        let id = self.sessions[&conn.slot].clone();
+        let id = self.clients.sessions[&conn.slot].clone();
         let next = self.open();
         let bind = format!("bind_session\r\nLS_session={id}&LS_recovery_from={received}");
         self.shard.on_request(next, &bind, self.now);
@@ -220,13 +120,13 @@ fn fields(a: &str, b: &str) -> Vec<(&'static str, String)> {
 /// One is written to; the others follow.
 #[test]
 fn clients_in_step_are_sent_the_same_bytes() {
-    let mut world = World::new();
-    let clients: Vec<ConnId> = (0..4).map(|_| world.connect()).collect();
+    let mut bench = Bench::with_items();
+    let clients: Vec<ConnId> = (0..4).map(|_| bench.connect()).collect();
     for &client in &clients {
-        world.subscribe(client, 1, "RAW", "x%20y");
-        world.take(client);
+        bench.subscribe(client, 1, "RAW", "x%20y");
+        bench.take(client);
     }
-    world.sent.repeated = 0;
+    bench.clients.repeated = 0;
     let events: Vec<_> = (0..3).map(|n| fields(&n.to_string(), "b")).collect();
     let burst = [
         ("x", &*events[0]),
@@ -234,9 +134,9 @@ fn clients_in_step_are_sent_the_same_bytes() {
         ("y", &*events[0]),
         ("x", &*events[2]),
     ];
-    world.publish(&burst);
-    assert_eq!(world.sent.repeated, 3);
-    let texts: Vec<_> = clients.iter().map(|&client| world.take(client)).collect();
+    bench.publish(&burst);
+    assert_eq!(bench.clients.repeated, 3);
+    let texts: Vec<_> = clients.iter().map(|&client| bench.take(client)).collect();
     assert!(texts.iter().all(|text| *text == texts[0]));
     let mut lines: Vec<_> = texts[0].lines().collect();
     lines.sort_unstable();
@@ -251,26 +151,26 @@ fn clients_in_step_are_sent_the_same_bytes() {
 /// others from following.
 #[test]
 fn clients_out_of_step_are_written_to_by_themselves() {
-    let mut world = World::new();
-    let clients: Vec<ConnId> = (0..7).map(|_| world.connect()).collect();
+    let mut bench = Bench::with_items();
+    let clients: Vec<ConnId> = (0..7).map(|_| bench.connect()).collect();
     for (n, &client) in clients.iter().enumerate() {
         let sub = if n == 2 { 7 } else { 1 };
         let group = if n == 4 { "x%20y" } else { "x" };
-        world.subscribe(client, sub, "MERGE", group);
+        bench.subscribe(client, sub, "MERGE", group);
     }
     // After so many turns in which nobody followed, not every message is remembered as a leader.
     for n in 0..9 {
-        world.publish(&[("x", &fields(&n.to_string(), "b"))]);
+        bench.publish(&[("x", &fields(&n.to_string(), "b"))]);
     }
-    world.shard.on_blocked(clients[1], world.now);
-    world.publish(&[("x", &fields("1", "missed"))]);
-    world.shard.on_writable(clients[1], world.now);
+    bench.shard.on_blocked(clients[1], bench.now);
+    bench.publish(&[("x", &fields("1", "missed"))]);
+    bench.shard.on_writable(clients[1], bench.now);
     for &client in &clients {
-        world.take(client);
+        bench.take(client);
     }
-    world.sent.repeated = 0;
-    world.publish(&[("x", &fields("2", "missed")), ("y", &fields("2", "c"))]);
-    assert!(world.sent.repeated > 0);
+    bench.clients.repeated = 0;
+    bench.publish(&[("x", &fields("2", "missed")), ("y", &fields("2", "c"))]);
+    assert!(bench.clients.repeated > 0);
     for (n, &client) in clients.iter().enumerate() {
         let expected = match n {
             1 => "U,1,1,2|missed\r\n",
@@ -278,7 +178,7 @@ fn clients_out_of_step_are_written_to_by_themselves() {
             4 => "U,1,1,2|\r\nU,1,2,2|c\r\n",
             _ => "U,1,1,2|\r\n",
         };
-        assert_eq!(world.take(client), expected, "client {n}");
+        assert_eq!(bench.take(client), expected, "client {n}");
     }
 }
 
@@ -324,10 +224,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// Plays the steps with some of the clients: what each was sent, as lines.
 fn play(steps: &[Step], clients: &[usize], received: usize) -> BTreeMap<usize, Vec<String>> {
-    let mut world = World::new();
+    let mut bench = Bench::with_items();
     let conns: BTreeMap<usize, ConnId> = clients
         .iter()
-        .map(|&client| (client, world.connect()))
+        .map(|&client| (client, bench.connect()))
         .collect();
     for step in steps {
         match step {
@@ -338,7 +238,7 @@ fn play(steps: &[Step], clients: &[usize], received: usize) -> BTreeMap<usize, V
                 group,
             } => {
                 if let Some(&conn) = conns.get(client) {
-                    world.subscribe(conn, *sub, MODES[*mode], GROUPS[*group]);
+                    bench.subscribe(conn, *sub, MODES[*mode], GROUPS[*group]);
                 }
             }
             Step::Publish(events) => {
@@ -350,26 +250,26 @@ fn play(steps: &[Step], clients: &[usize], received: usize) -> BTreeMap<usize, V
                     .iter()
                     .map(|(item, fields)| (*item, fields.as_slice()))
                     .collect();
-                world.publish(&events);
+                bench.publish(&events);
             }
             Step::Blocked(client) => {
                 if let Some(&conn) = conns.get(client) {
-                    world.shard.on_blocked(conn, world.now);
+                    bench.shard.on_blocked(conn, bench.now);
                 }
             }
             Step::Writable(client) => {
                 if let Some(&conn) = conns.get(client) {
-                    world.shard.on_writable(conn, world.now);
-                    world.settle();
+                    bench.shard.on_writable(conn, bench.now);
+                    bench.settle();
                 }
             }
         }
     }
     let mut sent = BTreeMap::new();
     for (&client, &conn) in &conns {
-        world.shard.on_writable(conn, world.now);
-        world.settle();
-        let lines: Vec<_> = world.take(conn).lines().map(str::to_owned).collect();
+        bench.shard.on_writable(conn, bench.now);
+        bench.settle();
+        let lines: Vec<_> = bench.take(conn).lines().map(str::to_owned).collect();
         // Whatever others share of it, each log has its client's own lines. A repeated subscription is answered with a
         // line that is none of the session's.
         let own: Vec<_> = lines
@@ -378,7 +278,7 @@ fn play(steps: &[Step], clients: &[usize], received: usize) -> BTreeMap<usize, V
             .cloned()
             .collect();
         let received = received.min(own.len());
-        assert_eq!(world.recover(conn, received), own[received..]);
+        assert_eq!(bench.recover(conn, received), own[received..]);
         sent.insert(client, lines);
     }
     sent
