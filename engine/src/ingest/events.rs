@@ -1,9 +1,10 @@
 //! What an adapter's event does to an item, by the item's mode, and what the shards are told of it.
 
+use super::Ingest;
 use super::event::AdapterEvent;
 use super::fanout::{Rings, store};
+use super::items::{SnapshotPhase, item_mut};
 use super::record::Kind;
-use super::{Ingest, SnapshotPhase, item_mut};
 use crate::counters::Counter;
 use crate::ids::ItemId;
 use crate::item::command::{Command, KEY, Refused, TableLimits};
@@ -133,9 +134,7 @@ impl Ingest {
         if let Some(prefilter) = &mut item.prefilter
             && !prefilter.passes(now, safe)
         {
-            if prefilter.hold(None, id, &mut self.held) {
-                counters.count(Counter::AdapterEventsFiltered);
-            }
+            prefilter.hold(None, id, &mut self.held, counters);
             return true;
         }
         if item.mode.is_some() {
@@ -204,9 +203,7 @@ impl Ingest {
             && let Some(prefilter) = &mut item.prefilter
             && !prefilter.passes(now, safe)
         {
-            if prefilter.hold(Some(event), id, &mut self.held) {
-                self.counters.count(Counter::AdapterEventsFiltered);
-            }
+            prefilter.hold(Some(event), id, &mut self.held, &mut self.counters);
             return true;
         }
         if !starts {

@@ -5,8 +5,9 @@
 //! the last one, and that is passed on when the interval is over. So the last event of a burst always arrives. A
 //! trade-safe event passes at once, behind what is held.
 
-use super::{Ingest, item_mut};
-use crate::counters::Counter;
+use super::Ingest;
+use super::items::item_mut;
+use crate::counters::{Counter, Counters};
 use crate::ids::ItemId;
 use crate::ingest::record::Kind;
 use crate::item::state::{State, StoredEvent};
@@ -91,15 +92,21 @@ impl Prefilter {
         std::mem::take(&mut self.holds).then_some(event)
     }
 
-    /// Keeps an event until it may pass. Returns whether it takes the place of another one.
-    pub fn hold(&mut self, event: Option<StoredEvent>, item: ItemId, held: &mut Held) -> bool {
+    /// Keeps an event until it may pass. One whose place it takes is counted.
+    pub fn hold(
+        &mut self,
+        event: Option<StoredEvent>,
+        item: ItemId,
+        held: &mut Held,
+        counters: &mut Counters,
+    ) {
         self.event = event;
         if self.holds {
-            return true;
+            counters.count(Counter::AdapterEventsFiltered);
+        } else {
+            self.holds = true;
+            held.0.insert((self.due, item.0));
         }
-        self.holds = true;
-        held.0.insert((self.due, item.0));
-        false
     }
 
     /// What is held is void.
