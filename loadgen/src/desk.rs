@@ -1,24 +1,27 @@
 //! What a fleet knows of its sessions: everything but the reactor, so that the reactor can report to it. What is to be
 //! done at sockets it says as [`Step`]s.
 
+mod arrivals;
+mod disturb;
+mod seat;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use brightwire::reactor::{ConnId, Event, EventSink};
+use brightwire::reactor::ConnId;
 
 use crate::control::unix_ns;
 use crate::fleet::{Outcome, SETUP_TIMEOUT};
 use crate::rank;
 use crate::scenario::Storm;
-use crate::session::{Books, Opening, Progress, Session, Setup, Trouble, item_of};
+use crate::session::{Books, Opening, Session, Setup, item_of};
 use crate::stats::Interval;
-use crate::tls::{Secure, Tls};
+use crate::tls::Tls;
 use crate::verify::Verifier;
-
-/// A client whose way back is barred tries again after so long.
-const RETRY: Duration = Duration::from_millis(200);
+use disturb::Churn;
+use seat::{Seat, SeatState};
 
 /// Something to be done at a socket.
 pub enum Step {
@@ -62,46 +65,11 @@ pub struct Desk {
     plain: Vec<u8>,
 }
 
-/// A session's place: it stays when the session, or its connection, is replaced.
-struct Seat {
-    session: Session,
-    conn: Option<ConnId>,
-    /// The connection's TLS, if it is spoken.
-    secure: Option<Secure>,
-    state: SeatState,
-    /// When its connection was started, or broke.
-    since: Instant,
-    /// A slow reader has read so much that it may go on only then.
-    reads_from: Instant,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SeatState {
-    /// Its first connection is still to be made, or not subscribed yet.
-    New,
-    Live,
-    /// Its session was ended by intention, and another one opens.
-    Replacing,
-    /// Its connection broke by intention; it comes back.
-    Returning,
-    /// It will not be seen again.
-    Gone,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Poll,
     Read,
     Retry,
-}
-
-/// The coming and going of a group's sessions.
-struct Churn {
-    group: usize,
-    rate_hz: f64,
-    done: u64,
-    /// Where the search for the next to go begins.
-    next: usize,
 }
 
 impl Desk {
@@ -292,80 +260,6 @@ impl Desk {
         interval.silence_ns = interval.silence_ns.max(silence_ns);
     }
 
-    /// Breaks connections, and lets sessions go, where that is due.
-    pub fn disturb(&mut self, window_ns: u64) {
-        let elapsed_s = unix_ns().saturating_sub(window_ns) as f64 / 1e9;
-        while let Some(storm) = self.storms.pop_if(|storm| storm.at <= elapsed_s) {
-            self.storm(storm);
-        }
-        let mut churn = std::mem::take(&mut self.churn);
-        for churn in &mut churn {
-            while (churn.done as f64) < elapsed_s * churn.rate_hz {
-                churn.done += 1;
-                self.replace_one(churn);
-            }
-        }
-        self.churn = churn;
-    }
-
-    /// How long until [`Desk::disturb`] has something to do.
-    pub fn next_disturbance(&self, window_ns: u64) -> Option<Duration> {
-        let storm = self.storms.last().map(|storm| storm.at);
-        let churn = self.churn.iter();
-        let churn = churn.map(|churn| churn.done as f64 / churn.rate_hz);
-        let at_s = storm.into_iter().chain(churn).min_by(f64::total_cmp)?;
-        let at_ns = window_ns + (at_s * 1e9) as u64;
-        Some(Duration::from_nanos(at_ns.saturating_sub(unix_ns())))
-    }
-
-    fn storm(&mut self, storm: Storm) {
-        let now = Instant::now();
-        for index in 0..self.seats.len() {
-            let seat = &mut self.seats[index];
-            if seat.state != SeatState::Live || seat.session.stalled {
-                continue;
-            }
-            // Spread over all groups and items; the same ones in every run.
-            let spread = seat.session.number.wrapping_mul(0x9E37_79B9);
-            if f64::from(spread) >= storm.share * f64::from(u32::MAX) {
-                continue;
-            }
-            seat.state = SeatState::Returning;
-            seat.since = now;
-            let back = seat.session.closed();
-            let opening = if storm.recover { back } else { Opening::New };
-            self.drop_connection(index);
-            self.books.interval.disconnects += 1;
-            self.wants(index, opening);
-        }
-    }
-
-    fn replace_one(&mut self, churn: &mut Churn) {
-        for _ in 0..self.seats.len() {
-            let index = churn.next % self.seats.len();
-            churn.next = index + 1;
-            let seat = &mut self.seats[index];
-            if seat.session.group != churn.group
-                || seat.state != SeatState::Live
-                || seat.session.stalled
-            {
-                continue;
-            }
-            seat.session.destroy(&mut self.books);
-            seat.state = SeatState::Replacing;
-            seat.since = Instant::now();
-            let farewell = seat.words();
-            if let (Some(id), false) = (seat.conn, farewell.is_empty() || seat.session.blocked) {
-                self.steps.push_back(Step::Send(id, farewell));
-            }
-            seat.session.closed();
-            self.drop_connection(index);
-            self.outcome.churned += 1;
-            self.books.interval.disconnects += 1;
-            return self.wants(index, Opening::New);
-        }
-    }
-
     /// Closes a seat's connection and forgets it.
     fn drop_connection(&mut self, index: usize) {
         self.seats[index].secure = None;
@@ -463,115 +357,6 @@ impl Desk {
         (known == id).then_some(index)
     }
 
-    fn on_bytes(&mut self, id: ConnId, bytes: &mut [u8]) {
-        let Some(index) = self.seat_of(id) else {
-            return;
-        };
-        let interval = &mut self.books.interval;
-        interval.receives += 1;
-        interval.bytes += bytes.len() as u64;
-        let seat = &mut self.seats[index];
-        let (was_live, count) = (seat.session.is_live(), bytes.len());
-        self.plain.clear();
-        let said = match &mut seat.secure {
-            None => Ok(bytes),
-            Some(secure) => secure
-                .receive(bytes, &mut self.plain)
-                .map(|()| self.plain.as_mut_slice()),
-        };
-        let progress = said.map_err(Trouble::Failed).and_then(|said| {
-            if said.is_empty() {
-                return Ok(Progress::Same); // words of the handshake
-            }
-            seat.session.on_bytes(said, &self.setup, &mut self.books)
-        });
-        match progress {
-            Ok(Progress::Same) => {}
-            Ok(Progress::Poll(after)) if after.is_zero() => {
-                seat.session.poll(&self.setup, &mut self.books);
-            }
-            Ok(Progress::Poll(after)) => {
-                let at = Instant::now() + after;
-                self.timers.push(Reverse((at, index, Timer::Poll)));
-            }
-            Err(Trouble::Forgotten) => {
-                seat.session.closed();
-                self.drop_connection(index);
-                return self.wants(index, Opening::New);
-            }
-            Err(Trouble::Failed(reason)) => {
-                self.drop_connection(index);
-                return self.lose_seat(index, reason);
-            }
-        }
-        if !was_live && self.seats[index].session.is_live() {
-            self.now_live(index, id);
-        }
-        let seat = &mut self.seats[index];
-        if let Some(rate) = self.setup.scenario.groups[seat.session.group].read_rate {
-            let now = Instant::now();
-            let cost = Duration::from_secs_f64(count as f64 / rate);
-            seat.reads_from = seat.reads_from.max(now) + cost;
-            if seat.session.is_live() && !seat.session.stalled {
-                self.steps.push_back(Step::Pause(id));
-                let timer = (seat.reads_from, index, Timer::Read);
-                self.timers.push(Reverse(timer));
-            }
-        }
-        if self.seats[index].has_words() {
-            self.speakers.push(index);
-        }
-    }
-
-    /// A session is subscribed, or goes on.
-    fn now_live(&mut self, index: usize, id: ConnId) {
-        let seat = &mut self.seats[index];
-        let took_ns = seat.since.elapsed().as_nanos() as u64;
-        let before = std::mem::replace(&mut seat.state, SeatState::Live);
-        self.books.interval.connects += 1;
-        match before {
-            SeatState::New => {
-                self.outcome.connect_ns.record(took_ns);
-                self.outcome.live += 1;
-                self.outcome.ramp_ns = self.start.elapsed().as_nanos() as u64;
-                let group = &self.setup.scenario.groups[seat.session.group];
-                if seat.session.member < group.stalled {
-                    seat.session.stalled = true;
-                    self.outcome.stalled += 1;
-                    self.steps.push_back(Step::Pause(id));
-                }
-            }
-            SeatState::Replacing => self.outcome.connect_ns.record(took_ns),
-            SeatState::Returning => {
-                self.outcome.reconnect_ns.record(took_ns);
-                self.outcome.recovered += u64::from(seat.session.is_continued());
-            }
-            SeatState::Live | SeatState::Gone => {}
-        }
-    }
-
-    /// A connection is gone without our doing.
-    fn on_closed(&mut self, id: ConnId, reason: String) {
-        let Some(index) = self.seat_of(id) else {
-            return;
-        };
-        self.links[id.slot as usize] = None;
-        let seat = &mut self.seats[index];
-        seat.conn = None;
-        seat.secure = None;
-        if seat.session.is_between_polls() {
-            seat.session.closed();
-            return self.wants(index, Opening::Bind);
-        }
-        if seat.state == SeatState::Returning {
-            // A server under a storm may turn clients away. They come again.
-            seat.session.closed();
-            let at = Instant::now() + RETRY;
-            return self.timers.push(Reverse((at, index, Timer::Retry)));
-        }
-        self.lose_seat(index, reason);
-    }
-
     /// A session is over before we wanted it to be.
     pub fn lose_seat(&mut self, index: usize, reason: String) {
         let seat = &mut self.seats[index];
@@ -585,60 +370,6 @@ impl Desk {
             SeatState::New => self.outcome.failed.count(reason),
             _ if seat.session.stalled => self.outcome.stalled_ended += 1,
             _ => self.outcome.ended.count(reason),
-        }
-    }
-}
-
-impl Seat {
-    /// Whether there is something to send.
-    fn has_words(&self) -> bool {
-        !self.session.reply.is_empty() || self.secure.as_ref().is_some_and(Secure::wants_to_send)
-    }
-
-    /// What there is to send. Taken as a whole: a session that has said its part owns no memory for it.
-    fn words(&mut self) -> Vec<u8> {
-        let reply = std::mem::take(&mut self.session.reply);
-        match &mut self.secure {
-            None => reply,
-            // Written to memory without a limit, which does not fail.
-            Some(secure) => secure.send(&reply).unwrap_or_default(),
-        }
-    }
-}
-
-impl EventSink for Desk {
-    fn on_event(&mut self, event: Event<'_>) {
-        if self.events_from.is_none() {
-            // One reading for all that this poll reports: what comes later in the list had arrived as well, and what
-            // we take to work on those before it is not the server's.
-            self.events_from = Some(Instant::now());
-            self.books.arrived_ns = unix_ns();
-            if let Event::Received { .. } = event {
-                self.note_silence(self.books.arrived_ns);
-                self.last_arrival_ns = self.books.arrived_ns;
-            }
-        }
-        match event {
-            Event::Received { conn, bytes } => self.on_bytes(conn, bytes),
-            Event::Blocked { conn } => {
-                if let Some(index) = self.seat_of(conn) {
-                    self.seats[index].session.blocked = true;
-                }
-            }
-            Event::Writable { conn } => {
-                if let Some(index) = self.seat_of(conn) {
-                    self.seats[index].session.blocked = false;
-                    self.speakers.push(index);
-                }
-            }
-            Event::Closed { conn, error } => {
-                let reason = match error {
-                    Some(error) => format!("connection: {error}"),
-                    None => "closed by the server without a word".into(),
-                };
-                self.on_closed(conn, reason);
-            }
-            Event::Accepted { .. } => {} // nobody listens here
         }
     }
 }

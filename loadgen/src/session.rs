@@ -1,118 +1,29 @@
 //! One session: from the opening of its connection to its updates, over WebSocket, HTTP streaming or long polling, and
 //! again after its connection broke. Bytes in, bytes out; no sockets in here.
 
+mod books;
+mod lines;
+mod requests;
+
 use std::time::Duration;
 
 use brightwire::wire::ws::{Decoder, Incoming};
 use brightwire::wire::ws_client::{self, Handshake};
-use engine::tlcp::client::{Line, write_line, write_message};
-use engine::tlcp::request::{
-    Add, Bandwidth, Bind, Control, Create, Op, Polling, Request, Snapshot, StreamOptions,
-};
+use engine::tlcp::client::{write_line, write_message};
+use engine::tlcp::request::{Bind, Request};
+
+pub use books::{Books, Mark, Setup};
+pub use requests::{destroy, item_of};
 
 use crate::http::{self, Piece, ResponseReader};
-use crate::rank;
-use crate::scenario::{Group, Scenario, SubscriptionMode, Transport};
-use crate::stats::Interval;
-use crate::tls::Tls;
-use crate::update::{self, Glance};
-use crate::verify::Verifier;
+use crate::scenario::Transport;
+use requests::{create, stream_options, subscribe};
 
 const PATH: &str = "/lightstreamer";
 const PROTOCOL: &str = "TLCP-2.5.0";
 const SUBPROTOCOL: &str = "TLCP-2.5.0.lightstreamer.com";
-/// The `LS_cid` that the protocol has for clients that are nobody's product.
-const CLIENT_ID: &str = "mgQkwtwdysogQz2BJ4Ji kOj2Bg";
-/// The only subscription of each session.
-const SUB_ID: u32 = 1;
 /// Longest message, or line over HTTP, that is taken: far more than a server has reason to send in one.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
-/// How long a poll may wait for data.
-const POLL_IDLE: Duration = Duration::from_secs(19);
-
-/// What all sessions of a run have in common.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// What is run.
-    pub scenario: Scenario,
-    /// What follows from it for each group.
-    pub groups: Vec<GroupSetup>,
-    /// TLS, if it is spoken.
-    pub tls: Option<Tls>,
-}
-
-/// What follows from a group's keys.
-#[derive(Clone, Debug)]
-pub struct GroupSetup {
-    /// The position among the fields of the event's time.
-    pub stamp_position: Option<usize>,
-    /// The position among the fields of the event's number.
-    pub sequence_position: Option<usize>,
-    /// The number in the run of the group's first item.
-    pub first_item: usize,
-}
-
-impl Setup {
-    /// Works out what follows from a scenario.
-    pub fn new(scenario: Scenario) -> Result<Self, String> {
-        let authorities = scenario.tls_authorities.as_ref();
-        let tls = authorities
-            .map(|path| Tls::new(&scenario.server, path, scenario.tls_any_name, None))
-            .transpose()?;
-        let mut first_item = 0;
-        let groups = scenario
-            .groups
-            .iter()
-            .map(|group| {
-                let setup = GroupSetup {
-                    stamp_position: scenario.timestamp_position(group),
-                    sequence_position: scenario.sequence_position(group),
-                    first_item,
-                };
-                first_item += group.items.0.len();
-                setup
-            })
-            .collect();
-        Ok(Self {
-            scenario,
-            groups,
-            tls,
-        })
-    }
-
-    /// Items of all groups; the same name in two groups counts twice.
-    pub fn items(&self) -> usize {
-        let groups = self.scenario.groups.iter();
-        groups.map(|group| group.items.0.len()).sum()
-    }
-}
-
-/// What sessions report to: the books of one fleet.
-pub struct Books {
-    /// The second at hand.
-    pub interval: Interval,
-    /// For each session of the fleet, one after the other, and each item of its group: how far it is.
-    pub marks: Vec<Mark>,
-    /// Who is served first: of some events, all arrivals.
-    pub sample: rank::Sample,
-    /// The strict client, if asked for.
-    pub verifier: Option<Verifier>,
-    /// When the bytes arrived, ns since the Unix epoch.
-    pub arrived_ns: u64,
-    /// The clock, for bytes that arrived after [`Books::arrived_ns`] was read.
-    pub clock_ns: fn() -> u64,
-    /// Made into masks of frames.
-    pub frames_written: u32,
-}
-
-/// How far a session is with one of its items.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Mark {
-    /// The snapshot is over.
-    seen: bool,
-    stamp_ns: u64,
-    sequence: u64,
-}
 
 /// What is to be done for a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -485,214 +396,6 @@ impl Session {
         }
         Ok(())
     }
-
-    fn on_lines(&mut self, lines: &str, setup: &Setup, books: &mut Books) -> Result<(), Trouble> {
-        let mut taken = 0;
-        for line in update::lines(lines.as_bytes()) {
-            let range = taken..taken + line.len();
-            taken = range.end + 2;
-            if line.starts_with(b"U,") {
-                if self.stage != Stage::Live {
-                    return Err(failed("an update came before its subscription"));
-                }
-                if self.repeated > 0 {
-                    self.repeated -= 1;
-                    continue;
-                }
-                self.data_lines += 1;
-                self.on_update(line, &lines[range], setup, books)?;
-            } else {
-                self.on_line(&lines[range], setup, books)?;
-            }
-        }
-        if taken != lines.len() {
-            return Err(failed("a line does not end with CR LF"));
-        }
-        Ok(())
-    }
-
-    fn on_update(
-        &mut self,
-        line: &[u8],
-        text: &str,
-        setup: &Setup,
-        books: &mut Books,
-    ) -> Result<(), Trouble> {
-        let group = &setup.scenario.groups[self.group];
-        let GroupSetup {
-            stamp_position,
-            sequence_position,
-            first_item,
-        } = setup.groups[self.group];
-        let glance = update::glance(line, stamp_position, sequence_position)
-            .filter(|glance| glance.item < group.items_per_session)
-            .ok_or_else(|| failed("a U line is broken"))?;
-        let row = self.offset + glance.item;
-        let mark = &mut books.marks[row];
-        let interval = &mut books.interval;
-        interval.updates += 1;
-        let is_snapshot = !mark.seen;
-        mark.seen |= group.mode == SubscriptionMode::Merge;
-        let skipped = note_order(mark, &glance, is_snapshot, interval);
-        let of_group = interval.of(self.group, group.transport);
-        of_group.updates += 1;
-        of_group.skipped += skipped;
-        if is_snapshot {
-            interval.snapshots += 1;
-        } else if let (Some(stamp_ns), false) = (glance.stamp_ns, self.stalled) {
-            if stamp_ns > books.arrived_ns {
-                // Arrived while the poll before was being worked on; the clock then read is too old for it.
-                books.arrived_ns = (books.clock_ns)();
-            }
-            if books.sample.wants(stamp_ns) {
-                let item = item_of(group, self.member, glance.item) % group.items.0.len();
-                books.sample.note(rank::Arrival {
-                    item: (first_item + item) as u64,
-                    stamp_ns,
-                    arrived_ns: books.arrived_ns,
-                });
-            }
-            match books.arrived_ns.checked_sub(stamp_ns) {
-                Some(latency_ns) => interval.time(self.group, group.transport, latency_ns),
-                None => interval.from_future += 1,
-            }
-        } else {
-            interval.untimed += 1;
-        }
-        if let Some(verifier) = &mut books.verifier {
-            match Line::parse(text) {
-                Ok(Line::Update { sub_id, values, .. }) if sub_id == SUB_ID => {
-                    verifier.apply(row, values);
-                }
-                Ok(_) => return Err(failed("an update of another subscription")),
-                Err(error) => return Err(failed(format!("a line cannot be read: {error}"))),
-            }
-        }
-        Ok(())
-    }
-
-    fn on_line(&mut self, text: &str, setup: &Setup, books: &mut Books) -> Result<(), Trouble> {
-        let group = &setup.scenario.groups[self.group];
-        let line = Line::parse(text)
-            .map_err(|error| failed(format!("a line cannot be read: {error}: {text}")))?;
-        if line.is_data_line() {
-            if self.repeated > 0 {
-                self.repeated -= 1;
-                return Ok(());
-            }
-            self.data_lines += 1;
-        }
-        match line {
-            Line::Conok { session_id, .. } => match self.stage {
-                Stage::Creating => {
-                    self.id = Some(session_id.into());
-                    self.stage = Stage::Subscribing;
-                    let subscribe = subscribe("1", group, self.member);
-                    self.write(books, "", &subscribe);
-                }
-                Stage::Subscribing if self.id.is_none() => self.id = Some(session_id.into()),
-                Stage::Recovering => self.stage = Stage::Live,
-                // The next poll, or the next part of a stream.
-                Stage::Live | Stage::Subscribing => {}
-                Stage::Idle => return Err(failed(format!("out of place: {text}"))),
-            },
-            Line::Prog { data_lines } => {
-                self.repeated = self
-                    .data_lines
-                    .checked_sub(data_lines)
-                    .ok_or_else(|| failed("recovered with a gap"))?;
-            }
-            Line::Subok {
-                sub_id: SUB_ID,
-                items,
-                fields,
-            }
-            | Line::Subcmd {
-                sub_id: SUB_ID,
-                items,
-                fields,
-                ..
-            } if self.stage == Stage::Subscribing => {
-                if (items as usize, fields as usize)
-                    != (group.items_per_session, group.fields.len())
-                {
-                    return Err(failed(format!(
-                        "subscribed to {items} items and {fields} fields, not as asked"
-                    )));
-                }
-                self.stage = Stage::Live;
-            }
-            Line::Ov { lost, .. } => {
-                let lost = u64::from(lost);
-                books.interval.lost += lost;
-                books.interval.of(self.group, group.transport).lost += lost;
-            }
-            Line::Eos { item, .. } => {
-                let item = (item as usize).wrapping_sub(1);
-                if item < group.items_per_session {
-                    books.marks[self.offset + item].seen = true;
-                }
-            }
-            Line::Loop { millis } => self.looped = Some(millis),
-            Line::Conerr { code: 4 | 20, .. } if self.stage == Stage::Recovering => {
-                return Err(Trouble::Forgotten);
-            }
-            Line::Conerr { code, text } => {
-                return Err(failed(format!("session refused: {code} {text}")));
-            }
-            Line::Reqerr { code, text, .. } | Line::Error { code, text } => {
-                return Err(failed(format!("request refused: {code} {text}")));
-            }
-            Line::End { code, text } => {
-                return Err(failed(format!("session ended: {code} {text}")));
-            }
-            Line::Subok { .. } | Line::Subcmd { .. } | Line::Unsub { .. } => {
-                return Err(failed(format!("out of place: {text}")));
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-impl Books {
-    /// Another mask for each frame, as the protocol asks. It need not be secret: no proxy can be fooled by a text that
-    /// we choose ourselves.
-    fn mask(&mut self) -> [u8; 4] {
-        self.frames_written = self.frames_written.wrapping_add(1);
-        // The golden ratio, by which consecutive numbers are spread over all bits.
-        self.frames_written.wrapping_mul(0x9E37_79B9).to_ne_bytes()
-    }
-}
-
-/// What is missing, and what came in the wrong order. Returns how many events are missing before this one.
-fn note_order(mark: &mut Mark, glance: &Glance, is_snapshot: bool, interval: &mut Interval) -> u64 {
-    let mut skipped = 0;
-    let gone_back = match (glance.sequence, glance.stamp_ns) {
-        (Some(sequence), _) => {
-            interval.numbered += 1;
-            let before = mark.sequence;
-            mark.sequence = before.max(sequence);
-            if before > 0 && sequence > before && !is_snapshot {
-                skipped = sequence - before - 1;
-            }
-            before > 0 && sequence <= before
-        }
-        (None, Some(stamp_ns)) => {
-            let before = mark.stamp_ns;
-            mark.stamp_ns = before.max(stamp_ns);
-            stamp_ns < before
-        }
-        (None, None) => false,
-    };
-    interval.skipped += skipped;
-    interval.reordered += u64::from(gone_back && !is_snapshot);
-    skipped
-}
-
-/// The number among the group's items of what a member has at a position; to be taken modulo their count.
-pub fn item_of(group: &Group, member: u32, position: usize) -> usize {
-    member as usize * group.items_per_session + position
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Trouble> {
@@ -701,70 +404,6 @@ fn text(bytes: &[u8]) -> Result<&str, Trouble> {
 
 fn failed(reason: impl Into<String>) -> Trouble {
     Trouble::Failed(reason.into())
-}
-
-fn stream_options(group: &Group) -> StreamOptions {
-    let polling = (group.transport == Transport::LongPolling).then(|| Polling {
-        polling_millis: group.poll_pause.duration().as_millis() as u64,
-        idle_millis: POLL_IDLE.as_millis() as u64,
-    });
-    StreamOptions {
-        polling,
-        ..StreamOptions::default()
-    }
-}
-
-fn create<'a>(scenario: &'a Scenario, group: &Group, stream: StreamOptions) -> Request<'a> {
-    Request::Create(Create {
-        adapter_set: Some(scenario.adapter_set.as_str().into()),
-        cid: Some(CLIENT_ID.into()),
-        bandwidth: group.bandwidth.map(Bandwidth::Limited),
-        // Differences are the server's choice, and the quick look does not know them.
-        supported_diffs: Some("".into()),
-        stream,
-        ..Create::default()
-    })
-}
-
-fn subscribe<'a>(req_id: &'a str, group: &'a Group, member: u32) -> Request<'a> {
-    let names = (0..group.items_per_session).map(|position| {
-        let items = &group.items.0;
-        items[item_of(group, member, position) % items.len()].as_str()
-    });
-    let add = Add {
-        sub_id: SUB_ID,
-        data_adapter: Some(group.data_adapter.as_str().into()),
-        group: names.collect::<Vec<_>>().join(" ").into(),
-        schema: group.fields.join(" ").into(),
-        selector: None,
-        mode: group.mode.into(),
-        snapshot: if group.snapshot {
-            Snapshot::Yes
-        } else {
-            Snapshot::No
-        },
-        frequency: group.frequency.0,
-        buffer_size: group.buffer.map(|buffer| buffer.0),
-        ack: req_id.is_empty(),
-    };
-    Request::Control(Control {
-        req_id: req_id.into(),
-        session: None,
-        op: Op::Add(add),
-    })
-}
-
-/// Ends a session: of this connection, or the one named.
-pub fn destroy(session: Option<&str>) -> Request<'_> {
-    Request::Control(Control {
-        req_id: "2".into(),
-        session: session.map(Into::into),
-        op: Op::Destroy {
-            cause_code: None,
-            cause_message: None,
-            close_socket: false,
-        },
-    })
 }
 
 #[cfg(test)]

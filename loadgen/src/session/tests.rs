@@ -6,6 +6,8 @@ use brightwire::wire::ws::{Upgrade, frame_header};
 
 use super::*;
 use crate::args::{Cli, Command};
+use crate::rank;
+use crate::stats::Interval;
 use clap::Parser;
 
 fn setup(flags: &str) -> Setup {
