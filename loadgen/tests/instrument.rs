@@ -14,31 +14,11 @@ use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{LOADGEN, Process, Server, number, report};
+use support::{EVERY_EVENT, FED, LOADGEN, Process, Server, number, report};
 
 const STALL: Duration = Duration::from_secs(1);
 /// What must be seen of it at least: less what a busy machine may take before the server stands still.
 const STALL_SEEN_NS: f64 = 0.8e9;
-
-/// Events of which none may be left out, for twenty sessions.
-const EVERY_EVENT: [&str; 16] = [
-    "--adapter-set",
-    "SET",
-    "--data-adapter",
-    "FEED",
-    "--sessions",
-    "20",
-    "--items",
-    "1..5",
-    "--fields",
-    "f1,timestamp,sequence",
-    "--sequence-field",
-    "sequence",
-    "--mode",
-    "RAW",
-    "--warmup",
-    "0",
-];
 
 /// Waits until a run measures.
 fn wait_for_the_window(run: &mut Child) {
@@ -85,6 +65,7 @@ fn a_stall_of_the_server_is_recorded() {
         .arg("run")
         .arg(&scenario)
         .args(["--server", &server.address, "--seconds", "6"])
+        .args(FED)
         .args(EVERY_EVENT)
         .arg("--json")
         .arg(&json)
@@ -172,31 +153,21 @@ fn events_of_a_remote_adapter_arrive() {
         let Some(server) = Server::fed(kind) else {
             return;
         };
-        events_arrive(&server);
+        let _feed = server.feed(&[
+            "--ari",
+            "--items",
+            "1..5",
+            "--rate",
+            "500",
+            "--burst",
+            "10",
+            "--choice",
+            "zipf",
+            "--seconds",
+            "60",
+        ]);
+        server.every_event_arrives();
     }
-}
-
-fn events_arrive(server: &Server) {
-    let _feed = server.feed(&[
-        "--ari",
-        "--items",
-        "1..5",
-        "--rate",
-        "500",
-        "--burst",
-        "10",
-        "--choice",
-        "zipf",
-        "--seconds",
-        "60",
-    ]);
-    let mut arguments = EVERY_EVENT.to_vec();
-    arguments.extend(["--seconds", "2"]);
-    let (output, report) = server.load(&arguments);
-    assert!(output.status.success(), "{output:?}");
-    assert!(number(&report, "/latency/count") > 0.0, "{report}");
-    assert_eq!(number(&report, "/conflated"), 0.0);
-    assert_eq!(number(&report, "/reordered"), 0.0);
 }
 
 /// Two updates a second of a busy item: what is left out is counted, and nothing is called lost.
@@ -207,10 +178,6 @@ fn conflation_is_told_from_loss() {
     };
     let _feed = server.feed(&["--ari", "--items", "a", "--rate", "300", "--seconds", "60"]);
     let (output, report) = server.load(&[
-        "--adapter-set",
-        "SET",
-        "--data-adapter",
-        "FEED",
         "--sessions",
         "3",
         "--items",
@@ -249,10 +216,6 @@ fn a_table_is_subscribed_to() {
         "60",
     ]);
     let (output, report) = server.load(&[
-        "--adapter-set",
-        "SET",
-        "--data-adapter",
-        "FEED",
         "--sessions",
         "3",
         "--items",

@@ -181,30 +181,7 @@ fn a_feed_over_tls_reaches_clients() {
             .spawn()
             .unwrap();
         let _feed = Process(child);
-        let (output, report) = server.load(&[
-            "--adapter-set",
-            "SET",
-            "--data-adapter",
-            "FEED",
-            "--sessions",
-            "20",
-            "--items",
-            "1..5",
-            "--fields",
-            "f1,timestamp,sequence",
-            "--sequence-field",
-            "sequence",
-            "--mode",
-            "RAW",
-            "--warmup",
-            "0",
-            "--seconds",
-            "2",
-        ]);
-        assert!(output.status.success(), "{kind}: {output:?}");
-        assert!(number(&report, "/latency/count") > 0.0, "{report}");
-        assert_eq!(number(&report, "/conflated"), 0.0);
-        assert_eq!(number(&report, "/reordered"), 0.0);
+        server.every_event_arrives();
     }
 }
 

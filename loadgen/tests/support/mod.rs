@@ -14,6 +14,25 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// The data adapter of a server that is fed from outside.
+pub const FED: [&str; 4] = ["--adapter-set", "SET", "--data-adapter", "FEED"];
+
+/// Its events, of which none may be left out, for twenty sessions.
+pub const EVERY_EVENT: [&str; 12] = [
+    "--sessions",
+    "20",
+    "--items",
+    "1..5",
+    "--fields",
+    "f1,timestamp,sequence",
+    "--sequence-field",
+    "sequence",
+    "--mode",
+    "RAW",
+    "--warmup",
+    "0",
+];
+
 pub const LOADGEN: &str = env!("CARGO_BIN_EXE_loadgen");
 
 /// A process that ends with the value.
@@ -131,6 +150,17 @@ impl Server {
         self.load_at(&self.address, arguments)
     }
 
+    /// A run against this server, which is fed, in which nothing is left out.
+    pub fn every_event_arrives(&self) {
+        let mut arguments = EVERY_EVENT.to_vec();
+        arguments.extend(["--seconds", "2"]);
+        let (output, report) = self.load(&arguments);
+        assert!(output.status.success(), "{output:?}");
+        assert!(number(&report, "/latency/count") > 0.0, "{report}");
+        assert_eq!(number(&report, "/conflated"), 0.0);
+        assert_eq!(number(&report, "/reordered"), 0.0);
+    }
+
     /// A run by another way to this server.
     pub fn load_at(&self, address: &str, arguments: &[&str]) -> (Output, Value) {
         let json = self.files.path().join("report.json");
@@ -138,6 +168,7 @@ impl Server {
         let output = Command::new(LOADGEN)
             .args(["run", "--server", address, "--json"])
             .arg(&json)
+            .args(self.feed.iter().flat_map(|_| FED))
             .args(arguments)
             .output()
             .expect("the generator can be started");
