@@ -13,7 +13,7 @@
 //! | `overflow` | what a full ring has no room for, merged |
 //! | [`demo`], `market`, `desk` | the stock list: 30 invented companies on a random walk; their trades in other modes |
 //! | [`lines`], [`line_format`] | lines of text from a TCP or Unix socket as a feed |
-//! | [`replay`], `replay_file`, `replay_json`, `pace` | a file as a feed: CSV, or JSON lines |
+//! | [`replay`], `pace` | a file as a feed: CSV, or JSON lines |
 //! | [`literal`] | the built-in metadata adapter with rules: users, families of items, limits |
 //! | [`remote`] | adapters in other processes, over the adapter protocol |
 
@@ -33,8 +33,6 @@ pub mod publisher;
 mod record;
 pub mod remote;
 pub mod replay;
-mod replay_file;
-mod replay_json;
 #[cfg(test)]
 mod testkit;
 
@@ -107,7 +105,7 @@ impl Manners {
     /// Those of the calling thread from now on.
     pub fn adopt(self) {
         if self == Self::GivesWay
-            && let Err(error) = crate::reactor::give_way()
+            && let Err(error) = crate::runtime::topology::give_way()
         {
             tracing::debug!("a thread of adapters interrupts the shard: {error}");
         }

@@ -141,6 +141,9 @@ pub fn pin_current_thread(core: usize) -> io::Result<()> {
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
+/// The calling thread gives way to the others of its core. Beside the reactor's calls, as it is not safe code either.
+pub(crate) use crate::reactor::give_way;
+
 /// The NUMA node is shown as a link `node<N>` in the core's directory.
 fn node_of(directory: &Path) -> Option<usize> {
     fs::read_dir(directory).ok()?.flatten().find_map(|entry| {

@@ -1,5 +1,5 @@
 //! A replay's file, read row by row: what a file must look like, and what is wrong with one that does not. Files whose
-//! names end in `.ndjson` or `.jsonl` have a JSON object on each line (`replay_json`); all others are CSV:
+//! names end in `.ndjson` or `.jsonl` have a JSON object on each line (`json`); all others are CSV:
 //!
 //! The first line names the columns. `item` says which item a row is about and `time_ms` when it happened, in whole
 //! milliseconds from any origin; every other column is a field. An empty cell is a null, quoted or not: CSV has no
@@ -7,8 +7,8 @@
 //!
 //! The file is streamed: a file of any length takes one row's memory, and a row has a bound.
 
-use super::record::Field;
-use super::replay_json::{JsonFile, JsonRow};
+use super::json::{JsonFile, JsonRow};
+use crate::adapter::record::Field;
 use csv::{Position, Reader, ReaderBuilder, StringRecord};
 use std::fmt;
 use std::fs::File;

@@ -9,8 +9,8 @@
 //! The file is streamed: it takes one line's memory, and a line has a bound. Lines are parsed into a flat list, so that no
 //! depth of brackets can exhaust the stack.
 
-use super::record::Field;
-use super::replay_file::{ROW_BYTES_MAX, ReplayError};
+use super::file::{ROW_BYTES_MAX, ReplayError};
+use crate::adapter::record::Field;
 use simd_json::{Node, StaticNode};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
