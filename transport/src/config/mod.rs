@@ -11,6 +11,7 @@ pub mod plan;
 #[allow(rustdoc::bare_urls)]
 pub mod raw;
 mod reference;
+mod remote;
 mod resolve;
 mod summary;
 pub mod value;
