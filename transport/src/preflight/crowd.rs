@@ -1,5 +1,6 @@
 //! What very many clients run into: limits of the kernel's tables, and memory.
 
+use super::report::unknown;
 use super::{Finding, Machine};
 use crate::config::Plan;
 
@@ -29,7 +30,7 @@ fn files(machine: &Machine, connections: u64) -> Finding {
         ("file-max", "open files of all processes together"),
     ] {
         let Some(most) = machine.number::<u64>(&format!("/proc/sys/fs/{name}")) else {
-            return super::unknown("open files of the system");
+            return unknown("open files of the system");
         };
         if most < connections {
             return Finding::note(
@@ -66,7 +67,7 @@ fn tracked(machine: &Machine, connections: u64) -> Option<Finding> {
 
 fn memory(machine: &Machine, plan: &Plan, connections: u64, shards: u64) -> Finding {
     let Some(bytes) = total_memory(machine) else {
-        return super::unknown("memory");
+        return unknown("memory");
     };
     let rings = shards * plan.rings.data_ring_bytes as u64;
     let recovery = shards * plan.sessions.recovery_memory_shard as u64;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::report::unknown;
 use super::{Finding, Machine};
 use crate::config::Plan;
 use crate::runtime::topology::{Topology, parse_core_list};
@@ -37,7 +38,7 @@ pub fn findings(machine: &Machine, topology: &Topology, plan: &Plan) -> Vec<Find
         watchdog(machine),
     ];
     // Where no core is left, that is said, and there is nowhere to put anything.
-    if !pinned.is_empty() && !super::takes_all(topology, &pinned) {
+    if !pinned.is_empty() && !super::cores::takes_all(topology, &pinned) {
         findings.push(ticks(machine, &pinned));
         findings.push(interrupts(machine, &pinned));
     }
@@ -52,7 +53,7 @@ pub fn mitigations(machine: &Machine) -> Finding {
     const DIRECTORY: &str = "/sys/devices/system/cpu/vulnerabilities";
     let names = machine.names(DIRECTORY);
     if names.is_empty() {
-        return super::unknown("mitigations");
+        return unknown("mitigations");
     }
     let active: Vec<String> = names
         .into_iter()
@@ -73,7 +74,7 @@ pub fn mitigations(machine: &Machine) -> Finding {
 
 pub fn huge_pages(machine: &Machine) -> Finding {
     let Some(text) = machine.text("/sys/kernel/mm/transparent_hugepage/enabled") else {
-        return super::unknown("huge pages");
+        return unknown("huge pages");
     };
     match chosen(&text) {
         Some("always") => Finding::note(
@@ -82,7 +83,7 @@ pub fn huge_pages(machine: &Machine) -> Finding {
             "echo madvise >/sys/kernel/mm/transparent_hugepage/enabled (transparent_hugepage=madvise at boot; tuned: transparent_hugepages=madvise)",
         ),
         Some(choice) => Finding::ok(format!("huge pages: {choice}")),
-        None => super::unknown("huge pages"),
+        None => unknown("huge pages"),
     }
 }
 
@@ -179,7 +180,7 @@ fn slow_start(machine: &Machine) -> Finding {
             "a connection that was silent for a moment begins with few packets again, so a large update takes more round trips",
             "sysctl -w net.ipv4.tcp_slow_start_after_idle=0",
         ),
-        None => super::unknown("bursts after a pause"),
+        None => unknown("bursts after a pause"),
     }
 }
 
