@@ -13,16 +13,18 @@ mod setup;
 pub(crate) use adapters::{OwnAdapters, OwnMetadata};
 
 use crate::adapter::Manners;
+use crate::adapter::metadata::desk;
+use crate::adapter::remote::{Awaited, Remotes};
 use crate::config::plan::{Plan, Threading};
 use crate::lifecycle::{self, StopSignal};
 use crate::net::listener::{self, Options};
 use crate::runtime::clock::Clock;
-use crate::runtime::host::{self, Host, WakeSource};
+use crate::runtime::host::{self, Host, HostKind, HostWaker, WakeSource};
 use crate::runtime::ingest_core::IngestCore;
 use crate::runtime::park::Park;
 use crate::runtime::rings::{self, Capacities, Command};
 use adapters::{Adapters, start_adapters};
-use cores::{Outcome, choose_io, run_ingest, run_shard, spawn};
+use cores::{Outcome, choose_io, spawn, spawn_cores};
 use engine::counters::Counter;
 use engine::ingest::Ingest;
 use rtrb::Producer;
@@ -109,68 +111,25 @@ pub(crate) fn run_with(
     let ingest = IngestCore::new(ingest, sets, adapters, metadata, ingest_rings, clock);
 
     let (ended, source) = host::wake_pair()?;
-    let mut threads = Vec::new();
-    if !remotes.is_empty() {
-        let run = move || {
-            manners.adopt();
-            remotes.run().map(|()| Vec::new())
-        };
-        threads.push(spawn("adapters", ended.clone(), run)?);
+    let mut threads = spawn_adapters(remotes, desks, manners, &ended)?;
+    if let Some(reason) = await_remotes(awaited, host_kind, &stop, &source)? {
+        tracing::info!("stopping before clients could connect: {reason}");
+        ingest.finish();
+        return finish(threads);
     }
-    for desk in desks {
-        let run = move || desk.run().map(|()| Vec::new());
-        threads.push(spawn("metadata", ended.clone(), run)?);
-    }
-    if !awaited.is_empty() {
-        let (stop, source) = (stop.try_clone()?, source.try_clone()?);
-        let reason = host::run(host_kind, "start", None, |host| async move {
-            let here = async {
-                awaited.wait(&host).await;
-                Ok(None)
-            };
-            // The shards are told what holds when they are there.
-            let told = async { told_to_stop(stop, source, &host, |_| ()).await.map(Some) };
-            smol::future::or(told, here).await
-        })??;
-        if let Some(reason) = reason {
-            tracing::info!("stopping before clients could connect: {reason}");
-            ingest.finish();
-            return finish(threads);
-        }
-    }
-    let (mut listeners, addresses) = listen(&plan)?;
+    let (listeners, addresses) = listen(&plan)?;
     let ports = [&addresses[..], &remote_ports].concat();
-    let mut setups = shard_rings
+    let setups = shard_rings
         .into_iter()
         .map(|rings| setup(&plan, &settings, rings, clock));
-    match plan.threading {
-        Threading::Dedicated => {
-            let (spin, core) = (plan.spin, plan.placement.ingest);
-            threads.push(spawn("ingest", ended.clone(), move || {
-                run_ingest(ingest, host_kind, core, spin)
-            })?);
-            for (index, setup) in setups.enumerate() {
-                let listeners = listeners.pop().expect("as many as shards");
-                let (core, max) = (
-                    plan.placement.shards.get(index).copied().flatten(),
-                    plan.sessions.connections_max,
-                );
-                let run = move || run_shard(setup, listeners, back_end, core, max, None);
-                threads.push(spawn(&format!("shard-{index}"), ended.clone(), run)?);
-            }
-        }
-        Threading::Shared => {
-            let setup = setups.next().expect("shared threading has one shard");
-            let listeners = listeners.pop().expect("as many as shards");
-            let (core, max) = (
-                plan.placement.shards.first().copied().flatten(),
-                plan.sessions.connections_max,
-            );
-            threads.push(spawn("shard-0", ended.clone(), move || {
-                run_shard(setup, listeners, back_end, core, max, Some(ingest))
-            })?);
-        }
-    }
+    let shards = setups.zip(listeners);
+    threads.extend(spawn_cores(
+        &plan,
+        ingest,
+        shards,
+        (back_end, host_kind),
+        &ended,
+    )?);
     if let Some(path) = ports_file {
         lifecycle::write_ports_file(&path, &ports)?;
     }
@@ -191,6 +150,50 @@ pub(crate) fn run_with(
         io::Result::Ok(())
     })??;
     finish(threads)
+}
+
+/// The threads of adapters that are not of the cores: those in other processes, and metadata adapters of this one.
+fn spawn_adapters(
+    remotes: Remotes,
+    desks: Vec<desk::Start>,
+    manners: Manners,
+    ended: &HostWaker,
+) -> io::Result<Vec<JoinHandle<Outcome>>> {
+    let mut threads = Vec::new();
+    if !remotes.is_empty() {
+        let run = move || {
+            manners.adopt();
+            remotes.run().map(|()| Vec::new())
+        };
+        threads.push(spawn("adapters", ended.clone(), run)?);
+    }
+    for desk in desks {
+        let run = move || desk.run().map(|()| Vec::new());
+        threads.push(spawn("metadata", ended.clone(), run)?);
+    }
+    Ok(threads)
+}
+
+/// Waits for the remote adapters without which no clients are let in. Returns why the server shall stop, if it shall.
+fn await_remotes(
+    awaited: Awaited,
+    host_kind: HostKind,
+    stop: &Stop,
+    ended: &WakeSource,
+) -> io::Result<Option<String>> {
+    if awaited.is_empty() {
+        return Ok(None);
+    }
+    let (stop, ended) = (stop.try_clone()?, ended.try_clone()?);
+    host::run(host_kind, "start", None, |host| async move {
+        let here = async {
+            awaited.wait(&host).await;
+            Ok(None)
+        };
+        // The shards are told what holds when they are there.
+        let told = async { told_to_stop(stop, ended, &host, |_| ()).await.map(Some) };
+        smol::future::or(told, here).await
+    })?
 }
 
 /// Tells all cores something. One that has ended reads no more, and needs not.

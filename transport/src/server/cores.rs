@@ -1,7 +1,7 @@
 //! The threads of ingest and shards: which back end they use, and what each runs.
 
 use super::setup::ShardSetup;
-use crate::config::plan::IoChoice;
+use crate::config::plan::{IoChoice, Plan, Threading};
 use crate::reactor::Reactor;
 use crate::reactor::epoll::EpollReactor;
 use crate::reactor::probe::{self, Features};
@@ -47,7 +47,34 @@ pub(super) fn choose_io(choice: IoChoice) -> Result<(BackEnd, HostKind), String>
     }
 }
 
-pub(super) fn run_ingest(
+/// Starts the threads of ingest and of the shards, of each its setup and its listeners.
+pub(super) fn spawn_cores(
+    plan: &Plan,
+    ingest: IngestCore,
+    mut shards: impl Iterator<Item = (ShardSetup, Vec<TcpListener>)>,
+    (back_end, host_kind): (BackEnd, HostKind),
+    ended: &HostWaker,
+) -> io::Result<Vec<JoinHandle<Outcome>>> {
+    let max = plan.sessions.connections_max;
+    let core_of = |shard: usize| plan.placement.shards.get(shard).copied().flatten();
+    if plan.threading == Threading::Shared {
+        let (setup, listeners) = shards.next().expect("shared threading has one shard");
+        let core = core_of(0);
+        let run = move || run_shard(setup, listeners, back_end, core, max, Some(ingest));
+        return Ok(vec![spawn("shard-0", ended.clone(), run)?]);
+    }
+    let (spin, core) = (plan.spin, plan.placement.ingest);
+    let run = move || run_ingest(ingest, host_kind, core, spin);
+    let mut threads = vec![spawn("ingest", ended.clone(), run)?];
+    for (index, (setup, listeners)) in shards.enumerate() {
+        let core = core_of(index);
+        let run = move || run_shard(setup, listeners, back_end, core, max, None);
+        threads.push(spawn(&format!("shard-{index}"), ended.clone(), run)?);
+    }
+    Ok(threads)
+}
+
+fn run_ingest(
     ingest: IngestCore,
     kind: HostKind,
     core: Option<usize>,
@@ -66,7 +93,7 @@ pub(super) fn run_ingest(
         .map_err(|error| error.to_string())
 }
 
-pub(super) fn run_shard(
+fn run_shard(
     setup: ShardSetup,
     listeners: Vec<TcpListener>,
     back_end: BackEnd,
