@@ -6,13 +6,14 @@
 //! line, and on a line of its own for any lines.
 
 mod machine;
+mod serving;
 
 use brightwire::config::Plan;
 use machine::machine;
+use serving::Serving;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 const CHAPTER: &str = "## The protocol by hand\n";
 /// Printed before each command. No server says so.
@@ -66,13 +67,13 @@ fn the_commands_print_what_is_said() {
     let steps = steps(&readme("engine/README.md"));
     assert!(steps.len() >= 10, "the chapter has lost its commands");
 
-    let server = Server::start();
     let mut script = String::new();
     for step in &steps {
         script += &format!("echo '{MARK}'\n{}\n", step.command);
     }
-    let script = script.replace("127.0.0.1:8080", &server.address);
     let directory = tempfile::tempdir().unwrap();
+    let server = Serving::start(directory.path(), &["demo", "--port", "0"]);
+    let script = script.replace("127.0.0.1:8080", &server.address("demo").to_string());
     // A limit, not an expectation: what follows a file would wait for ever if the server did not say what it should.
     let output = Command::new("timeout")
         .args(["85", "bash", "-c", &script])
@@ -164,37 +165,4 @@ fn patterns_mean_what_they_say() {
     let pattern = ["a", "…", "b"].map(str::to_owned);
     assert!(matches(&pattern, &["a", "b"]) && matches(&pattern, &["a", "x", "y", "b"]));
     assert!(!matches(&pattern, &["a", "b", "c"]) && !matches(&[], &["a"]));
-}
-
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    fn start() -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_brightwire"))
-            .args(["demo", "--port", "0"])
-            .env("BRIGHTWIRE_LOG", "error")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line.split_once("http://").expect("an address").1;
-        Self {
-            child,
-            address: address.trim().trim_end_matches('/').into(),
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 
 use flate2::read::GzDecoder;
 
+use crate::back_ends::Io;
 use crate::on_both_back_ends;
 use crate::support::{CREATE, Server, get, post, post_to};
 
@@ -17,7 +18,7 @@ on_both_back_ends!(
     old_clients_are_told_the_length_and_closed,
 );
 
-fn a_folder_is_served_and_nothing_beside_it(io: &str) {
+fn a_folder_is_served_and_nothing_beside_it(io: Io) {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     fs::create_dir_all(root.join("pages/sub")).unwrap();
@@ -88,7 +89,7 @@ fn a_folder_is_served_and_nothing_beside_it(io: &str) {
     );
 }
 
-fn what_is_there_as_a_whole_is_compressed_for_those_who_accept_it(io: &str) {
+fn what_is_there_as_a_whole_is_compressed_for_those_who_accept_it(io: Io) {
     let config = "[[listeners]]\naddress = \"127.0.0.1:0\"\n[http]\ngzip = true\n";
     let server = Server::start(io, config);
     let unzipped = |body: &[u8]| {
@@ -141,7 +142,7 @@ fn what_is_there_as_a_whole_is_compressed_for_those_who_accept_it(io: &str) {
 
 const LISTENER: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
 
-fn a_body_may_wait_for_leave_and_an_offered_upgrade_is_passed_over(io: &str) {
+fn a_body_may_wait_for_leave_and_an_offered_upgrade_is_passed_over(io: Io) {
     let server = Server::start(io, LISTENER);
     let mut client = server.connect("web");
     let request = post("create_session", "Expect: 100-continue\r\n", CREATE);
@@ -161,7 +162,7 @@ fn a_body_may_wait_for_leave_and_an_offered_upgrade_is_passed_over(io: &str) {
     assert!(!answer.session().is_empty() && answer.header("Upgrade").is_none());
 }
 
-fn requests_follow_each_other_on_one_connection(io: &str) {
+fn requests_follow_each_other_on_one_connection(io: Io) {
     let server = Server::start(io, LISTENER);
     let mut client = server.connect("web");
     let session = client.post("create_session", "", CREATE).session();
@@ -190,7 +191,7 @@ fn requests_follow_each_other_on_one_connection(io: &str) {
     assert_eq!(client.rest(), b"");
 }
 
-fn old_clients_are_told_the_length_and_closed(io: &str) {
+fn old_clients_are_told_the_length_and_closed(io: Io) {
     let server = Server::start(io, LISTENER);
     for (version, header) in [("HTTP/1.0", ""), ("HTTP/1.1", "Connection: close\r\n")] {
         let mut client = server.connect("web");

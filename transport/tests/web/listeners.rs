@@ -1,5 +1,6 @@
 //! Several listeners: what each tells of itself, what it is for, and under which paths it serves.
 
+use crate::back_ends::Io;
 use crate::on_both_back_ends;
 use crate::support::{CREATE, Client, SUBPROTOCOL, Server, get, post, post_to, upgrade};
 
@@ -13,7 +14,7 @@ on_both_back_ends!(
     apples_clients_get_ascii_over_http,
 );
 
-fn each_listener_has_its_name_and_its_headers(io: &str) {
+fn each_listener_has_its_name_and_its_headers(io: Io) {
     let server = Server::start(
         io,
         r#"
@@ -63,7 +64,7 @@ fn each_listener_has_its_name_and_its_headers(io: &str) {
     assert_eq!(answer.header("X-All"), Some("1"));
 }
 
-fn the_server_header_is_the_operators_choice(io: &str) {
+fn the_server_header_is_the_operators_choice(io: Io) {
     let listener = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
     for (config, expected) in [
         ("", Some("Brightwire")),
@@ -81,7 +82,7 @@ fn the_server_header_is_the_operators_choice(io: &str) {
     }
 }
 
-fn on_a_control_only_listener_sessions_are_not_created(io: &str) {
+fn on_a_control_only_listener_sessions_are_not_created(io: Io) {
     let server = Server::start(
         io,
         r#"
@@ -121,7 +122,7 @@ fn on_a_control_only_listener_sessions_are_not_created(io: &str) {
     }
 }
 
-fn the_last_connections_are_for_those_who_serve_what_is_there(io: &str) {
+fn the_last_connections_are_for_those_who_serve_what_is_there(io: Io) {
     let server = Server::start(
         io,
         r#"
@@ -159,7 +160,7 @@ fn the_last_connections_are_for_those_who_serve_what_is_there(io: &str) {
     enter("priority");
 }
 
-fn prefixes_lead_to_tlcp_and_nowhere_else(io: &str) {
+fn prefixes_lead_to_tlcp_and_nowhere_else(io: Io) {
     let server = Server::start(
         io,
         "[[listeners]]\naddress = \"127.0.0.1:0\"\nprefixes = [\"/push\", \"/a/b\"]\n",
@@ -194,7 +195,7 @@ fn prefixes_lead_to_tlcp_and_nowhere_else(io: &str) {
     );
 }
 
-fn the_health_check_answers_where_it_is_configured(io: &str) {
+fn the_health_check_answers_where_it_is_configured(io: Io) {
     let server = Server::start(
         io,
         r#"
@@ -226,7 +227,7 @@ fn the_health_check_answers_where_it_is_configured(io: &str) {
     assert_eq!(server.ask("two", &get("/", "")).status(), "200");
 }
 
-fn apples_clients_get_ascii_over_http(io: &str) {
+fn apples_clients_get_ascii_over_http(io: Io) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(
         directory.path().join("rows.csv"),

@@ -1,5 +1,6 @@
 //! Pages of other origins: what their browsers are told, with every kind of response.
 
+use crate::back_ends::Io;
 use crate::on_both_back_ends;
 use crate::support::{Answer, CREATE, SUBPROTOCOL, Server, get, post, post_to, upgrade};
 
@@ -70,7 +71,7 @@ fn cors(answer: &Answer) -> [Option<&str>; 2] {
     ]
 }
 
-fn every_response_names_the_page_that_may_read_it(io: &str) {
+fn every_response_names_the_page_that_may_read_it(io: Io) {
     let server = Server::start(io, CONFIG);
     for (request, status) in requests(GOOD) {
         let answer = server.ask("web", &request);
@@ -100,7 +101,7 @@ fn every_response_names_the_page_that_may_read_it(io: &str) {
     );
 }
 
-fn a_page_that_is_not_allowed_learns_nothing(io: &str) {
+fn a_page_that_is_not_allowed_learns_nothing(io: Io) {
     let server = Server::start(io, CONFIG);
     for (request, _) in requests(BAD) {
         assert_eq!(cors(&server.ask("web", &request)), [None, None]);
@@ -118,7 +119,7 @@ fn a_page_that_is_not_allowed_learns_nothing(io: &str) {
     );
 }
 
-fn each_listener_has_its_own_rules(io: &str) {
+fn each_listener_has_its_own_rules(io: Io) {
     let server = Server::start(
         io,
         r#"

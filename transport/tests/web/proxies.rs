@@ -1,5 +1,6 @@
 //! Proxies in front: by which address the client is known.
 
+use crate::back_ends::Io;
 use crate::on_both_back_ends;
 use crate::support::{CREATE, Server, post};
 
@@ -12,7 +13,7 @@ on_both_back_ends!(
 
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\xc0\0\x02\x01\x13\x88\0\x50";
 
-fn the_proxy_header_tells_the_client(io: &str) {
+fn the_proxy_header_tells_the_client(io: Io) {
     let server = Server::start(
         io,
         r#"
@@ -33,7 +34,7 @@ fn the_proxy_header_tells_the_client(io: &str) {
         // In two pieces, the second with the request behind it.
         client.write(&preface[..9]);
         let request = post("create_session", "X-Forwarded-For: 203.0.113.1\r\n", CREATE);
-        client.write(&[&preface[9..], request.as_bytes()].concat());
+        client.write([&preface[9..], request.as_bytes()].concat());
         assert_eq!(client.answer().line("CLIENTIP"), Some(ip));
         // It holds for the connection.
         assert_eq!(
@@ -47,7 +48,7 @@ fn the_proxy_header_tells_the_client(io: &str) {
     }
 }
 
-fn a_connection_without_a_proxy_header_is_closed(io: &str) {
+fn a_connection_without_a_proxy_header_is_closed(io: Io) {
     let server = Server::start(
         io,
         r#"
@@ -75,7 +76,7 @@ fn a_connection_without_a_proxy_header_is_closed(io: &str) {
     }
 }
 
-fn forwarded_addresses_are_believed_as_far_as_our_proxies_reach(io: &str) {
+fn forwarded_addresses_are_believed_as_far_as_our_proxies_reach(io: Io) {
     let server = Server::start(
         io,
         r#"
@@ -121,7 +122,7 @@ fn forwarded_addresses_are_believed_as_far_as_our_proxies_reach(io: &str) {
     }
 }
 
-fn a_client_keeps_its_address_when_its_connection_moves(io: &str) {
+fn a_client_keeps_its_address_when_its_connection_moves(io: Io) {
     let server = Server::start(
         io,
         "shards = 3\n[[listeners]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = \"v2\"\nserver_name = \"behind\"\n",

@@ -1,15 +1,15 @@
 //! The server as a process with a configuration of the test's own, and a client that writes bytes and reads answers.
 
-use std::collections::HashMap;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use brightwire::wire::ws::{Decoder, Incoming};
 use brightwire::wire::ws_client::write_text;
 use tempfile::TempDir;
+
+use crate::back_ends::Io;
+use crate::serving::Serving;
 
 /// Fails a test that would hang. Nothing is expected to take so long.
 const WAIT_MAX: Duration = Duration::from_secs(85);
@@ -17,65 +17,40 @@ const WAIT_MAX: Duration = Duration::from_secs(85);
 pub const CREATE: &str =
     "LS_polling=true&LS_polling_millis=0&LS_idle_millis=0&LS_adapter_set=DEMO&LS_cid=x";
 
-/// Whether this machine lets the server use io_uring.
-pub fn uring_works() -> bool {
-    match brightwire::reactor::probe::probe().obstacle {
-        None => true,
-        Some(obstacle) => {
-            eprintln!("skipped: {obstacle}");
-            false
-        }
-    }
-}
-
 /// A running server. Dropping it kills it.
 pub struct Server {
-    child: Child,
-    addresses: HashMap<String, SocketAddr>,
+    serving: Serving,
     pub directory: TempDir,
 }
 
 impl Server {
     /// With `[[listeners]]` and whatever else in the configuration, which may name files of the directory.
-    pub fn start_in(directory: TempDir, io: &str, config: &str) -> Self {
+    pub fn start_in(directory: TempDir, io: Io, config: &str) -> Self {
         let file = directory.path().join("test.toml");
         let shards = if config.contains("shards = ") {
             ""
         } else {
             "shards = 1\n"
         };
-        std::fs::write(&file, format!("[runtime]\nio = \"{io}\"\n{shards}{config}")).unwrap();
-        let ports = directory.path().join("ports.toml");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_brightwire"))
-            .args(["run", "--config"])
-            .arg(&file)
-            .arg("--ports-file")
-            .arg(&ports)
-            .env("BRIGHTWIRE_LOG", "error")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // The server prints where it listens once it does.
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert!(!line.is_empty(), "the server did not start");
+        std::fs::write(
+            &file,
+            format!("[runtime]\nio = \"{}\"\n{shards}{config}", io.name()),
+        )
+        .unwrap();
+        let arguments = ["run", "--config", file.to_str().unwrap()];
         Self {
-            child,
-            addresses: addresses(&ports),
+            serving: Serving::start(directory.path(), &arguments),
             directory,
         }
     }
 
-    pub fn start(io: &str, config: &str) -> Self {
+    pub fn start(io: Io, config: &str) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), io, config)
     }
 
     /// Where a listener is.
     pub fn address(&self, name: &str) -> SocketAddr {
-        self.addresses[name]
+        self.serving.address(name)
     }
 
     pub fn connect(&self, name: &str) -> Client {
@@ -93,22 +68,9 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn addresses(ports: &Path) -> HashMap<String, SocketAddr> {
-    let text = std::fs::read_to_string(ports).unwrap();
-    let mut table: HashMap<String, HashMap<String, SocketAddr>> = toml::from_str(&text).unwrap();
-    table.remove("listeners").unwrap()
-}
-
 /// A connection.
 pub struct Client {
-    stream: BufReader<TcpStream>,
+    pub stream: BufReader<TcpStream>,
 }
 
 /// A response.
@@ -119,15 +81,18 @@ pub struct Answer {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::new(TcpStream::connect(address).unwrap())
+    }
+
+    pub fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
         Self {
             stream: BufReader::new(stream),
         }
     }
 
-    pub fn write(&mut self, bytes: &[u8]) {
-        self.stream.get_mut().write_all(bytes).unwrap();
+    pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
     /// A TLCP request over HTTP and its answer.
@@ -137,7 +102,7 @@ impl Client {
     }
 
     /// Reads a head.
-    fn head(&mut self) -> Answer {
+    pub fn head(&mut self) -> Answer {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             let read = self.stream.read_line(&mut head).unwrap();
@@ -153,7 +118,9 @@ impl Client {
     pub fn answer(&mut self) -> Answer {
         let mut answer = self.head();
         if answer.header("Transfer-Encoding") == Some("chunked") {
-            while self.chunk(&mut answer.body) {}
+            while let Some(chunk) = self.chunk() {
+                answer.body.extend(chunk);
+            }
         } else if let Some(length) = answer.header("Content-Length") {
             answer.body.resize(length.parse().unwrap(), 0);
             self.stream.read_exact(&mut answer.body).unwrap();
@@ -161,20 +128,38 @@ impl Client {
         answer
     }
 
-    /// Reads one chunk; false at the end of the body.
-    fn chunk(&mut self, body: &mut Vec<u8>) -> bool {
+    /// Reads one chunk; `None` at the end of the body.
+    pub fn chunk(&mut self) -> Option<Vec<u8>> {
         let mut size = String::new();
         self.stream.read_line(&mut size).unwrap();
         let size = usize::from_str_radix(size.trim_end(), 16).expect("a chunk's size");
         let mut bytes = vec![0; size + 2];
         self.stream.read_exact(&mut bytes).unwrap();
-        body.extend_from_slice(&bytes[..size]);
-        size > 0
+        assert_eq!(bytes.split_off(size), b"\r\n", "the end of a chunk");
+        (size > 0).then_some(bytes)
+    }
+
+    /// Reads chunks, each of whole lines, until what was read contains a text.
+    pub fn chunks_until(&mut self, text: &str) -> String {
+        let mut read = String::new();
+        while !read.contains(text) {
+            let chunk = String::from_utf8(self.chunk().expect("more chunks")).unwrap();
+            assert!(chunk.ends_with("\r\n"), "whole lines: {chunk:?}");
+            read.push_str(&chunk);
+        }
+        read
     }
 
     /// Reads so many bytes.
     pub fn read_exact(&mut self, bytes: &mut [u8]) {
         self.stream.read_exact(bytes).unwrap();
+    }
+
+    /// What comes until the server closes in order.
+    pub fn end(&mut self) -> String {
+        let mut rest = String::new();
+        self.stream.read_to_string(&mut rest).unwrap();
+        rest
     }
 
     /// What comes until the server closes; nothing if it resets.
@@ -227,6 +212,7 @@ impl Client {
     }
 }
 
+pub const QUERY: &str = "LS_protocol=TLCP-2.5.0";
 pub const SUBPROTOCOL: &str = "TLCP-2.5.0.lightstreamer.com";
 
 impl Answer {
@@ -244,6 +230,10 @@ impl Answer {
             key.eq_ignore_ascii_case(name).then_some(value)
         });
         values.collect::<Vec<_>>().into_iter()
+    }
+
+    pub fn into_text(self) -> String {
+        String::from_utf8(self.body).unwrap()
     }
 
     pub fn text(&self) -> &str {
@@ -268,11 +258,7 @@ pub fn get(path: &str, headers: &str) -> String {
 }
 
 pub fn post(name: &str, headers: &str, body: &str) -> String {
-    post_to(
-        &format!("/lightstreamer/{name}.txt?LS_protocol=TLCP-2.5.0"),
-        headers,
-        body,
-    )
+    post_to(&format!("/lightstreamer/{name}.txt?{QUERY}"), headers, body)
 }
 
 pub fn post_to(target: &str, headers: &str, body: &str) -> String {

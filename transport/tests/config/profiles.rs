@@ -1,20 +1,16 @@
 //! The profiles: each is a configuration, and says of each key why it is there and what it was seen to do.
 
-mod machine;
-
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use brightwire::config::Plan;
-use machine::machine;
 
-fn profiles() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles")
-}
+use crate::machine::machine;
+use crate::profiles_directory;
 
 #[test]
 fn every_profile_works_and_explains_each_key() {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(profiles()).unwrap() {
+    for entry in std::fs::read_dir(profiles_directory()).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "toml") {
             continue;

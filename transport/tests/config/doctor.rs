@@ -3,16 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use brightwire::config::Plan;
 use brightwire::preflight::{Finding, Level, Machine, Report, examine};
 use brightwire::reactor::probe::{Features, Probe};
 use tempfile::TempDir;
 
-fn profiles() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles")
-}
+use crate::profiles_directory;
 
 /// Files by their paths.
 #[derive(Clone)]
@@ -96,7 +94,7 @@ impl Fake {
     /// As the files in `profiles/system` make it, for one of the profiles.
     fn prepared(profile: &str) -> Self {
         let mut fake = Self::bare();
-        let system = profiles().join("system");
+        let system = profiles_directory().join("system");
         for (key, value) in settings(&system.join(format!("sysctl/60-brightwire-{profile}.conf"))) {
             let path = format!("proc/sys/{}", key.trim_start_matches('-').replace('.', "/"));
             assert!(
@@ -187,7 +185,7 @@ fn settings(path: &Path) -> Vec<(String, String)> {
 
 /// A profile, with ingest and one shard for the two isolated cores, or eight shards for the many clients of high-fanout.
 fn profile(name: &str) -> String {
-    let text = fs::read_to_string(profiles().join(format!("{name}.toml"))).unwrap();
+    let text = fs::read_to_string(profiles_directory().join(format!("{name}.toml"))).unwrap();
     let shards = if name == "high-fanout" { 8 } else { 1 };
     text.replacen("[runtime]\n", &format!("[runtime]\nshards = {shards}\n"), 1)
 }
@@ -211,7 +209,7 @@ fn a_machine_prepared_by_our_files_is_what_the_profiles_want() {
 fn each_setting_of_our_files_is_missed_where_it_is_missing() {
     let bare = Fake::bare();
     for name in ["low-latency", "high-fanout"] {
-        let path = profiles().join(format!("system/sysctl/60-brightwire-{name}.conf"));
+        let path = profiles_directory().join(format!("system/sysctl/60-brightwire-{name}.conf"));
         for (key, value) in settings(&path) {
             let key = key.trim_start_matches('-');
             let path = format!("proc/sys/{}", key.replace('.', "/"));
@@ -403,7 +401,7 @@ fn mitigations_are_told() {
 /// Every line that does something has a reason above it, or shares the one of the lines before it.
 #[test]
 fn the_files_for_the_system_explain_themselves() {
-    let mut pending = vec![profiles().join("system")];
+    let mut pending = vec![profiles_directory().join("system")];
     let mut files = 0;
     while let Some(path) = pending.pop() {
         if path.is_dir() {
@@ -451,7 +449,7 @@ fn interrupts_are_moved_to_the_other_cores() {
     fs::create_dir_all(root.path().join("irq/26/smp_affinity_list")).unwrap();
     let run = |cores: &str| {
         std::process::Command::new("sh")
-            .arg(profiles().join("system/irq/brightwire-irq"))
+            .arg(profiles_directory().join("system/irq/brightwire-irq"))
             .arg(cores)
             .env("BRIGHTWIRE_IRQ_DIR", root.path().join("irq"))
             .env("BRIGHTWIRE_ONLINE", &online)
