@@ -91,149 +91,224 @@ pub struct Used {
 pub type Rows = Vec<(usize, u64, Vec<Option<Box<str>>>)>;
 
 /// Runs a fleet until the phase is [`Phase::Stop`].
-pub fn run(mut reactor: impl Reactor, orders: Orders) -> io::Result<Outcome> {
-    let Orders {
-        setup,
-        server,
-        fleet,
-        fleets,
-        control,
-        notices,
-    } = orders;
-    let scenario = &setup.scenario;
-    let mut pace = Pace::new(scenario.sessions(), scenario.ramp, fleet, fleets);
-    let doors = Doors::new(server, &scenario.sources);
-    let mut desk = Desk::new(Arc::clone(&setup), fleet, fleets);
-    let start = Instant::now();
-    let mut phase = Phase::Ramp;
-    let mut ready_told = false;
-    let mut setup_deadline = None;
-    let mut used_before = None;
-    let mut spun_ns = 0;
+pub fn run(reactor: impl Reactor, orders: Orders) -> io::Result<Outcome> {
+    let mut fleet = Fleet::new(reactor, orders);
     loop {
-        let now = control.phase();
-        if now != phase {
-            if phase < Phase::Measure && now >= Phase::Measure {
-                desk.begin(control.window_ns());
-                used_before = process::own_thread();
-                spun_ns = 0;
+        let now = fleet.control.phase();
+        if now != fleet.phase {
+            fleet.enter(now);
+        }
+        match now {
+            Phase::Stop => return fleet.finish(),
+            Phase::Measure => {
+                let window_ns = fleet.control.window_ns();
+                tell_intervals(&mut fleet.desk, window_ns, false, &fleet.notices);
+                fleet.desk.disturb(window_ns);
             }
-            if phase <= Phase::Measure && now > Phase::Measure {
-                tell_intervals(&mut desk, control.window_ns(), true, &notices);
-                desk.end();
-                if let (Some(before), Some(after)) = (used_before, process::own_thread()) {
-                    let ns =
-                        |after: Duration, before| after.saturating_sub(before).as_nanos() as u64;
-                    desk.outcome.threads.push(Used {
-                        fleet,
-                        busy_ns: if scenario.spin {
-                            spun_ns
-                        } else {
-                            ns(after.0, before.0)
-                        },
-                        waited_ns: ns(after.1, before.1),
-                    });
-                }
-                if let Some(verifier) = &desk.books.verifier {
-                    raise(&control, &verifier.floors(setup.items()));
-                    // A stalled session reads on for the comparison: it should find the newest state behind what its
-                    // socket holds.
-                    desk.resume_stalled();
-                }
-            }
-            phase = now;
+            _ => {}
         }
-        if phase == Phase::Stop {
-            break;
-        }
-        if phase == Phase::Measure {
-            tell_intervals(&mut desk, control.window_ns(), false, &notices);
-            desk.disturb(control.window_ns());
-        }
+        fleet.start_due();
+        fleet.tell_ready();
+        fleet.turn()?;
+    }
+}
 
+/// A fleet under way.
+struct Fleet<R> {
+    reactor: R,
+    desk: Desk,
+    doors: Doors,
+    pace: Pace,
+    setup: Arc<Setup>,
+    server: SocketAddr,
+    /// Its number among all of the run, and how many there are.
+    number: u32,
+    fleets: u32,
+    control: Arc<Control>,
+    notices: Sender<Notice>,
+    phase: Phase,
+    start: Instant,
+    /// When sessions that are not live by then are given up, after the start; known once the last one has started.
+    setup_deadline: Option<Duration>,
+    ready_told: bool,
+    /// What the thread had cost when the window began.
+    used_before: Option<(Duration, Duration)>,
+    /// Of a fleet that spins, the time of the turns that brought something.
+    spun_ns: u64,
+}
+
+impl<R: Reactor> Fleet<R> {
+    fn new(reactor: R, orders: Orders) -> Self {
+        let Orders {
+            setup,
+            server,
+            fleet,
+            fleets,
+            control,
+            notices,
+        } = orders;
+        let scenario = &setup.scenario;
+        Self {
+            reactor,
+            desk: Desk::new(Arc::clone(&setup), fleet, fleets),
+            doors: Doors::new(server, &scenario.sources),
+            pace: Pace::new(scenario.sessions(), scenario.ramp, fleet, fleets),
+            setup,
+            server,
+            number: fleet,
+            fleets,
+            control,
+            notices,
+            phase: Phase::Ramp,
+            start: Instant::now(),
+            setup_deadline: None,
+            ready_told: false,
+            used_before: None,
+            spun_ns: 0,
+        }
+    }
+
+    /// Another phase begins. The main thread may be quicker than a turn, so that one is skipped.
+    fn enter(&mut self, phase: Phase) {
+        if self.phase < Phase::Measure && phase >= Phase::Measure {
+            self.desk.begin(self.control.window_ns());
+            self.used_before = process::own_thread();
+            self.spun_ns = 0;
+        }
+        if self.phase <= Phase::Measure && phase > Phase::Measure {
+            self.close_window();
+        }
+        self.phase = phase;
+    }
+
+    fn close_window(&mut self) {
+        let desk = &mut self.desk;
+        tell_intervals(desk, self.control.window_ns(), true, &self.notices);
+        desk.end();
+        if let (Some(before), Some(after)) = (self.used_before, process::own_thread()) {
+            let ns = |after: Duration, before| after.saturating_sub(before).as_nanos() as u64;
+            desk.outcome.threads.push(Used {
+                fleet: self.number,
+                busy_ns: match self.setup.scenario.spin {
+                    true => self.spun_ns,
+                    false => ns(after.0, before.0),
+                },
+                waited_ns: ns(after.1, before.1),
+            });
+        }
+        if let Some(verifier) = &desk.books.verifier {
+            raise(&self.control, &verifier.floors(self.setup.items()));
+            // A stalled session reads on for the comparison: it should find the newest state behind what its socket
+            // holds.
+            desk.resume_stalled();
+        }
+    }
+
+    /// Starts connections whose time has come, a bounded number of them.
+    fn start_due(&mut self) {
+        let desk = &mut self.desk;
         let mut room = STARTS_PER_TURN;
         while room > 0
-            && let Some(due) = pace.next_due()
-            && let elapsed = start.elapsed()
-            && let Some(number) = pace.take_due(elapsed)
+            && let Some(due) = self.pace.next_due()
+            && let elapsed = self.start.elapsed()
+            && let Some(number) = self.pace.take_due(elapsed)
         {
             room -= 1;
             let late_ns = elapsed.saturating_sub(due).as_nanos() as u64;
             desk.outcome.start_late_ns = desk.outcome.start_late_ns.max(late_ns);
-            desk.wants((number / fleets) as usize, Opening::New);
+            desk.wants((number / self.fleets) as usize, Opening::New);
         }
         for _ in 0..STARTS_PER_TURN {
             let Some((seat, opening)) = desk.next_start() else {
                 break;
             };
-            let number = desk.number(seat);
-            match doors
-                .connect(number)
-                .and_then(|socket| reactor.adopt(socket))
-            {
+            let socket = self.doors.connect(desk.number(seat));
+            match socket.and_then(|socket| self.reactor.adopt(socket)) {
                 Ok(id) => desk.connected(seat, id, opening),
                 Err(error) => desk.lose_seat(seat, connect::explain(&error)),
             }
         }
-        if setup_deadline.is_none() && pace.next_due().is_none() {
-            setup_deadline = Some(start.elapsed() + SETUP_TIMEOUT);
-        }
-        if !ready_told && setup_deadline.is_some() {
-            if setup_deadline.is_some_and(|at| start.elapsed() >= at) {
-                desk.give_up();
-            }
-            if desk.settled() {
-                ready_told = true;
-                // The main thread waits for this; if it does not, it has ended.
-                let _ = notices.send(Notice::Ready {
-                    live: desk.outcome.live,
-                });
-            }
-        }
+    }
 
-        let wait = [
-            pace.next_due()
-                .map(|due| due.saturating_sub(start.elapsed())),
-            setup_deadline
-                .filter(|_| !ready_told)
-                .map(|at| at.saturating_sub(start.elapsed())),
-            (phase == Phase::Measure).then(|| until_next_interval(&desk, control.window_ns())),
-            desk.next_timer()
-                .map(|at| at.saturating_duration_since(Instant::now())),
-            (phase == Phase::Measure)
-                .then(|| desk.next_disturbance(control.window_ns()))
-                .flatten(),
-            desk.has_starts().then_some(Duration::ZERO),
-        ];
-        // What follows from the last turn's events happens before the wait.
-        desk.run_timers(Instant::now());
-        carry_out(&mut desk, &mut reactor);
-        desk.events_from = None;
-        let spins = scenario.spin && phase >= Phase::Warmup;
-        let wait = match spins {
-            true => Some(Duration::ZERO),
-            false => wait.into_iter().flatten().min(),
+    /// Tells the main thread once all sessions are live, or are given up.
+    fn tell_ready(&mut self) {
+        if self.setup_deadline.is_none() && self.pace.next_due().is_none() {
+            self.setup_deadline = Some(self.start.elapsed() + SETUP_TIMEOUT);
+        }
+        let Some(deadline) = self.setup_deadline.filter(|_| !self.ready_told) else {
+            return;
         };
-        let looked = spins.then(Instant::now);
-        reactor.poll(wait, &mut desk)?;
-        if let Some(from) = desk.events_from {
-            spun_ns += looked.map_or(0, |looked| looked.elapsed().as_nanos() as u64);
-            let turn_ns = from.elapsed().as_nanos() as u64;
-            desk.books.interval.turn_ns.record(turn_ns);
+        if self.start.elapsed() >= deadline {
+            self.desk.give_up();
+        }
+        if self.desk.settled() {
+            self.ready_told = true;
+            // The main thread waits for this; if it does not, it has ended.
+            let _ = self.notices.send(Notice::Ready {
+                live: self.desk.outcome.live,
+            });
         }
     }
 
-    let mut outcome = std::mem::take(&mut desk.outcome);
-    outcome.verify = desk.books.verifier.take().map(|mut verifier| {
-        let floors = control.floors.lock().expect("no fleet has panicked");
-        let mut rows = FinalRows::new();
-        verifier.finish(&floors, &mut rows, |session| desk.is_live(session));
-        let rows = rows.into_iter();
-        let rows = rows.map(|((item, stamp_ns), values)| (item, stamp_ns, values));
-        (verifier.outcome, rows.collect())
-    });
-    destroy_all(&mut desk, &mut reactor, server)?;
-    Ok(outcome)
+    /// How long there is nothing to do but to wait for the server.
+    fn next_wait(&self) -> Option<Duration> {
+        let measures = self.phase == Phase::Measure;
+        let window_ns = self.control.window_ns();
+        let waits = [
+            self.pace
+                .next_due()
+                .map(|due| due.saturating_sub(self.start.elapsed())),
+            self.setup_deadline
+                .filter(|_| !self.ready_told)
+                .map(|at| at.saturating_sub(self.start.elapsed())),
+            measures.then(|| until_next_interval(&self.desk, window_ns)),
+            self.desk
+                .next_timer()
+                .map(|at| at.saturating_duration_since(Instant::now())),
+            measures
+                .then(|| self.desk.next_disturbance(window_ns))
+                .flatten(),
+            self.desk.has_starts().then_some(Duration::ZERO),
+        ];
+        waits.into_iter().flatten().min()
+    }
+
+    /// Does what is to be done, and waits for the server.
+    fn turn(&mut self) -> io::Result<()> {
+        let spins = self.setup.scenario.spin && self.phase >= Phase::Warmup;
+        let wait = match spins {
+            true => Some(Duration::ZERO),
+            false => self.next_wait(),
+        };
+        // What follows from the last turn's events happens before the wait.
+        self.desk.run_timers(Instant::now());
+        carry_out(&mut self.desk, &mut self.reactor);
+        self.desk.events_from = None;
+        let looked = spins.then(Instant::now);
+        self.reactor.poll(wait, &mut self.desk)?;
+        if let Some(from) = self.desk.events_from {
+            self.spun_ns += looked.map_or(0, |looked| looked.elapsed().as_nanos() as u64);
+            let turn_ns = from.elapsed().as_nanos() as u64;
+            self.desk.books.interval.turn_ns.record(turn_ns);
+        }
+        Ok(())
+    }
+
+    /// Compares, if that was asked for, and ends the sessions.
+    fn finish(mut self) -> io::Result<Outcome> {
+        let desk = &mut self.desk;
+        let mut outcome = std::mem::take(&mut desk.outcome);
+        outcome.verify = desk.books.verifier.take().map(|mut verifier| {
+            let floors = self.control.floors.lock().expect("no fleet has panicked");
+            let mut rows = FinalRows::new();
+            verifier.finish(&floors, &mut rows, |session| desk.is_live(session));
+            let rows = rows.into_iter();
+            let rows = rows.map(|((item, stamp_ns), values)| (item, stamp_ns, values));
+            (verifier.outcome, rows.collect())
+        });
+        destroy_all(desk, &mut self.reactor, self.server)?;
+        Ok(outcome)
+    }
 }
 
 /// Tells the main thread of the seconds that are over; at the end of the one that is not, as well.
