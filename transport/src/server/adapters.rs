@@ -14,6 +14,7 @@ use crate::config::plan::{
 };
 use crate::runtime::park::Park;
 use Place::{InProcess, Remote};
+use engine::ids::DataAdapterId;
 use engine::metadata::literal::Literal as Everything;
 use engine::metadata::{AdapterSetId, AdapterSets};
 use std::collections::HashMap;
@@ -55,95 +56,146 @@ pub(super) struct Adapters {
 
 pub(super) fn start_adapters(
     plans: &[AdapterSetPlan],
-    mut own: OwnAdapters,
+    own: OwnAdapters,
     ingest: &Arc<Park>,
     manners: Manners,
 ) -> Result<Adapters, Box<dyn Error>> {
-    let mut sets = AdapterSets::default();
-    let mut running = Vec::new();
-    let mut metadata = Vec::new();
-    let mut desks = Vec::new();
-    let mut remotes = Remotes::default();
+    let mut start = Start {
+        adapters: Adapters {
+            sets: AdapterSets::default(),
+            running: Vec::new(),
+            metadata: Vec::new(),
+            desks: Vec::new(),
+            remotes: Remotes::default(),
+        },
+        own,
+        ingest,
+        manners,
+    };
     for (index, set) in plans.iter().enumerate() {
-        let names: Vec<&str> = set.data.iter().map(|data| data.name.as_str()).collect();
+        let id = set_id(index);
+        start.metadata(id, set)?;
+        if let Some(name) = &set.status {
+            start.adapters.sets.add_status(id, name);
+        }
+        for data in &set.data {
+            let running = start.data(set, data)?;
+            start.adapters.running.push(running);
+        }
+    }
+    Ok(start.adapters)
+}
+
+/// What is started so far, and what the next ones need.
+struct Start<'s> {
+    adapters: Adapters,
+    own: OwnAdapters,
+    ingest: &'s Arc<Park>,
+    manners: Manners,
+}
+
+impl Start<'_> {
+    /// Wakes ingest.
+    fn wake(&self) -> impl Fn() + Send + Sync + 'static {
+        let ingest = Arc::clone(self.ingest);
+        move || ingest.wake_if_parked()
+    }
+
+    /// Whoever decides for a set.
+    fn metadata(&mut self, id: AdapterSetId, set: &AdapterSetPlan) -> Result<(), Box<dyn Error>> {
         match &set.metadata {
-            MetadataPlan::Own | MetadataPlan::Rules(_) => {
-                let ids = sets.add_elsewhere(&set.name, &names);
-                let id = set_id(index);
-                let data = names.iter().map(|name| (*name).into()).zip(ids).collect();
-                let own = match &set.metadata {
-                    MetadataPlan::Rules(rules) => OwnMetadata {
-                        adapter: Box::new(Literal::new((**rules).clone())?),
-                        options: Literal::options(),
-                    },
-                    _ => own
-                        .metadata
-                        .remove(&set.name)
-                        .expect("the plan names what is there"),
-                };
-                let place = data::Place {
-                    adapter_set: set.name.clone(),
-                    data_adapter: None,
-                };
-                let ingest = Arc::clone(ingest);
-                let wake = move || ingest.wake_if_parked();
-                let (inbox, start) = desk::start(own.adapter, place, id, data, own.options, wake)?;
-                metadata.push((id, inbox));
-                desks.push(start);
-            }
             MetadataPlan::Literal => {
+                let names: Vec<&str> = names(set).collect();
+                let sets = &mut self.adapters.sets;
                 sets.add(&set.name, Everything::default(), &names);
             }
             MetadataPlan::Remote(plan) => {
-                let ids = sets.add_elsewhere(&set.name, &names);
-                let id = set_id(index);
                 let adapter_set = RemoteSet {
                     id,
                     name: set.name.clone(),
-                    data: names.iter().map(|name| (*name).into()).zip(ids).collect(),
+                    data: self.add_elsewhere(set),
                 };
-                let ingest = Arc::clone(ingest);
-                let wake = move || ingest.wake_if_parked();
+                let wake = self.wake();
+                let remotes = &mut self.adapters.remotes;
                 let inbox = remotes.add_metadata(adapter_set, plan, wake)?;
-                metadata.push((id, inbox));
+                self.adapters.metadata.push((id, inbox));
             }
-        }
-        if let Some(name) = &set.status {
-            sets.add_status(set_id(index), name);
-        }
-        for data in &set.data {
-            let ingest = Arc::clone(ingest);
-            let capacity = FeedCapacity {
-                ring_bytes: FEED_RING_BYTES,
-                commands: FEED_COMMANDS,
-            };
-            let wake = move || ingest.wake_if_parked();
-            if matches!(data.kind, DataKind::Own) {
-                let adapter = own.data.remove(&(set.name.clone(), data.name.clone()));
-                let adapter = adapter.expect("the plan names what is there");
-                let place = data::Place {
-                    adapter_set: set.name.clone(),
-                    data_adapter: Some(data.name.clone()),
+            MetadataPlan::Rules(rules) => {
+                let own = OwnMetadata {
+                    adapter: Box::new(Literal::new((**rules).clone())?),
+                    options: Literal::options(),
                 };
-                running.push(data::start(adapter, place, capacity, wake)?);
-                continue;
+                self.metadata_here(id, set, own)?;
             }
-            running.push(match data_adapter(data)? {
-                InProcess(adapter) => adapter::spawn(&data.name, adapter, capacity, manners, wake)?,
-                Remote(plan) => {
-                    let first = set.metadata_first;
-                    remotes.add_data(&set.name, &data.name, plan, first, capacity, wake)?
-                }
-            });
+            MetadataPlan::Own => {
+                let own = self.own.metadata.remove(&set.name);
+                self.metadata_here(id, set, own.expect("the plan names what is there"))?;
+            }
         }
+        Ok(())
     }
-    Ok(Adapters {
-        sets,
-        running,
-        metadata,
-        desks,
-        remotes,
-    })
+
+    /// A metadata adapter of this process.
+    fn metadata_here(
+        &mut self,
+        id: AdapterSetId,
+        set: &AdapterSetPlan,
+        own: OwnMetadata,
+    ) -> Result<(), String> {
+        let data = self.add_elsewhere(set);
+        let place = data::Place {
+            adapter_set: set.name.clone(),
+            data_adapter: None,
+        };
+        let wake = self.wake();
+        let (inbox, start) = desk::start(own.adapter, place, id, data, own.options, wake)?;
+        self.adapters.metadata.push((id, inbox));
+        self.adapters.desks.push(start);
+        Ok(())
+    }
+
+    /// A set for which somebody else decides; the numbers of its data adapters.
+    fn add_elsewhere(&mut self, set: &AdapterSetPlan) -> Vec<(Box<str>, DataAdapterId)> {
+        let names: Vec<&str> = names(set).collect();
+        let ids = self.adapters.sets.add_elsewhere(&set.name, &names);
+        names.into_iter().map(Into::into).zip(ids).collect()
+    }
+
+    fn data(
+        &mut self,
+        set: &AdapterSetPlan,
+        data: &DataAdapterPlan,
+    ) -> Result<RunningAdapter, Box<dyn Error>> {
+        let capacity = FeedCapacity {
+            ring_bytes: FEED_RING_BYTES,
+            commands: FEED_COMMANDS,
+        };
+        let wake = self.wake();
+        if matches!(data.kind, DataKind::Own) {
+            let own = &mut self.own.data;
+            let adapter = own.remove(&(set.name.clone(), data.name.clone()));
+            let adapter = adapter.expect("the plan names what is there");
+            let place = data::Place {
+                adapter_set: set.name.clone(),
+                data_adapter: Some(data.name.clone()),
+            };
+            return Ok(data::start(adapter, place, capacity, wake)?);
+        }
+        Ok(match data_adapter(data)? {
+            InProcess(adapter) => {
+                adapter::spawn(&data.name, adapter, capacity, self.manners, wake)?
+            }
+            Remote(plan) => {
+                let (first, remotes) = (set.metadata_first, &mut self.adapters.remotes);
+                remotes.add_data(&set.name, &data.name, plan, first, capacity, wake)?
+            }
+        })
+    }
+}
+
+/// The names of a set's data adapters.
+fn names(set: &AdapterSetPlan) -> impl Iterator<Item = &str> {
+    set.data.iter().map(|data| data.name.as_str())
 }
 
 pub(super) fn set_id(index: usize) -> AdapterSetId {
