@@ -16,6 +16,8 @@ use crate::server::Server;
 /// Figures of one measured window.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Figures {
+    /// The repetition that it belongs to, counted from 1: all servers take their turns within one.
+    pub repetition: usize,
     /// Messages that reached clients, a second.
     pub deliveries_per_s: f64,
     /// CPU of the server, all its threads and processes, for each of them, ns.
@@ -100,6 +102,7 @@ pub fn measure<R: Reactor>(
     let delivered = tally.delivered.max(1) as f64;
     let quantile = |quantile| tally.latency_ns.value_at_quantile(quantile) as f64 / 1e6;
     let figures = Figures {
+        repetition: 0, // known to the caller
         deliveries_per_s: tally.delivered as f64 / elapsed,
         cpu_ns: cpu * 1e9 / delivered,
         cores: cpu / elapsed,

@@ -93,7 +93,13 @@ impl Options {
                     let (number, all) = (repetition + 1, self.repetitions);
                     eprintln!("{number}/{all} {}: {}", scenario.name, contender.name);
                     match patiently(server, scenario, window, &mut patience) {
-                        Ok(figures) => table.add(scenario, contender, figures),
+                        Ok(figures) => {
+                            let figures = Figures {
+                                repetition: number,
+                                ..figures
+                            };
+                            table.add(scenario, contender, figures);
+                        }
                         Err(error) => table.miss(
                             format!("{} under {}", contender.name, scenario.name),
                             error.to_string(),

@@ -77,33 +77,37 @@ impl Kind {
         !self.is_brightwire() && !matches!(self, Self::FloorSend | Self::FloorUring)
     }
 
-    /// What a comparison with it does not show, or shows in its favour or disfavour.
-    pub fn caveat(self) -> Option<&'static str> {
+    /// How it runs, and what a comparison with it does not show, or shows in its favour or disfavour.
+    pub fn caveat(self) -> &'static str {
         match self {
-            Self::FloorSend | Self::FloorUring => Some(
-                "unfair to Brightwire: no sessions, no subscriptions, no protocol, blocking sockets; one frame is made \
-                 for all",
-            ),
-            Self::Uws => Some(
-                "no snapshots, recovery or conflation; one frame is made for all clients of an item. Messages of one \
-                 read become one write, as with Brightwire. Unfair to it: the publisher's lines are parsed in JavaScript",
-            ),
-            Self::NodeWs => Some(
-                "no snapshots, recovery or conflation; no publish and subscribe of its own: a loop over a set, as its \
-                 own examples have it. One message is one write, unless a socket is full",
-            ),
-            Self::Nchan => Some(
-                "unfair to it: each message is an HTTP request of its own, to be answered; with 20 items a client still \
-                 has one connection (multiplexed channels). No buffer of messages is kept",
-            ),
-            Self::Nats => Some(
-                "subjects with wildcards; WebSocket is a side door of its TCP protocol. Built for many cores, here it \
-                 has one (GOMAXPROCS=1)",
-            ),
-            Self::Mosquitto => {
-                Some("a broker for devices; WebSocket by libwebsockets; at most once, not retained")
+            Self::Uring | Self::Epoll => {
+                "ingest and shard on one thread (threading = \"shared\") unless a profile says otherwise; RAW subscriptions, so that each message goes out \
+                 and none is replaced by a newer one; what was sent lately is kept for recovery, as by default"
             }
-            Self::Uring | Self::Epoll => None,
+            Self::FloorSend | Self::FloorUring => {
+                "unfair to Brightwire: no sessions, no subscriptions, no protocol, blocking sockets; one frame is made \
+                 for all"
+            }
+            Self::Uws => {
+                "no snapshots, recovery or conflation; one frame is made for all clients of an item. Messages of one \
+                 read become one write, as with Brightwire. Unfair to it: the publisher's lines are parsed in JavaScript"
+            }
+            Self::NodeWs => {
+                "no snapshots, recovery or conflation; no publish and subscribe of its own: a loop over a set, as its \
+                 own examples have it. One message is one write, unless a socket is full"
+            }
+            Self::Nchan => {
+                "one worker. Unfair to it: each message is an HTTP request of its own, to be answered (a publisher by \
+                 WebSocket has one channel only); with 20 items a client still has one connection (multiplexed channels). \
+                 No buffer of messages is kept"
+            }
+            Self::Nats => {
+                "subjects with wildcards; WebSocket is a side door of its TCP protocol. Built for many cores, here it \
+                 has one (GOMAXPROCS=1)"
+            }
+            Self::Mosquitto => {
+                "a broker for devices; WebSocket by libwebsockets; at most once, not retained"
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use crate::contender::Contender;
 use crate::measure::Figures;
 use crate::run::Options;
 use crate::server::Kind;
-use crate::table::{Spread, Table};
+use crate::table::Table;
 
 /// One setting, beside its default.
 #[derive(Clone, Copy, Debug)]
@@ -188,8 +188,12 @@ fn name_of(text: &str) -> String {
 }
 
 fn print_scenario(table: &Table, scenario: &str, names: &[String]) {
-    let base = table.figures(scenario, &names[0]);
-    if base.is_empty() {
+    let base = &names[0];
+    let is_there = |name: &String| {
+        let ratio = table.ratio_of(scenario, name, base, |figures| figures.cpu_ns);
+        ratio.is_some()
+    };
+    if !names[1..].iter().any(is_there) {
         return;
     }
     println!("\n{scenario}");
@@ -198,15 +202,14 @@ fn print_scenario(table: &Table, scenario: &str, names: &[String]) {
         "", "CPU per delivery", "p50", "p99", "deliveries/s", "memory"
     );
     for name in &names[1..] {
-        let varied = table.figures(scenario, name);
-        let ratio = |figure: &dyn Fn(&Figures) -> f64| {
-            let pairs = base.iter().zip(&varied);
-            let spread = Spread::of(pairs.map(|(base, varied)| figure(varied) / figure(base)));
-            format!(
-                "{:.2} ({:.2}-{:.2})",
-                spread.median, spread.least, spread.most
-            )
-        };
+        let ratio =
+            |figure: &dyn Fn(&Figures) -> f64| match table.ratio_of(scenario, name, base, figure) {
+                Some(spread) => format!(
+                    "{:.2} ({:.2}-{:.2})",
+                    spread.median, spread.least, spread.most
+                ),
+                None => "-".into(),
+            };
         println!(
             "  {name:<48}{:>20}{:>20}{:>20}{:>20}{:>16}",
             ratio(&|figures| figures.cpu_ns),
