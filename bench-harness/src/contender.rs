@@ -104,7 +104,8 @@ pub struct Profile {
 impl Profile {
     /// Reads a profile.
     pub fn read(path: &Path) -> io::Result<Self> {
-        let text = fs::read_to_string(path)?;
+        let text = fs::read_to_string(path)
+            .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
         Ok(Self {
             file: path.display().to_string(),
             sha256: sha256(text.as_bytes()).unwrap_or_else(|| "unknown".into()),

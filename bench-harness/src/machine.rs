@@ -1,11 +1,13 @@
 //! The machine that figures were measured on, and whether it is quiet.
 
+use std::error::Error;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
 /// What a reader has to know to believe a figure.
@@ -100,6 +102,20 @@ pub fn wait_until_quiet(at_most: Duration) -> io::Result<bool> {
             return Ok(false);
         }
     }
+}
+
+/// Takes as many open files as the system allows, for this process and for the servers that it starts: some of them
+/// would take them by themselves, others not. An error if so many are more than there may be.
+pub fn allow_open_files(needed: u64) -> Result<(), Box<dyn Error>> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if most < needed {
+        return Err(format!(
+            "{needed} open files are needed and {most} allowed: raise the hard limit (ulimit -Hn), or choose --scenarios \
+             with fewer sessions"
+        )
+        .into());
+    }
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
 }
 
 /// Watches how busy the machine is with what is none of ours.
@@ -220,6 +236,17 @@ mod tests {
         let machine = Machine::look();
         assert!(machine.cores >= 1 && machine.memory > 0);
         assert!(machine.to_string().contains(&machine.kernel));
+    }
+
+    #[test]
+    fn more_files_than_there_may_be_are_refused_in_words() {
+        let error = allow_open_files(u64::MAX);
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        if most < u64::MAX {
+            assert!(error.unwrap_err().to_string().contains("ulimit -Hn"));
+        }
+        allow_open_files(1).unwrap();
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap().0, most);
     }
 
     /// What this process does is not others' work. Whatever else the machine does, a share is a share.

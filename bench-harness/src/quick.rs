@@ -38,7 +38,8 @@ impl Quick {
                 });
             }
         }
-        println!("{}", self.options.run(contenders)?);
-        Ok(())
+        let table = self.options.run(contenders)?;
+        println!("{table}");
+        table.expect_figures()
     }
 }

@@ -1,6 +1,7 @@
 //! A run: all contenders take turns at all scenarios, so that what the machine does meanwhile hits all of them.
 
 use std::error::Error;
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process::Command;
@@ -56,6 +57,8 @@ pub struct Options {
 
 /// How often a window that others disturbed is measured again at most.
 const RETRIES_MAX: usize = 2;
+/// Open files of a process besides its clients: a guess, on the safe side.
+const FILES_OWN: u64 = 100;
 
 impl Options {
     /// Measures all contenders.
@@ -63,6 +66,13 @@ impl Options {
         let scenarios = self.scenarios()?;
         let window = Duration::try_from_secs_f64(self.seconds)?;
         let mut patience = Duration::try_from_secs_f64(self.patience)?;
+        // What cannot work should be told at once, and not when the figures are there.
+        if let Some(path) = &self.json {
+            let opened = fs::OpenOptions::new().create(true).append(true).open(path);
+            opened.map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        let sessions = scenarios.iter().map(|scenario| scenario.sessions).max();
+        machine::allow_open_files(sessions.unwrap_or(0) as u64 + FILES_OWN)?;
         let places = self.places()?;
         let command = std::env::args().collect::<Vec<_>>().join(" ");
         let mut table = Table::new(command, self.seconds);
@@ -73,7 +83,8 @@ impl Options {
                 .for_each(|contender| profile.apply(contender));
             table.set_profile(profile);
         }
-        pin(self.client_core)?;
+        pin(self.client_core)
+            .map_err(|error| format!("--client-core {}: {error}", self.client_core))?;
         let mut servers = Vec::new();
         for contender in &contenders {
             match Server::start(contender, &places) {
@@ -110,7 +121,7 @@ impl Options {
         }
         table.sort(&contenders);
         if let Some(path) = &self.json {
-            std::fs::write(path, serde_json::to_string_pretty(&table)? + "\n")?;
+            fs::write(path, serde_json::to_string_pretty(&table)? + "\n")?;
         }
         Ok(table)
     }

@@ -1,6 +1,7 @@
 //! What a run has brought, for people and for programs.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt;
 use std::process::Command;
 
@@ -212,6 +213,14 @@ impl Table {
         )
     }
 
+    /// A run without any figure has failed.
+    pub fn expect_figures(&self) -> Result<(), Box<dyn Error>> {
+        match self.rows.is_empty() {
+            true => Err("nothing could be measured".into()),
+            false => Ok(()),
+        }
+    }
+
     /// What could not be measured.
     pub fn omissions(&self) -> String {
         let missing = self.missing.iter();
@@ -420,6 +429,7 @@ mod tests {
     #[test]
     fn bounds_are_held_against_undisturbed_repetitions() {
         let mut table = Table::new("test".into(), 1.0);
+        assert!(table.expect_figures().is_err());
         let lone = QUICK
             .iter()
             .find(|scenario| scenario.name == "lone-1000")
@@ -430,6 +440,7 @@ mod tests {
             ..Contender::new(Kind::Uring)
         };
         table.add(lone, &uring, figures(1, 90.0, 0.0));
+        assert!(table.expect_figures().is_ok());
         table.add(lone, &uring, figures(2, 900.0, 0.5));
         table.add(lone, &against, figures(1, 500.0, 0.0));
         table.add(lone, &floor, figures(1, 100.0, 0.0));

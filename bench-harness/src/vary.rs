@@ -120,7 +120,7 @@ impl Vary {
             print_scenario(&table, scenario.name, &names);
         }
         print!("{}", table.omissions());
-        Ok(())
+        table.expect_figures()
     }
 
     fn settings(&self) -> Result<Vec<String>, Box<dyn Error>> {
