@@ -12,6 +12,7 @@ use brightwire::config::{self, Demo, Plan};
 use brightwire::runtime::topology::Topology;
 use brightwire::{import, lifecycle, preflight, server};
 use clap::{Args, Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -182,7 +183,17 @@ fn execute(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     }
 }
 
+/// Shells and services have a low soft limit for programs that call select(2), which knows no file above 1,023. This one
+/// never does, so what counts is the hard limit.
+fn raise_open_files() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Where this is refused, `doctor` and the clients above the limit tell.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
 fn serve(plan: Plan, ports: PortsFile) -> Result<ExitCode, Box<dyn Error>> {
+    raise_open_files();
     brightwire::log_to_stderr();
     server::run(plan, ports.ports_file, |addresses| {
         for (name, address) in addresses {

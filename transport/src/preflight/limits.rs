@@ -6,7 +6,7 @@ use crate::config::Plan;
 use crate::config::plan::IoChoice;
 
 pub(super) fn memlock(limits: &str, io: IoChoice) -> Finding {
-    match soft_limit(limits, "Max locked memory") {
+    match limit(limits, "Max locked memory", Limit::Soft) {
         Some(bytes) if bytes >= MEMLOCK_BYTES => {
             Finding::ok(format!("locked memory: {}", limit_text(bytes)))
         }
@@ -22,11 +22,12 @@ pub(super) fn memlock(limits: &str, io: IoChoice) -> Finding {
 }
 
 pub(super) fn open_files(limits: &str, plan: Option<&Plan>) -> Finding {
-    let Some(files) = soft_limit(limits, "Max open files") else {
+    // The server raises its soft limit to the hard one by itself.
+    let Some(files) = limit(limits, "Max open files", Limit::Hard) else {
         return unknown("open files");
     };
     let what = format!("open files: at most {}", limit_text(files));
-    let fix = "raise RLIMIT_NOFILE: ulimit -n, LimitNOFILE= in systemd, --ulimit nofile= in Docker";
+    let fix = "raise the hard limit RLIMIT_NOFILE: ulimit -Hn, LimitNOFILE= in systemd, --ulimit nofile= in Docker";
     let connections_max =
         plan.map(|plan| (plan.sessions.connections_max as u64).saturating_mul(plan.shards as u64));
     if files < FILES_MIN {
@@ -108,10 +109,17 @@ pub(super) fn accept_queue(somaxconn: &str, plan: Option<&Plan>) -> Finding {
     )
 }
 
-/// The soft limit in a line of `/proc/self/limits`; `u64::MAX` for none.
-fn soft_limit(limits: &str, name: &str) -> Option<u64> {
+/// The two limits of a line of `/proc/self/limits`, in their order.
+#[derive(Clone, Copy)]
+enum Limit {
+    Soft,
+    Hard,
+}
+
+/// A limit; `u64::MAX` for none.
+fn limit(limits: &str, name: &str, which: Limit) -> Option<u64> {
     let rest = limits.lines().find_map(|line| line.strip_prefix(name))?;
-    match rest.split_whitespace().next()? {
+    match rest.split_whitespace().nth(which as usize)? {
         "unlimited" => Some(u64::MAX),
         number => number.parse().ok(),
     }
@@ -129,7 +137,7 @@ fn limit_text(limit: u64) -> String {
 const MEMLOCK_BYTES: u64 = 512 * 1024;
 /// Rings, eventfds, logs, adapters: what the server opens for itself. A guess, on the safe side.
 const FILES_OWN: u64 = 100;
-/// The customary soft limit of login shells; below it something was set on purpose, and too low.
+/// Below it something was set on purpose, and too low.
 const FILES_MIN: u64 = 256;
 /// Enough for trying things out. A guess.
 const FILES_COMFORTABLE: u64 = 10_000;
@@ -160,19 +168,18 @@ Max file locks            unlimited            unlimited            locks
         );
         assert_eq!(memlock("", IoChoice::Uring).level, Level::Note);
 
-        assert_eq!(open_files(LIMITS, None).level, Level::Note);
+        // What counts is the hard limit: the server takes what it may have.
+        assert_eq!(open_files(LIMITS, None).level, Level::Ok);
+        let tight = LIMITS.replace("1048576", "1024   ");
+        assert_eq!(open_files(&tight, None).level, Level::Note);
         assert_eq!(
-            open_files(&LIMITS.replace("1024 ", "65536"), None).level,
-            Level::Ok
-        );
-        assert_eq!(
-            open_files(&LIMITS.replace("1024 ", "100  "), None).level,
+            open_files(&LIMITS.replace("1048576", "100    "), None).level,
             Level::Problem
         );
         let small = plan("runtime.shards = 2\nsessions.connections_max = 400");
-        assert_eq!(open_files(LIMITS, Some(&small)).level, Level::Ok);
+        assert_eq!(open_files(&tight, Some(&small)).level, Level::Ok);
         let large = plan("runtime.shards = 2\nsessions.connections_max = 500");
-        assert_eq!(open_files(LIMITS, Some(&large)).level, Level::Note);
+        assert_eq!(open_files(&tight, Some(&large)).level, Level::Note);
     }
 
     #[test]

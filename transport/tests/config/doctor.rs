@@ -290,7 +290,7 @@ fn what_a_low_latency_machine_lacks_is_told_with_what_to_do() {
             |fake| {
                 fake.write(
                     "proc/self/limits",
-                    "Max open files 524288 x files\nMax locked memory 65536 x bytes\n",
+                    "Max open files 524288 524288 files\nMax locked memory 65536 x bytes\n",
                 )
             },
             "locked memory: 65536",

@@ -1,10 +1,10 @@
 //! The process from the outside: command line, signals, ports, and all roles on one thread.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use engine::tlcp::client::{FieldValues, Line};
 
@@ -202,6 +202,31 @@ fn a_machine_without_room_is_told_so(io: Io) {
         stderr.contains("cannot listen on 192.0.2.1:0: "),
         "{stderr}"
     );
+}
+
+/// Most shells allow 1,024 open files, and far more to a program that asks.
+#[test]
+fn the_limit_of_open_files_is_raised_as_far_as_it_may() {
+    let program = binary().get_program().to_owned();
+    let mut server = Command::new("sh")
+        .args(["-c", "ulimit -Sn 200; exec \"$0\" demo --port 0"])
+        .arg(program)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It says where it listens, once it does.
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.id())).unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open"));
+    let words: Vec<&str> = files.unwrap().split_whitespace().collect();
+    assert_eq!(words[3], words[4], "{limits}");
+    assert_ne!(words[3], "200");
 }
 
 #[test]
