@@ -1,13 +1,18 @@
 //! Faults that were found once, each as the shortest story that shows it.
 
-use engine::ids::{DataAdapterId, ShardId};
+use engine::ids::{DataAdapterId, ItemId, ShardId};
+use engine::ingest::demand::Demand;
+use engine::ingest::event::AdapterEvent;
+use engine::ingest::fanout::Rings;
+use engine::ingest::record::{self, Kind};
+use engine::ingest::{Ingest, IngestEffect};
 use engine::item::safe::TradeSafe;
 use engine::limits::Limits;
 use engine::sim::pair::Pair;
 use engine::sim::world::{Options, Say, WireId, World};
-use engine::time::Duration;
+use engine::time::{Duration, Instant};
 use engine::tlcp::Version;
-use engine::tlcp::request::Verb;
+use engine::tlcp::request::{Mode, Verb};
 
 /// The data adapter of [`Pair`].
 const ADAPTER: DataAdapterId = DataAdapterId(0);
@@ -121,18 +126,33 @@ fn a_creation_with_operations_is_one_creation() {
     }
 }
 
+/// A shard wants `item1` in MERGE mode.
+fn want(ingest: &mut Ingest, shard: u16, rings: &mut impl Rings) {
+    let demand = Demand::Want {
+        local: 0,
+        epoch: 1,
+        adapter: DataAdapterId(0),
+        name: "item1".into(),
+        mode: Mode::Merge,
+        snapshot_length: 0,
+        source_frequency_max: None,
+        trade_safe: TradeSafe::Nothing,
+    };
+    ingest.on_demand(ShardId(shard), demand, Instant::ZERO, rings);
+}
+
+/// The number under which the data adapter is asked for it.
+fn asked_for(ingest: &mut Ingest) -> ItemId {
+    let Some(IngestEffect::Subscribe { item, .. }) = ingest.poll_effect() else {
+        panic!("the adapter is not asked")
+    };
+    item
+}
+
 /// Events that come before the adapter said whether there is a snapshot count as what has been seen so far, also for
 /// a shard that comes later.
 #[test]
 fn a_late_shard_gets_the_whole_state_of_an_undecided_item() {
-    use engine::ingest::demand::Demand;
-    use engine::ingest::event::AdapterEvent;
-    use engine::ingest::fanout::Rings;
-    use engine::ingest::record::{self, Kind};
-    use engine::ingest::{Ingest, IngestEffect};
-    use engine::time::Instant;
-    use engine::tlcp::request::Mode;
-
     #[derive(Default)]
     struct Open([Vec<u8>; 2]);
     impl Rings for Open {
@@ -145,20 +165,8 @@ fn a_late_shard_gets_the_whole_state_of_an_undecided_item() {
     }
     let mut rings = Open::default();
     let mut ingest = Ingest::new(2, Duration::ZERO, Limits::DEFAULT);
-    let want = || Demand::Want {
-        local: 0,
-        epoch: 1,
-        adapter: DataAdapterId(0),
-        name: "item1".into(),
-        mode: Mode::Merge,
-        snapshot_length: 0,
-        source_frequency_max: None,
-        trade_safe: TradeSafe::Nothing,
-    };
-    ingest.on_demand(ShardId(0), want(), Instant::ZERO, &mut rings);
-    let Some(IngestEffect::Subscribe { item, .. }) = ingest.poll_effect() else {
-        panic!("the adapter is not asked")
-    };
+    want(&mut ingest, 0, &mut rings);
+    let item = asked_for(&mut ingest);
     let update = |fields| AdapterEvent::Update {
         item,
         snapshot: false,
@@ -169,7 +177,7 @@ fn a_late_shard_gets_the_whole_state_of_an_undecided_item() {
         Instant::ZERO,
         &mut rings,
     );
-    ingest.on_demand(ShardId(1), want(), Instant::ZERO, &mut rings);
+    want(&mut ingest, 1, &mut rings);
     ingest.on_adapter(update(&[("b", Some("2"))]), Instant::ZERO, &mut rings);
     let kinds: Vec<_> = record::read(&rings.0[1])
         .map(|record| (record.kind, record.values().count()))
@@ -184,14 +192,6 @@ fn a_late_shard_gets_the_whole_state_of_an_undecided_item() {
 /// part of the snapshot, which those who asked for none would not be shown.
 #[test]
 fn events_skipped_with_a_snapshot_are_events() {
-    use engine::ingest::demand::Demand;
-    use engine::ingest::event::AdapterEvent;
-    use engine::ingest::fanout::Rings;
-    use engine::ingest::record::{self, Kind};
-    use engine::ingest::{Ingest, IngestEffect};
-    use engine::time::Instant;
-    use engine::tlcp::request::Mode;
-
     #[derive(Default)]
     struct Valve {
         open: bool,
@@ -208,20 +208,8 @@ fn events_skipped_with_a_snapshot_are_events() {
     for (events_meanwhile, expected) in [(0, Kind::Snapshot), (2, Kind::State)] {
         let mut ring = Valve::default();
         let mut ingest = Ingest::new(1, Duration::ZERO, Limits::DEFAULT);
-        let want = Demand::Want {
-            local: 0,
-            epoch: 1,
-            adapter: DataAdapterId(0),
-            name: "item1".into(),
-            mode: Mode::Merge,
-            snapshot_length: 0,
-            source_frequency_max: None,
-            trade_safe: TradeSafe::Nothing,
-        };
-        ingest.on_demand(ShardId(0), want, Instant::ZERO, &mut ring);
-        let Some(IngestEffect::Subscribe { item, .. }) = ingest.poll_effect() else {
-            panic!("the adapter is not asked")
-        };
+        want(&mut ingest, 0, &mut ring);
+        let item = asked_for(&mut ingest);
         ingest.on_subscribed(item, true);
         let mut publish = |snapshot, value| {
             let fields = &[("a", Some(value))];
