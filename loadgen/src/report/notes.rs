@@ -1,6 +1,8 @@
 //! What a reader of the figures must know of the run besides them: what was asked for and did not happen, and what the
 //! figures cannot say.
 
+use engine::tlcp::request::Frequency;
+
 use super::{Measured, Report};
 use crate::scenario::Scenario;
 use crate::stats::Interval;
@@ -56,6 +58,19 @@ pub fn of_run(scenario: &Scenario, measured: &Measured, total: &Interval) -> Vec
     if measured.before_ramp.server.is_some() && fleets.live < SESSIONS_MIN {
         notes.push(format!(
             "memory of a session: with fewer than {SESSIONS_MIN} sessions it is mostly what the server sets aside once"
+        ));
+    }
+    let asked_to_wait = scenario.groups.iter().filter(|group| {
+        matches!(group.frequency.0, Frequency::Limited(_))
+            || group.bandwidth.is_some()
+            || group.read_rate.is_some()
+            || group.poll_pause.0 > 0.0
+    });
+    let asked_to_wait: Vec<&str> = asked_to_wait.map(|group| group.name.as_str()).collect();
+    if !asked_to_wait.is_empty() {
+        notes.push(format!(
+            "latencies of {} include waits that were asked for: a frequency, a bandwidth, a read rate or a pause between polls",
+            asked_to_wait.join(", ")
         ));
     }
     let held_back = scenario.groups.iter();

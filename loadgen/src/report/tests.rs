@@ -236,3 +236,22 @@ fn a_busy_generator_says_so() {
     assert_eq!(report.generator.notes.len(), 4, "{:?}", report.generator);
     assert!(report.to_string().contains("describe the generator"));
 }
+
+/// Half a minute between two updates is no delay of the server's if a client has asked for it.
+#[test]
+fn waits_that_were_asked_for_are_told() {
+    let told = |flags: &str| {
+        let report = Report::new(&scenario(flags), &measured(), &series());
+        report.generator.notes.join("\n").contains("asked for: a")
+    };
+    assert!(!told(""));
+    assert!(!told("--frequency unfiltered --bandwidth none"));
+    for flags in [
+        "--frequency 0.5",
+        "--bandwidth 20",
+        "--read-rate 2000",
+        "--poll-pause 1 --transport long-polling",
+    ] {
+        assert!(told(flags), "{flags}");
+    }
+}
