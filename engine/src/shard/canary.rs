@@ -137,7 +137,7 @@ impl Canary {
     #[inline]
     pub(super) fn spoil(self, sub_item: &mut SubItem, before: Option<Row>, now: Instant) {
         if self.has(Bug::Frequency) {
-            sub_item.due = now;
+            sub_item.forget_due(now);
         }
         if self.has(Bug::Base)
             && sub_item

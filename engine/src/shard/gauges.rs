@@ -101,7 +101,7 @@ impl Shard {
             );
         }
         for sub_item in self.sub_items.values() {
-            let Some(buffer) = &sub_item.buffer else {
+            let Some(buffer) = sub_item.buffer() else {
                 continue;
             };
             gauges.note(

@@ -453,7 +453,7 @@ impl LocalItem {
     #[inline]
     pub fn variant(&self, of: &SubItem, client: Formats) -> Variant {
         match &self.views[of.view as usize].diffs {
-            Some(diffs) => diffs.variant(client, of.parsed),
+            Some(diffs) => diffs.variant(client, of.parsed()),
             None => Variant::PLAIN,
         }
     }

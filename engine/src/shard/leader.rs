@@ -71,7 +71,7 @@ impl Step {
             && self.variant == variant
             && self.item == sub_item.item
             && (self.is_to(sub_item) || canary.has(Bug::Step))
-            && sub_item.counted.is_none()
+            && sub_item.counted().is_none()
     }
 
     /// The same fields, under the same numbers.

@@ -6,9 +6,8 @@
 //! go before changes of rows that were shown already, so these wait with them, and are merged.
 
 use super::bandwidth::Bucket;
-use super::event_buffer::{EventBuffer, Next};
 use super::timer::{Timer, Wheel};
-use super::{SessionKey, Shard, SubItem, SubItemKey};
+use super::{SessionKey, Shard, SubItemKey};
 use crate::time::{Duration, Instant};
 
 /// The snapshots that a session is being sent.
@@ -62,18 +61,6 @@ impl Shard {
             session.owed.extend(std::mem::take(&mut loading.put_off));
             self.wake(key);
         }
-    }
-}
-
-impl SubItem {
-    /// Whether the line that goes out next is a row of a snapshot.
-    pub fn is_loading(&self, next: &Next) -> bool {
-        matches!(next, Next::Row(_))
-            && match &self.buffer {
-                None => !self.begun,
-                Some(EventBuffer::Queue(queue)) => queue.is_loading(),
-                Some(EventBuffer::Table(buffer)) => buffer.is_loading(),
-            }
     }
 }
 

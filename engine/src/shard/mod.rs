@@ -38,6 +38,7 @@ pub mod session_id;
 mod share;
 mod sieve;
 mod status;
+mod sub_item;
 mod subscription;
 mod table;
 #[cfg(feature = "sim")]
@@ -67,7 +68,8 @@ use session::Session;
 pub use sieve::{NamedSelector, Selectors};
 use slotmap::SlotMap;
 use std::collections::VecDeque;
-use subscription::{SubItem, Subscription};
+use sub_item::SubItem;
+use subscription::Subscription;
 use timer::{Timer, Wheel};
 
 slotmap::new_key_type! {

@@ -130,7 +130,7 @@ impl Shard {
         let subscription = self.subscriptions.get(sub).filter(|sub| sub.statistics);
         let items = subscription.map(|sub| sub.items()).unwrap_or_default();
         let counted = items.iter().map(|item| {
-            let counted = self.sub_items.get(*item)?.counted.as_deref()?;
+            let counted = self.sub_items.get(*item)?.counted()?;
             Some(counted.statistics())
         });
         counted.collect::<Option<_>>().unwrap_or_default()

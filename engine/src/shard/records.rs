@@ -4,7 +4,7 @@
 use super::event_buffer::{EventBuffer, Queue, TableBuffer, Taken};
 use super::items::{Change, LocalItem, Rows};
 use super::sieve::Sieve;
-use super::subscription::Safe;
+use super::sub_item::Safe;
 use super::{Shard, SubItem};
 use crate::counters::Counter;
 use crate::ingest::record::{self, Lost};
@@ -26,10 +26,10 @@ impl Shard {
             for &key in &listeners {
                 let sub_item = &mut self.sub_items[key];
                 let raw = sub_item.raw;
-                let passes = |sieve: &mut Box<Sieve>| sieve.passes(&change, item, raw);
-                if !sub_item.sieve.as_mut().is_none_or(passes) {
+                let passes = |sieve: &mut Sieve| sieve.passes(&change, item, raw);
+                if !sub_item.sieve_mut().is_none_or(passes) {
                     self.counters.count(Counter::UpdatesFiltered);
-                    if let Some(counted) = &mut sub_item.counted {
+                    if let Some(counted) = sub_item.counted_mut() {
                         counted.took(NOT_SELECTED);
                         if let Some(status) = &mut self.sessions[sub_item.session].status {
                             status.totals.took(NOT_SELECTED);
@@ -45,7 +45,7 @@ impl Shard {
                     counters.add(Counter::UpdatesConflated, taken.conflated.into());
                     counters.add(Counter::UpdatesFiltered, taken.filtered.into());
                     counters.add(Counter::UpdatesLost, taken.lost.into());
-                    if let Some(counted) = &mut sub_item.counted {
+                    if let Some(counted) = sub_item.counted_mut() {
                         counted.took(taken);
                         if let Some(status) = &mut self.sessions[sub_item.session].status {
                             status.totals.took(taken);
@@ -91,14 +91,14 @@ impl SubItem {
                     return None;
                 }
                 self.awaits_snapshot = false;
-                match &mut self.buffer {
+                let safe = *safe && self.safe != Safe::Nothing;
+                let owed = self.owed;
+                match self.buffer_mut() {
                     None => Taken {
-                        conflated: u32::from(self.owed),
+                        conflated: u32::from(owed),
                         ..Taken::default()
                     },
-                    Some(EventBuffer::Queue(queue)) => {
-                        queue.push(item.row.clone()?, *safe && self.safe != Safe::Nothing)
-                    }
+                    Some(EventBuffer::Queue(queue)) => queue.push(item.row.clone()?, safe),
                     Some(EventBuffer::Table(_)) => return None,
                 }
             }
@@ -113,7 +113,7 @@ impl SubItem {
                 };
                 buffer.push(change, safe, table, now)
             }
-            Change::Cleared if !self.raw => match self.buffer.as_mut()? {
+            Change::Cleared if !self.raw => match self.buffer_mut()? {
                 EventBuffer::Queue(queue) => queue.clear(),
                 EventBuffer::Table(buffer) => match &item.rows {
                     Rows::Table(table) => buffer.clear(table),
@@ -125,7 +125,7 @@ impl SubItem {
                     Safe::Nothing => 0,
                     _ => lost.safe,
                 };
-                match (self.buffer.as_mut()?, &item.rows) {
+                match (self.buffer_mut()?, &item.rows) {
                     (EventBuffer::Queue(queue), _) => queue.push_lost(lost.events, safe),
                     (EventBuffer::Table(buffer), Rows::Table(table)) => {
                         buffer.push_lost(lost.events, safe, table)
@@ -159,32 +159,28 @@ impl SubItem {
     /// The client is owed what the shard has of the item, as its snapshot.
     pub(super) fn owe_snapshot(&mut self, item: &LocalItem) {
         self.awaits_snapshot = false;
-        match (&mut self.buffer, &item.rows) {
-            (Some(EventBuffer::Queue(queue)), Rows::History(history)) => {
-                let length = usize::try_from(self.snapshot_length).unwrap_or(usize::MAX);
-                match &mut self.sieve {
-                    None => queue.snapshot(history.last(length).cloned(), true),
-                    Some(sieve) => {
-                        let all = history.last(usize::MAX).rev();
-                        let selected = all.filter(|row| sieve.selects(row, item)).take(length);
-                        let selected: Vec<Row> = selected.cloned().collect();
-                        queue.snapshot(selected.into_iter().rev(), true);
-                    }
+        let length = self.snapshot_length();
+        let (buffer, sieve) = self.sieved_buffer();
+        match (buffer, &item.rows) {
+            (Some(EventBuffer::Queue(queue)), Rows::History(history)) => match sieve {
+                None => queue.snapshot(history.last(length).cloned(), true),
+                Some(sieve) => {
+                    let all = history.last(usize::MAX).rev();
+                    let selected = all.filter(|row| sieve.selects(row, item)).take(length);
+                    let selected: Vec<Row> = selected.cloned().collect();
+                    queue.snapshot(selected.into_iter().rev(), true);
                 }
-            }
+            },
             (Some(EventBuffer::Table(buffer)), Rows::Table(table)) => buffer.snapshot(table),
             (Some(EventBuffer::Queue(queue)), _) => {
-                let sieve = &mut self.sieve;
-                let mut selects = |row: &Row| {
-                    let sieve = sieve.as_mut();
-                    sieve.is_none_or(|sieve| sieve.selects(row, item))
-                };
-                queue.snapshot(item.row.clone().filter(&mut selects), false);
+                let row = item.row.clone();
+                let selected = row.filter(|row| sieve.is_none_or(|sieve| sieve.selects(row, item)));
+                queue.snapshot(selected, false);
             }
             // A snapshot without any value goes out as one, and is not merged with the event that follows it.
             (None, _) => {
                 let empty = item.row.clone().filter(Row::is_all_null);
-                self.buffer = empty.map(|row| EventBuffer::Queue(Queue::for_snapshot(row)));
+                self.set_buffer(empty.map(|row| EventBuffer::Queue(Queue::for_snapshot(row))));
             }
             _ => {}
         }
@@ -192,7 +188,7 @@ impl SubItem {
         if events > 0 {
             let safe = if self.safe == Safe::Nothing { 0 } else { safe };
             // The snapshot is of before them.
-            match (&mut self.buffer, &item.rows) {
+            match (self.buffer_mut(), &item.rows) {
                 (Some(EventBuffer::Queue(queue)), _) => _ = queue.push_lost(events, safe),
                 (Some(EventBuffer::Table(buffer)), Rows::Table(table)) => {
                     _ = buffer.push_lost(events, safe, table);
@@ -203,25 +199,16 @@ impl SubItem {
     }
 
     fn queue(&mut self) -> Option<&mut Queue> {
-        match self.buffer.as_mut()? {
+        match self.buffer_mut()? {
             EventBuffer::Queue(queue) => Some(queue),
             EventBuffer::Table(_) => None,
         }
     }
 
     fn table(&mut self) -> Option<&mut TableBuffer> {
-        match self.buffer.as_mut()? {
+        match self.buffer_mut()? {
             EventBuffer::Table(buffer) => Some(buffer),
             EventBuffer::Queue(_) => None,
-        }
-    }
-
-    /// Whether nothing waits in the buffer. Without one that is not known here.
-    fn is_settled(&self) -> bool {
-        match &self.buffer {
-            None => false,
-            Some(EventBuffer::Queue(queue)) => queue.is_empty(),
-            Some(EventBuffer::Table(buffer)) => buffer.is_empty(),
         }
     }
 }

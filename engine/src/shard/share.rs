@@ -228,6 +228,10 @@ impl Lines<'_> {
             if rest == Rest::Same || buffer.len() > updates_start {
                 session.gathers_until = now + self.config.update_delay_max;
             }
+            if session.owed.is_empty() {
+                // The next one is put where the last first one was, which the processor's cache may still have.
+                session.owed.clear();
+            }
             if session.owed.capacity() > OWED_CAPACITY_KEPT {
                 session.owed.shrink_to(OWED_CAPACITY_KEPT);
             }
@@ -319,7 +323,7 @@ impl Lines<'_> {
                 return Rest::More;
             }
             let before = buffer.len();
-            let first = sub_item.counted.is_some() && sub_item.is_loading(&next);
+            let first = sub_item.counted().is_some() && sub_item.is_loading(&next);
             let tail = write_line(
                 sub_item,
                 session.formats,
@@ -337,7 +341,7 @@ impl Lines<'_> {
             }
             let mut parsed = None;
             if let Some(tail) = tail {
-                if let Some(counted) = &mut sub_item.counted {
+                if let Some(counted) = sub_item.counted_mut() {
                     counted.sent(first);
                     if let Some(status) = &mut session.status {
                         status.totals.sent(first);

@@ -206,7 +206,7 @@ impl Shard {
                 let mut all = Tally::default();
                 for tally in items
                     .iter()
-                    .filter_map(|item| self.sub_items[*item].counted.as_deref())
+                    .filter_map(|item| self.sub_items[*item].counted())
                 {
                     all += tally;
                 }

@@ -2,22 +2,20 @@
 
 use super::canary::Bug;
 use super::deferred::Deferred;
-use super::diffs::Parsed;
-use super::event_buffer::{EventBuffer, Next, Overflow, Queue, TableBuffer};
-use super::items::{LocalItem, Rows, Schema};
+use super::event_buffer::{EventBuffer, Overflow, Queue, TableBuffer};
+use super::items::Schema;
 use super::question::Waiting;
 use super::sieve::Sieve;
 use super::status::{is_status, local_name};
+use super::sub_item::{Safe, SubItem, Terms};
 use super::table::Held;
 use super::tally::Tally;
-use super::timer::Timer;
 use super::{Effect, Origin, SessionKey, Shard, SubItemKey, SubKey};
 use crate::counters::Counter;
 use crate::ids::DataAdapterId;
 use crate::ingest::demand::Demand;
 use crate::item::ItemNameRef;
 use crate::item::command::{COMMAND, KEY};
-use crate::item::row::Row;
 use crate::item::safe::TradeSafe;
 use crate::limits::Limits;
 use crate::metadata::status::StatusItem;
@@ -64,61 +62,6 @@ struct Asked {
     data_adapter: Option<Box<str>>,
     selector: Option<Box<str>>,
     mode: Mode,
-}
-
-/// One item of a subscription: what this client has of it, and what it is owed.
-///
-/// For MERGE what is owed nearly never needs a store: the item's current row *is* the result of merging all that was not
-/// sent. Where it does, see [`EventBuffer`].
-#[derive(Debug)]
-pub(super) struct SubItem {
-    pub session: SessionKey,
-    pub sub_id: u32,
-    /// Position in the subscription, from 1.
-    pub position: u32,
-    /// Where the local item's list of listeners has it.
-    listener_at: u32,
-    /// Index of the local item, and number of the view through this subscription's schema.
-    pub item: u32,
-    pub view: u32,
-    /// The row that the client has: what the next delta refers to. All clients in step share one.
-    pub base: Option<Row>,
-    /// The client has had a row.
-    pub begun: bool,
-    /// The fields of it that the client holds as JSON.
-    pub parsed: Parsed,
-    /// What is to be sent, if that is not just the current state.
-    pub buffer: Option<EventBuffer>,
-    /// DISTINCT: how many events the client wants for its snapshot at most.
-    pub snapshot_length: u32,
-    /// The client looks at the item in RAW mode.
-    pub raw: bool,
-    /// Which events may not be merged for it.
-    pub safe: Safe,
-    /// Which events it is sent; without one, all.
-    pub sieve: Option<Box<Sieve>>,
-    /// Something is to be sent.
-    pub owed: bool,
-    /// The client wants a snapshot and has had nothing yet.
-    pub awaits_snapshot: bool,
-    /// A timer will queue the item when its frequency allows.
-    pub waits_for_due: bool,
-    /// No update before this, by the frequency.
-    pub due: Instant,
-    /// The least time between two updates.
-    pub interval: Duration,
-    frequency_max: Option<f64>,
-    due_version: u32,
-    /// What becomes of its updates, if anybody wants to know.
-    pub counted: Option<Box<Tally>>,
-}
-
-/// Which events of an item may not be merged for a client, as far as it sees them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Safe {
-    Nothing,
-    Something,
-    Everything,
 }
 
 /// An `add` that waits for the metadata adapter.
@@ -236,6 +179,14 @@ fn lower(a: Option<f64>, b: Option<f64>) -> Option<f64> {
 /// A frequency that is limited at all is not above `highest`.
 fn capped(hz: Option<f64>, highest: Option<f64>) -> Option<f64> {
     hz.map(|hz| highest.map_or(hz, |highest| hz.min(highest)))
+}
+
+/// Updates per second that the client gets of an item at most, if it wants so many.
+fn granted(sub_item: &SubItem, wanted: Option<f64>, highest: Option<f64>) -> Option<f64> {
+    match sub_item.safe {
+        Safe::Everything => None,
+        Safe::Nothing | Safe::Something => capped(lower(wanted, sub_item.frequency_max()), highest),
+    }
 }
 
 fn interval(hz: Option<f64>) -> Duration {
@@ -484,34 +435,27 @@ impl Shard {
             let wanted = subscription.frequency.filter(|_| !unlimited);
             let highest = self.config.frequency_highest();
             let interval = interval(capped(lower(wanted, frequency_max), highest));
-            let mut sub_item = SubItem {
-                session,
-                sub_id,
-                position: first + count(index),
-                listener_at: count(local.listeners.len()),
-                item,
-                view,
-                base: None,
-                begun: false,
-                parsed: Parsed::default(),
+            let wants_snapshot = subscription.snapshot != Snapshot::No;
+            let terms = Terms {
                 buffer: subscription.buffer(granted, safe, interval, limits, local.seq),
                 snapshot_length: subscription.snapshot_length(granted, limits),
-                raw: mode == Mode::Raw,
-                safe,
+                interval,
+                frequency_max,
                 sieve: granted
                     .selector
                     .clone()
                     .map(|one| Box::new(Sieve::new(one))),
-                owed: false,
-                awaits_snapshot: subscription.snapshot != Snapshot::No,
-                waits_for_due: false,
-                due: Instant::ZERO,
-                interval,
-                frequency_max,
-                due_version: 0,
-                counted: counts
-                    .then(|| Box::new(Tally::new(subscription.snapshot != Snapshot::No))),
+                counted: counts.then(|| Box::new(Tally::new(wants_snapshot))),
             };
+            let mut sub_item = SubItem::new(
+                session,
+                (sub_id, first + count(index)),
+                (item, view),
+                (mode == Mode::Raw, safe),
+                wants_snapshot,
+                terms,
+                count(local.listeners.len()),
+            );
             if sub_item.awaits_snapshot && (local.row.is_some() || local.complete) {
                 sub_item.owe_snapshot(local);
                 sub_item.owed = true;
@@ -670,9 +614,10 @@ impl Shard {
             };
             let item = self.items.get_mut(sub_item.item);
             item.close_view(sub_item.view);
-            item.listeners.swap_remove(sub_item.listener_at as usize);
-            if let Some(moved) = item.listeners.get(sub_item.listener_at as usize) {
-                self.sub_items[*moved].listener_at = sub_item.listener_at;
+            let at = sub_item.listener_at();
+            item.listeners.swap_remove(at as usize);
+            if let Some(moved) = item.listeners.get(at as usize) {
+                self.sub_items[*moved].set_listener_at(at);
             }
             if sub_item.owed
                 && !sub_item.waits_for_due
@@ -696,18 +641,8 @@ impl Shard {
         let highest = self.config.frequency_highest();
         for &key in &subscription.items {
             let sub_item = &mut self.sub_items[key];
-            let was_sent = sub_item.due > Instant::ZERO;
-            let last = sub_item
-                .due
-                .as_nanos()
-                .saturating_sub(u64::try_from(sub_item.interval.as_nanos()).unwrap_or(u64::MAX));
-            sub_item.interval = interval(sub_item.frequency(hz, highest));
-            if was_sent {
-                sub_item.due = Instant::from_nanos(last) + sub_item.interval;
-            }
-            if let Some(EventBuffer::Table(buffer)) = &mut sub_item.buffer {
-                buffer.set_interval(sub_item.interval, now);
-            }
+            let wanted = granted(sub_item, hz, highest);
+            sub_item.set_interval(interval(wanted), now);
             if sub_item.waits_for_due {
                 sub_item.waits_for_due = false;
                 self.sessions[session].owed.push_back(key);
@@ -719,7 +654,7 @@ impl Shard {
     pub(super) fn granted_frequency(&self, sub: SubKey) -> Option<f64> {
         let subscription = &self.subscriptions[sub];
         let (wanted, highest) = (subscription.frequency, self.config.frequency_highest());
-        let limit = |key: &SubItemKey| self.sub_items[*key].frequency(wanted, highest);
+        let limit = |key: &SubItemKey| granted(&self.sub_items[*key], wanted, highest);
         let granted = subscription
             .items
             .iter()
@@ -747,7 +682,7 @@ impl Shard {
         let Some(sub_item) = self.sub_items.get_mut(key) else {
             return;
         };
-        if !sub_item.waits_for_due || sub_item.due_version != version {
+        if !sub_item.is_due(version) {
             return;
         }
         sub_item.waits_for_due = false;
@@ -769,73 +704,6 @@ impl Shard {
         }
         self.schemas.insert(fields.clone());
         fields
-    }
-}
-
-impl SubItem {
-    /// Updates per second that the client gets of the item at most, if it wants so many.
-    fn frequency(&self, wanted: Option<f64>, highest: Option<f64>) -> Option<f64> {
-        match self.safe {
-            Safe::Everything => None,
-            Safe::Nothing | Safe::Something => capped(lower(wanted, self.frequency_max), highest),
-        }
-    }
-
-    /// What goes out next. Nothing has changed by the question.
-    #[inline]
-    pub fn next(&mut self, item: &mut LocalItem, now: Instant) -> Next {
-        match &mut self.buffer {
-            None if self.due > now => Next::At(self.due),
-            None => item.row.clone().map_or(Next::Nothing, Next::Row),
-            Some(EventBuffer::Queue(queue)) => queue.peek(self.due, now),
-            Some(EventBuffer::Table(buffer)) => match &mut item.rows {
-                Rows::Table(table) => buffer.peek(table, now),
-                _ => Next::Nothing,
-            },
-        }
-    }
-
-    /// How many lines wait, as far as it is known: those that clients in step are sent one after the other.
-    #[inline]
-    pub fn waiting(&self) -> usize {
-        match &self.buffer {
-            None => 1,
-            Some(EventBuffer::Queue(queue)) => queue.len(),
-            Some(EventBuffer::Table(buffer)) => buffer.waiting(),
-        }
-    }
-
-    /// What was next has been written; for `U`, with what the client holds as JSON after it. With `delta`, the next one may
-    /// refer to it.
-    #[inline]
-    pub fn sent(&mut self, line: Next, parsed: Option<Parsed>, delta: bool, now: Instant) {
-        if let (Next::Row(row), Some(parsed)) = (line, parsed) {
-            self.begun = true;
-            self.base = delta.then_some(row);
-            self.parsed = parsed;
-            self.due = now + self.interval;
-        }
-        match &mut self.buffer {
-            None => self.owed = false,
-            Some(EventBuffer::Queue(queue)) => {
-                queue.pop();
-                self.owed = !queue.is_empty();
-                if queue.is_done() {
-                    self.buffer = None;
-                }
-            }
-            Some(EventBuffer::Table(buffer)) => {
-                buffer.pop(now);
-                self.owed = !buffer.is_empty();
-            }
-        }
-    }
-
-    /// Nothing can be sent before then: returns the timer that will queue the item.
-    pub fn wait_until(&mut self, at: Instant, key: SubItemKey) -> (Instant, Timer) {
-        self.waits_for_due = true;
-        self.due_version = self.due_version.wrapping_add(1);
-        (at, Timer::Due(key, self.due_version))
     }
 }
 

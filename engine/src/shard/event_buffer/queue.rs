@@ -266,6 +266,8 @@ impl Queue {
             _ => self.ahead -= 1,
         }
         if self.entries.is_empty() {
+            // The next one is put where the last one was, which the processor's cache may still have.
+            self.entries.clear();
             self.entries.shrink_to(ENTRIES_KEPT);
         }
     }

@@ -86,10 +86,13 @@ impl Pace {
         }
     }
 
-    /// There is another frequency: for rows of a COMMAND item it counts from now on.
-    pub fn begin(&mut self) {
-        if let Self::Keys(keys) = self {
-            **keys = [None; KEYS.len()];
+    /// There is another frequency: for rows of a COMMAND item it counts from now on, and for others where there was none
+    /// before.
+    pub fn begin(&mut self, first: bool) {
+        match self {
+            Self::Keys(keys) => **keys = [None; KEYS.len()],
+            Self::Item(last) if first => *last = None,
+            Self::Item(_) => {}
         }
     }
 }

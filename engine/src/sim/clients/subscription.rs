@@ -243,8 +243,9 @@ impl Sub {
 
     /// `CONF`
     pub fn set_frequency(&mut self, hz: Option<f64>) {
-        self.granted_hz = hz;
-        self.items.iter_mut().for_each(|item| item.pace.begin());
+        let first = std::mem::replace(&mut self.granted_hz, hz).is_none();
+        let paces = self.items.iter_mut().map(|item| &mut item.pace);
+        paces.for_each(|pace| pace.begin(first));
     }
 
     /// A line about the item at `position`, counted from 1.
