@@ -225,6 +225,7 @@ impl<R: Reactor> ShardCore<R> {
         self.reactor.flush(&mut self.desk)
     }
 
+    /// Goes on with connections whose requests have been answered, once their answers are out; and reads on where one has
     /// caught up.
     fn read_on(&mut self) {
         let Self { reactor, desk, .. } = self;
