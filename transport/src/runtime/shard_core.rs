@@ -225,7 +225,7 @@ impl<R: Reactor> ShardCore<R> {
         self.reactor.flush(&mut self.desk)
     }
 
-    /// Goes on with connections whose requests have been answered, once their answers are out; and reads on where one has
+    /// Connections whose answers are out read on. One that asked for more than it takes is not read from until it has
     /// caught up.
     fn read_on(&mut self) {
         let Self { reactor, desk, .. } = self;
