@@ -2,14 +2,16 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use engine::tlcp::client::write_line;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::http;
+use crate::scenario::Acks;
 use crate::session::{Setup, destroy};
 
 /// Sessions from one source address. The kernel gives a source address about 28,000 ports by default
@@ -85,6 +87,16 @@ impl Doors {
         };
         let index = u8::try_from(number / SESSIONS_PER_SOURCE).unwrap_or(u8::MAX);
         (address.is_loopback() && index > 0).then(|| Ipv4Addr::new(127, 0, 1, index).into())
+    }
+}
+
+/// Has the kernel acknowledge in this way from now on. It goes back to its own after a while: every second message ends
+/// when one waits in vain for the next, and each ends when we send something.
+pub fn acknowledge(socket: BorrowedFd<'_>, acks: Acks) -> io::Result<()> {
+    match acks {
+        Acks::Kernel => Ok(()),
+        Acks::Each => SockRef::from(&socket).set_tcp_quickack(true),
+        Acks::EverySecond => SockRef::from(&socket).set_tcp_quickack(false),
     }
 }
 

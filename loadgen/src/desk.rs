@@ -15,13 +15,17 @@ use brightwire::reactor::ConnId;
 use crate::control::unix_ns;
 use crate::fleet::{Outcome, SETUP_TIMEOUT};
 use crate::rank;
-use crate::scenario::Storm;
+use crate::scenario::{Acks, Storm};
 use crate::session::{Books, Opening, Session, Setup, item_of};
 use crate::stats::Interval;
 use crate::tls::Tls;
 use crate::verify::Verifier;
 use disturb::Churn;
 use seat::{Seat, SeatState};
+
+/// Receives of a second from which on a second one mostly comes before the kernel has waited 40 ms for it. Below that
+/// acknowledging late would save nothing, and cost a timer.
+const DELAYED_ACK_RECEIVES_MIN: u32 = 50;
 
 /// Something to be done at a socket.
 pub enum Step {
@@ -31,6 +35,8 @@ pub enum Step {
     Pause(ConnId),
     /// Read again.
     Resume(ConnId),
+    /// Acknowledge in another way.
+    Acknowledge(ConnId, Acks),
     /// Close.
     Close(ConnId),
 }
@@ -110,6 +116,7 @@ impl Desk {
                     secure: None,
                     state: SeatState::New,
                     since: now,
+                    receives: 0,
                     reads_from: now,
                 }
             })
@@ -317,6 +324,25 @@ impl Desk {
             }
         }
         None
+    }
+
+    /// Asks for acknowledgements as the scenario says, where the kernel may have changed its mind and it matters. To be
+    /// called once a second.
+    pub fn acknowledge(&mut self) {
+        let acks = self.setup.scenario.acks;
+        let receives_min = match acks {
+            Acks::Kernel => return,
+            Acks::Each => 1,
+            Acks::EverySecond => DELAYED_ACK_RECEIVES_MIN,
+        };
+        for seat in &mut self.seats {
+            let receives = std::mem::take(&mut seat.receives);
+            if let Some(id) = seat.conn
+                && receives >= receives_min
+            {
+                self.steps.push_back(Step::Acknowledge(id, acks));
+            }
+        }
     }
 
     /// Stalled sessions read on.

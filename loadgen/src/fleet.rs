@@ -15,6 +15,7 @@ use crate::desk::{Desk, Step};
 use crate::pace::Pace;
 use crate::process;
 use crate::rank;
+use crate::scenario::Acks;
 use crate::session::{Opening, Setup};
 use crate::stats::{Interval, Reasons, Times};
 use crate::verify::{self, FinalRows};
@@ -26,6 +27,9 @@ const STARTS_PER_TURN: usize = 32;
 pub const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Length of an interval of the log.
 const INTERVAL_NS: u64 = 1_000_000_000;
+
+/// How often sessions' acknowledgements are looked after.
+const ACKS_EVERY: Duration = Duration::from_secs(1);
 
 /// What one fleet is told.
 pub struct Orders {
@@ -109,6 +113,7 @@ pub fn run(reactor: impl Reactor, orders: Orders) -> io::Result<Outcome> {
         }
         fleet.start_due();
         fleet.tell_ready();
+        fleet.acknowledge();
         fleet.turn()?;
     }
 }
@@ -135,6 +140,8 @@ struct Fleet<R> {
     used_before: Option<(Duration, Duration)>,
     /// Of a fleet that spins, the time of the turns that brought something.
     spun_ns: u64,
+    /// When acknowledgements are to be looked after, unless that is the kernel's affair.
+    acks_due: Option<Instant>,
 }
 
 impl<R: Reactor> Fleet<R> {
@@ -148,6 +155,8 @@ impl<R: Reactor> Fleet<R> {
             notices,
         } = orders;
         let scenario = &setup.scenario;
+        let start = Instant::now();
+        let acks_due = (scenario.acks != Acks::Kernel).then(|| start + ACKS_EVERY);
         Self {
             reactor,
             desk: Desk::new(Arc::clone(&setup), fleet, fleets),
@@ -160,11 +169,12 @@ impl<R: Reactor> Fleet<R> {
             control,
             notices,
             phase: Phase::Ramp,
-            start: Instant::now(),
+            start,
             setup_deadline: None,
             ready_told: false,
             used_before: None,
             spun_ns: 0,
+            acks_due,
         }
     }
 
@@ -269,8 +279,18 @@ impl<R: Reactor> Fleet<R> {
                 .then(|| self.desk.next_disturbance(window_ns))
                 .flatten(),
             self.desk.has_starts().then_some(Duration::ZERO),
+            self.acks_due
+                .map(|due| due.saturating_duration_since(Instant::now())),
         ];
         waits.into_iter().flatten().min()
+    }
+
+    /// Looks after the sessions' acknowledgements, when that is due.
+    fn acknowledge(&mut self) {
+        if self.acks_due.is_some_and(|due| due <= Instant::now()) {
+            self.acks_due = Some(Instant::now() + ACKS_EVERY);
+            self.desk.acknowledge();
+        }
     }
 
     /// Does what is to be done, and waits for the server.
@@ -343,6 +363,12 @@ fn carry_out(desk: &mut Desk, reactor: &mut impl Reactor) {
                 buffer.extend_from_slice(&bytes);
                 reactor.send(id, start);
             }
+            Step::Acknowledge(id, acks) => {
+                if let Some(socket) = reactor.socket(id) {
+                    // Of a connection that is gone, the reactor will tell.
+                    let _ = connect::acknowledge(socket, acks);
+                }
+            }
             Step::Pause(id) => reactor.pause(id),
             Step::Resume(id) => reactor.resume(id),
             Step::Close(id) => reactor.close(id),
@@ -374,7 +400,64 @@ fn raise(control: &Control, ours: &[u64]) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
+    use brightwire::reactor::EventSink as _;
+    use brightwire::reactor::epoll::EpollReactor;
+    use socket2::SockRef;
+
     use super::*;
+    use crate::scenario::{GroupKeys, RunKeys, Scenario};
+
+    #[test]
+    fn those_who_hear_much_acknowledge_as_the_scenario_says() {
+        for (acks, heard, asked) in [
+            (Acks::Kernel, 50, None),
+            (Acks::Each, 0, None),
+            (Acks::Each, 1, Some(true)),
+            (Acks::EverySecond, 49, None),
+            (Acks::EverySecond, 50, Some(false)),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let server = listener.local_addr().unwrap();
+            let run = RunKeys {
+                server: Some(server.to_string()),
+                acks: Some(acks),
+                ..RunKeys::default()
+            };
+            let scenario = Scenario::resolve(None, &run, &GroupKeys::default()).unwrap();
+            let setup = Arc::new(Setup::new(scenario).unwrap());
+            let mut desk = Desk::new(setup, 0, 1);
+            let mut reactor = EpollReactor::new(1).unwrap();
+            let socket = Doors::new(server, &[]).connect(0).unwrap();
+            let id = reactor.adopt(socket).unwrap();
+            let quick =
+                |reactor: &EpollReactor| SockRef::from(&reactor.socket(id).unwrap()).tcp_quickack();
+            // What it is without us.
+            let untouched = quick(&reactor).unwrap();
+            SockRef::from(&reactor.socket(id).unwrap())
+                .set_tcp_quickack(asked.map_or(untouched, |asked| !asked))
+                .unwrap();
+            desk.connected(0, id, Opening::New);
+            // The beginning of an answer.
+            for number in 0..heard {
+                let piece = if number == 0 {
+                    "HTTP/1.1 101 Go on\r\nX: "
+                } else {
+                    "x"
+                };
+                let bytes = &mut *piece.as_bytes().to_vec();
+                desk.on_event(Event::Received { conn: id, bytes });
+            }
+            desk.acknowledge();
+            carry_out(&mut desk, &mut reactor);
+            let expected = asked.unwrap_or(untouched);
+            assert_eq!(quick(&reactor).unwrap(), expected, "{acks:?}, {heard}");
+            // Counted anew: nothing is asked for a second time.
+            desk.acknowledge();
+            assert!(desk.next_step().is_none());
+        }
+    }
 
     #[test]
     fn the_newest_time_of_any_fleet_counts() {

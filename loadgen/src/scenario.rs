@@ -36,6 +36,7 @@ pub struct Scenario {
     pub sources: Vec<IpAddr>,
     pub io: IoChoice,
     pub spin: bool,
+    pub acks: Acks,
     pub timestamp_field: String,
     pub sequence_field: Option<String>,
     pub server_pid: Option<u32>,
@@ -91,6 +92,18 @@ impl Transport {
             Self::LongPolling => "long-polling",
         }
     }
+}
+
+/// How often TCP acknowledges what has been received and read in small pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Acks {
+    /// as Linux decides for each connection: every second piece until one has waited 40 ms for the next, then each
+    Kernel,
+    /// each
+    Each,
+    /// every second, or after 40 ms
+    EverySecond,
 }
 
 /// The mode of a subscription.

@@ -45,11 +45,16 @@ fn two_hundred_sessions_receive_and_agree() {
             io,
             "--server-pid",
             &pid,
-            // It may not sleep, and finds the same.
+            // It may not sleep, and may acknowledge in other ways, and finds the same.
             if io == "epoll" {
                 "--spin=true"
             } else {
                 "--spin=false"
+            },
+            if io == "epoll" {
+                "--acks=each"
+            } else {
+                "--acks=every-second"
             },
         ]);
         assert!(output.status.success(), "{io}: {output:?}");

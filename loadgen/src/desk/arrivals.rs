@@ -60,6 +60,7 @@ impl Desk {
         interval.bytes += bytes.len() as u64;
         let seat = &mut self.seats[index];
         let (was_live, count) = (seat.session.is_live(), bytes.len());
+        seat.receives = seat.receives.saturating_add(1);
         self.plain.clear();
         let said = match &mut seat.secure {
             None => Ok(bytes),

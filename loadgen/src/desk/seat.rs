@@ -16,6 +16,8 @@ pub(super) struct Seat {
     pub state: SeatState,
     /// When its connection was started, or broke.
     pub since: Instant,
+    /// How often bytes have arrived since acknowledgements were last looked after.
+    pub receives: u32,
     /// A slow reader has read so much that it may go on only then.
     pub reads_from: Instant,
 }

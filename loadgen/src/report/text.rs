@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Latency, Report, Thread, Verify};
+use crate::scenario::Acks;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,8 +56,13 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "generator   {}{}, {} of CPU an update, turns p99 {} max {}",
+            "generator   {}{}{}, {} of CPU an update, turns p99 {} max {}",
             self.generator.io,
+            match self.scenario.acks {
+                Acks::Kernel => "",
+                Acks::Each => ", acknowledging each receive",
+                Acks::EverySecond => ", acknowledging every second receive",
+            },
             match self.generator.spin {
                 true => ", never asleep (told is the time of turns that brought something)",
                 false => "",

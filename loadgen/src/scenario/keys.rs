@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::values::{Buffer, Items, MaxFrequency, Rate, RateOrNone, Seconds, Storm};
-use super::{SubscriptionMode, Transport};
+use super::{Acks, SubscriptionMode, Transport};
 
 /// Keys of a run.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -51,6 +51,9 @@ pub struct RunKeys {
     /// what it costs to wake a sleeping receiver
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     pub spin: Option<bool>,
+    /// How often TCP acknowledges to a server that sends quickly [default: kernel]
+    #[arg(long)]
+    pub acks: Option<Acks>,
     /// Field with the time for which the event was meant, ns since the Unix epoch [default: timestamp]
     #[arg(long, value_name = "NAME")]
     pub timestamp_field: Option<String>,

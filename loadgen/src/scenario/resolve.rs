@@ -7,7 +7,7 @@ use engine::tlcp::request::Frequency;
 
 use super::keys::{File, GroupKeys, RunKeys};
 use super::values::{MaxFrequency, Rate, RateOrNone, Seconds};
-use super::{Group, Scenario, SubscriptionMode, Transport};
+use super::{Acks, Group, Scenario, SubscriptionMode, Transport};
 
 const FIELDS: [&str; 10] = [
     "last_price",
@@ -67,6 +67,7 @@ impl Scenario {
             sources: pick(&run.sources, &keys.sources, Vec::new()),
             io: pick(&run.io, &keys.io, IoChoice::Auto),
             spin: pick(&run.spin, &keys.spin, false),
+            acks: pick(&run.acks, &keys.acks, Acks::Kernel),
             timestamp_field: pick(
                 &run.timestamp_field,
                 &keys.timestamp_field,

@@ -66,6 +66,7 @@ const TWO_GROUPS: &str = r#"
     server = "127.0.0.1:8080"
     seconds = 5
     sources = ["127.0.0.2", "127.0.0.3"]
+    acks = "every-second"
 
     [[group]]
     name = "web"
@@ -99,6 +100,7 @@ fn a_file_has_groups_and_flags_override_it() {
     );
     assert_eq!(scenario.storms[0].share, 0.5);
     assert_eq!(scenario.sources.len(), 2);
+    assert_eq!(scenario.acks, Acks::EverySecond);
 
     let storms = flags("--storm 1:0.5 --storm 2:1:new").unwrap().storms;
     assert_eq!(

@@ -12,7 +12,7 @@
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::listener::{LISTENERS_MAX, Listener, wait_bounded};
@@ -376,6 +376,10 @@ impl Reactor for EpollReactor {
             let _ = conn.socket.shutdown(Shutdown::Write);
             discard_received(&conn.socket, &mut self.scratch);
         }
+    }
+
+    fn socket(&self, conn: ConnId) -> Option<BorrowedFd<'_>> {
+        self.conns.get(conn).map(|conn| conn.socket.as_fd())
     }
 
     fn pause(&mut self, conn: ConnId) {

@@ -43,7 +43,7 @@ pub mod uring;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,6 +124,10 @@ pub trait Reactor {
 
     /// Closes a connection. What was sent before is still delivered as far as the socket takes it without waiting.
     fn close(&mut self, conn: ConnId);
+
+    /// The socket of a connection, for options that the reactor knows nothing of. To read, write and close it is the
+    /// reactor's business. `None` if the connection is unknown.
+    fn socket(&self, conn: ConnId) -> Option<BorrowedFd<'_>>;
 
     /// Stops reading from a connection until [`Reactor::resume`]. Bytes that are already in hand may still be
     /// reported once.

@@ -43,7 +43,7 @@ mod sending;
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use io_uring::{opcode, squeue, types};
@@ -387,6 +387,11 @@ impl Reactor for UringReactor {
         let _ = found.socket.shutdown(Shutdown::Write);
         let result = self.begin_close(conn, true);
         self.remember(result);
+    }
+
+    fn socket(&self, conn: ConnId) -> Option<BorrowedFd<'_>> {
+        let conn = self.conns.get(conn).filter(|conn| !conn.closing);
+        conn.map(|conn| conn.socket.as_fd())
     }
 
     fn pause(&mut self, conn: ConnId) {

@@ -1,15 +1,20 @@
-//! What is paused is not read, and a poll that waits can be woken.
+//! What is paused is not read, a poll that waits can be woken, and sockets have options.
 
 use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 
 use brightwire::reactor::Reactor;
+use socket2::SockRef;
 
 use crate::on_both_back_ends;
 use crate::support::World;
 
-on_both_back_ends!(paused_is_not_read, waker_ends_a_wait_and_is_not_lost,);
+on_both_back_ends!(
+    paused_is_not_read,
+    options_are_set_beside_it,
+    waker_ends_a_wait_and_is_not_lost,
+);
 
 fn paused_is_not_read<R: Reactor>(make: impl Fn(usize) -> R) {
     let mut world = World::new(make(10));
@@ -48,6 +53,19 @@ fn paused_is_not_read<R: Reactor>(make: impl Fn(usize) -> R) {
     world.reactor.resume(conn);
     world.run_until(|log| log.received(conn) == b"to the paused!more");
     reader.join().unwrap();
+}
+
+/// Options of a socket are set beside the reactor; a connection that is gone has none.
+fn options_are_set_beside_it<R: Reactor>(make: impl Fn(usize) -> R) {
+    let mut world = World::new(make(1));
+    let (_client, conn) = world.connect();
+    for quick in [false, true] {
+        let socket = world.reactor.socket(conn).unwrap();
+        SockRef::from(&socket).set_tcp_quickack(quick).unwrap();
+        assert_eq!(SockRef::from(&socket).tcp_quickack().unwrap(), quick);
+    }
+    world.reactor.close(conn);
+    assert!(world.reactor.socket(conn).is_none());
 }
 
 fn waker_ends_a_wait_and_is_not_lost<R: Reactor>(make: impl Fn(usize) -> R) {
