@@ -2,11 +2,13 @@
 
 use crate::adapter::data::DataAdapter;
 use crate::adapter::metadata::{MetadataAdapter, MetadataOptions};
+use crate::config::plan::TradeSafePlan;
 use crate::config::raw::OwnAdapters as Names;
 use crate::config::{ConfigError, Plan};
 use crate::lifecycle::StopSignal;
 use crate::runtime::host::{self, HostWaker};
 use crate::server::{self, OwnAdapters, OwnMetadata, Stop};
+use engine::item::safe::{ItemPattern, TradeSafe};
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -48,6 +50,7 @@ pub struct ServerBuilder {
     ports_file: Option<PathBuf>,
     data: Vec<((String, String), Box<dyn DataAdapter>)>,
     metadata: Vec<(String, OwnMetadata)>,
+    trade_safe: Vec<((String, String), TradeSafePlan)>,
 }
 
 #[derive(Default)]
@@ -93,6 +96,23 @@ impl ServerBuilder {
     ) -> Self {
         let key = (adapter_set.into(), name.into());
         self.data.push((key, Box::new(adapter)));
+        self
+    }
+
+    /// Says which events of a data adapter of the program are never merged into others nor dropped without a word, as
+    /// `trade_safe` of a configuration does for the adapters there: those of these items, each of them a name or the
+    /// beginning of one with an asterisk behind it, or of all items if none is named. What is said in several calls, and by
+    /// [`MetadataAdapter::trade_safe`], adds up.
+    pub fn trade_safe(
+        mut self,
+        adapter_set: impl Into<String>,
+        data_adapter: impl Into<String>,
+        items: &[&str],
+        what: TradeSafe,
+    ) -> Self {
+        let items = items.iter().map(|item| ItemPattern::parse(item)).collect();
+        let key = (adapter_set.into(), data_adapter.into());
+        self.trade_safe.push((key, TradeSafePlan { items, what }));
         self
     }
 
@@ -168,6 +188,7 @@ impl ServerBuilder {
         let names = Names {
             metadata: self.metadata.iter().map(|(set, _)| set.clone()).collect(),
             data: self.data.iter().map(|(key, _)| key.clone()).collect(),
+            trade_safe: self.trade_safe,
         };
         let listen = self.listen.as_deref();
         let plan = match &self.config {

@@ -116,6 +116,21 @@ fn add_own(own: &raw::OwnAdapters, plans: &mut Vec<AdapterSetPlan>, problems: &m
             trade_safe: Vec::new(),
         });
     }
+    for ((set, name), rule) in &own.trade_safe {
+        let key = format!("{set}.{name}.trade_safe");
+        if matches!(&rule.what, TradeSafe::Fields(fields) if fields.is_empty()) {
+            problems.add(&key, "names no field: `Everything` means all events");
+        }
+        let set = plans.iter_mut().find(|plan| plan.name == *set);
+        let adapter = set.and_then(|set| {
+            let mut data = set.data.iter_mut();
+            data.find(|plan| plan.name == *name && matches!(plan.kind, DataKind::Own))
+        });
+        match adapter {
+            Some(adapter) => adapter.trade_safe.push(rule.clone()),
+            None => problems.add(&key, "the program adds no such data adapter"),
+        }
+    }
 }
 
 fn set_plan<'p>(

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::plan::{DiffFormat, IoChoice, Pinning, Threading, WhenBlocked};
+use super::plan::{DiffFormat, IoChoice, Pinning, Threading, TradeSafePlan, WhenBlocked};
 use super::value::{Size, Time};
 use crate::net::settings::{ProxyProtocol, Role};
 use section::{optional, section, to_toml};
@@ -60,6 +60,8 @@ pub struct OwnAdapters {
     pub metadata: Vec<String>,
     /// Adapter sets and names of data adapters.
     pub data: Vec<(String, String)>,
+    /// Of these, events that are never merged away.
+    pub trade_safe: Vec<((String, String), TradeSafePlan)>,
 }
 
 impl Raw {

@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use crate::subscribe;
+use brightwire::metadata::TradeSafe;
 use brightwire::{
     AdapterError, DataAdapter, Difference, Item, Place, PublishError, Published, Publisher, Server,
     ServerBuilder, SubscriptionError,
@@ -328,6 +329,34 @@ fn fields_go_out_as_differences_if_the_adapter_says_so() {
         "{update}"
     );
     server.stop().unwrap();
+}
+
+/// The first update is the last for a long time, but for trades.
+#[test]
+fn trades_of_an_adapter_are_not_merged_if_the_program_says_so() {
+    let (adapter, _hear) = Scripted::new(true, |item, publisher| {
+        publisher.snapshot(item, &[("bid", Some("0")), ("last", Some("0"))])?;
+        for (field, value) in [("bid", "1"), ("bid", "2"), ("last", "3"), ("bid", "4")] {
+            publisher.update(item, &[(field, Some(value))])?;
+        }
+        Ok(())
+    });
+    let last = || TradeSafe::Fields(["last".into()].into());
+    let server = server(adapter).trade_safe("DEMO", "OWN", &["stocks/*"], last());
+    let server = server.start().unwrap();
+    let (mut client, session) = Client::with_session(server.address());
+    let slow = "&LS_requested_max_frequency=0.001";
+    let add = subscribe(&session, 1, "OWN", "stocks/A", "bid%20last");
+    client.send(&format!("{add}{slow}"));
+    for line in ["U,1,1,0|0", "U,1,1,2|", "U,1,1,|3"] {
+        assert_eq!(client.update(), line);
+    }
+    server.stop().unwrap();
+
+    let unknown = Server::builder().trade_safe("DEMO", "OWN", &[], last());
+    let error = unknown.start().err().unwrap().to_string();
+    let reason = "the program adds no such data adapter";
+    assert!(error.contains(reason), "{error}");
 }
 
 /// Once a client is told of its subscription, every event is one that it gets: here each is published because of that,
