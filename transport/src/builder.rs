@@ -5,8 +5,7 @@ use crate::adapter::metadata::{MetadataAdapter, MetadataOptions};
 use crate::config::plan::TradeSafePlan;
 use crate::config::raw::OwnAdapters as Names;
 use crate::config::{ConfigError, Plan};
-use crate::lifecycle::StopSignal;
-use crate::runtime::host::{self, HostWaker};
+use crate::lifecycle::{self, StopSignal, Wishes};
 use crate::server::{self, OwnAdapters, OwnMetadata, Stop};
 use engine::item::safe::{ItemPattern, TradeSafe};
 use std::collections::HashMap;
@@ -150,7 +149,7 @@ impl ServerBuilder {
 
     /// Starts the server on threads of its own, and returns when clients can connect.
     pub fn start(self) -> Result<RunningServer, ServerError> {
-        let (waker, source) = host::wake_pair().map_err(ServerError::new)?;
+        let (wishes, source) = lifecycle::wishes().map_err(ServerError::new)?;
         let (plan, own, ports_file) = self.plan()?;
         let (sender, addresses) = mpsc::sync_channel(1);
         let run = move || {
@@ -159,14 +158,14 @@ impl ServerBuilder {
                 // Whoever waits for it waits until it comes.
                 let _ = sender.send(addresses.to_vec());
             };
-            server::run_with(plan, own, Stop::Wake(source), ports_file, started)
+            server::run_with(plan, own, Stop::Program(source), ports_file, started)
                 .map_err(ServerError::new)
         };
         let thread = thread::Builder::new().name("control".to_owned());
         let thread = thread.spawn(run).map_err(ServerError::new)?;
         let mut running = RunningServer {
             addresses: Vec::new(),
-            waker,
+            wishes,
             thread: Some(thread),
         };
         match addresses.recv() {
@@ -222,7 +221,7 @@ fn log_addresses(addresses: &[(String, SocketAddr)]) {
 /// A server that was started by [`ServerBuilder::start`]. Dropping it stops it.
 pub struct RunningServer {
     addresses: Vec<(String, SocketAddr)>,
-    waker: HostWaker,
+    wishes: Wishes,
     thread: Option<JoinHandle<Result<(), ServerError>>>,
 }
 
@@ -237,9 +236,16 @@ impl RunningServer {
         self.addresses[0].1 // no server is without one
     }
 
+    /// Lets the server open no sessions from now on, for instance before a restart, or lets it again: what SIGUSR1 and
+    /// SIGUSR2 do for a server that is a process. Those that are there go on. `sessions.blocked` of the configuration says
+    /// whether clients try again meanwhile or give up. Each shard hears of it when it comes to look.
+    pub fn block_sessions(&self, blocked: bool) {
+        self.wishes.block(blocked);
+    }
+
     /// Stops the server and waits until it has; the error is what went wrong while it ran.
     pub fn stop(mut self) -> Result<(), ServerError> {
-        self.waker.wake();
+        self.wishes.stop();
         self.wait()
     }
 
@@ -255,7 +261,7 @@ impl RunningServer {
 
 impl Drop for RunningServer {
     fn drop(&mut self) {
-        self.waker.wake();
+        self.wishes.stop();
         if let Err(error) = self.wait() {
             tracing::error!("{error}");
         }

@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::{flag, low_level};
 use tracing_subscriber::EnvFilter;
 
-use crate::runtime::host::{self, Host, WakeSource};
+use crate::runtime::host::{self, Host, HostWaker, WakeSource};
 
 /// A wish to stop that came as SIGINT or SIGTERM. The first one is reported here; a second one ends the process at
 /// once with the shell's exit status for that signal (130 or 143), so that a stuck shutdown needs no SIGKILL. SIGUSR1 asks
@@ -83,23 +83,98 @@ impl StopSignal {
 
     /// Returns when the first signal has come, which may have been before. Until then `block` is told whenever it changes
     /// whether sessions shall be opened: they shall not when it is true.
-    pub async fn wait(self, host: &Host, mut block: impl FnMut(bool)) -> io::Result<Signal> {
-        let mut waiter = host.waiter(self.source)?;
-        let mut told = 0;
-        loop {
-            let blocked = self.blocked.load(Ordering::Acquire);
-            if std::mem::replace(&mut told, blocked) != blocked {
-                block(blocked != 0);
-            }
-            let seen = self
-                .seen
-                .iter()
-                .position(|seen| seen.load(Ordering::Acquire));
-            if let Some(index) = seen {
-                return Ok(SIGNALS[index].1);
-            }
-            waiter.wait(None).await?;
+    pub async fn wait(self, host: &Host, block: impl FnMut(bool)) -> io::Result<Signal> {
+        let blocked = || self.blocked.load(Ordering::Acquire) != 0;
+        let stopped = || {
+            let mut seen = self.seen.iter().zip(SIGNALS);
+            let (_, (_, signal)) = seen.find(|(seen, _)| seen.load(Ordering::Acquire))?;
+            Some(signal)
+        };
+        wait(host, self.source, blocked, stopped, block).await
+    }
+}
+
+/// What a program wants of a server that it has started.
+#[derive(Debug)]
+pub struct Wishes {
+    wanted: Arc<Wanted>,
+    waker: HostWaker,
+}
+
+/// The server's end of them.
+#[derive(Debug)]
+pub struct WishSource {
+    wanted: Arc<Wanted>,
+    source: WakeSource,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    stop: AtomicBool,
+    blocked: AtomicBool,
+}
+
+/// Both ends. The program wants nothing yet.
+pub fn wishes() -> io::Result<(Wishes, WishSource)> {
+    let (waker, source) = host::wake_pair()?;
+    let wanted = Arc::new(Wanted::default());
+    let wishes = Wishes {
+        wanted: wanted.clone(),
+        waker,
+    };
+    Ok((wishes, WishSource { wanted, source }))
+}
+
+impl Wishes {
+    /// The server shall stop.
+    pub fn stop(&self) {
+        self.wanted.stop.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// It shall open no sessions, or shall again.
+    pub fn block(&self, blocked: bool) {
+        self.wanted.blocked.store(blocked, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+impl WishSource {
+    /// The same wishes, for another host: see [`WakeSource::try_clone`].
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            wanted: self.wanted.clone(),
+            source: self.source.try_clone()?,
+        })
+    }
+
+    /// Returns when the server shall stop; `block` is told as by [`StopSignal::wait`].
+    pub async fn wait(self, host: &Host, block: impl FnMut(bool)) -> io::Result<()> {
+        let blocked = || self.wanted.blocked.load(Ordering::Acquire);
+        let stopped = || self.wanted.stop.load(Ordering::Acquire).then_some(());
+        wait(host, self.source, blocked, stopped, block).await
+    }
+}
+
+/// Looks at both whenever `source` wakes, until one says that it is over.
+async fn wait<T>(
+    host: &Host,
+    source: WakeSource,
+    blocked: impl Fn() -> bool,
+    stopped: impl Fn() -> Option<T>,
+    mut block: impl FnMut(bool),
+) -> io::Result<T> {
+    let mut waiter = host.waiter(source)?;
+    let mut told = false;
+    loop {
+        let blocked = blocked();
+        if std::mem::replace(&mut told, blocked) != blocked {
+            block(blocked);
         }
+        if let Some(reason) = stopped() {
+            return Ok(reason);
+        }
+        waiter.wait(None).await?;
     }
 }
 

@@ -16,7 +16,7 @@ use crate::adapter::Manners;
 use crate::adapter::metadata::desk;
 use crate::adapter::remote::{Awaited, Remotes};
 use crate::config::plan::{Plan, Threading};
-use crate::lifecycle::{self, StopSignal};
+use crate::lifecycle::{self, StopSignal, WishSource};
 use crate::net::listener::{self, Options};
 use crate::runtime::clock::Clock;
 use crate::runtime::host::{self, Host, HostKind, HostWaker, WakeSource};
@@ -40,15 +40,15 @@ use std::thread::{self, JoinHandle};
 pub(crate) enum Stop {
     /// SIGINT or SIGTERM.
     Signal(StopSignal),
-    /// The other end of a wake pair.
-    Wake(WakeSource),
+    /// The program that has started it.
+    Program(WishSource),
 }
 
 impl Stop {
     fn try_clone(&self) -> io::Result<Self> {
         Ok(match self {
             Self::Signal(signal) => Self::Signal(signal.try_clone()?),
-            Self::Wake(source) => Self::Wake(source.try_clone()?),
+            Self::Program(wishes) => Self::Program(wishes.try_clone()?),
         })
     }
 
@@ -56,8 +56,8 @@ impl Stop {
     async fn wait(self, host: &Host, block: impl FnMut(bool)) -> io::Result<String> {
         match self {
             Self::Signal(signal) => Ok(format!("{:?}", signal.wait(host, block).await?)),
-            Self::Wake(source) => {
-                host.waiter(source)?.wait(None).await?;
+            Self::Program(wishes) => {
+                wishes.wait(host, block).await?;
                 Ok("the program wants it".to_owned())
             }
         }

@@ -14,6 +14,7 @@ mod metadata;
 #[allow(dead_code)]
 #[path = "../../examples/replay_csv.rs"]
 mod replay_csv;
+mod running;
 
 use brightwire::{DataAdapter, Item, Publisher, SubscriptionError};
 use std::time::Duration;
