@@ -444,6 +444,37 @@ fn a_clear_while_a_snapshot_is_owed_follows_the_trades_before_it() {
     }
 }
 
+/// A client that is not written to is shown its table again and again; what it has to be told before that does not grow.
+#[test]
+fn rows_that_trades_have_overtaken_are_bounded() {
+    let limits = Limits {
+        event_buffer_len_max: 5,
+        ..Limits::DEFAULT
+    };
+    let mut bench = trade_safe(last(), limits);
+    bench.add(1, "COMMAND", "key%20command%20last", "LS_snapshot=true");
+    bench.read_all();
+    bench.lines();
+    for round in 0..20 {
+        // Too much waits: the table is shown anew.
+        for number in 0..8 {
+            let value = format!("{round}.{number}");
+            let key = ["a", "b", "c"][number % 3];
+            bench.publish(&[("key", key), ("command", "UPDATE"), ("last", &value)]);
+        }
+        let item = bench.item.unwrap();
+        let clear = AdapterEvent::ClearSnapshot { item };
+        bench.ingest.on_adapter(clear, NOW, &mut bench.ring);
+        let bytes = std::mem::take(&mut bench.ring.bytes);
+        bench.ring.room = PLENTY;
+        bench.shard.on_records(&bytes, NOW);
+        for gauge in bench.shard.gauges() {
+            assert!(gauge.used <= gauge.max, "{}: {}", gauge.what, gauge.used);
+        }
+    }
+    assert_eq!(bench.lines().last().unwrap(), "CS,1,1");
+}
+
 /// There is a bound to what is kept, and beyond it the oldest are told as lost.
 #[test]
 fn trades_behind_a_snapshot_that_is_owed_are_bounded() {

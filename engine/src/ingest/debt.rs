@@ -155,8 +155,20 @@ impl Debt {
                 let first = state.history.first_after(|event| event.seq > after);
                 self.lost((state.history.len() - first) as u64)
             }),
-            State::Command(_) if self.clear => self.void,
-            State::Command(_) => 0,
+            State::Command(table) => self.behind.map_or(0, |after| {
+                // Where very many rows wait, it is not worth to count them for each trade: these losses are told behind it.
+                match table.behind_at_most(after, limits.event_buffer_len_max) {
+                    Some(rows) => {
+                        let told = self
+                            .held
+                            .as_ref()
+                            .map_or(0, |held| held.last_rows(after, table));
+                        self.lost((rows - told) as u64)
+                    }
+                    None if self.clear => self.void,
+                    None => 0,
+                }
+            }),
         };
         let held = self.held.get_or_insert_default();
         if lost > 0 {
@@ -348,8 +360,7 @@ impl<R: Rings> Payer<'_, R> {
                     Some(entry.seq)
                 };
                 let behind = |after| {
-                    let rows = held.iter().flat_map(|held| held.rows_after(after));
-                    let told = rows.filter(|seq| table.is_last(*seq)).count();
+                    let told = held.as_ref().map_or(0, |held| held.last_rows(after, table));
                     table.behind(after) - told
                 };
                 let paid = self.pay_log(debt, encode, behind);

@@ -7,6 +7,7 @@ use super::debt;
 use super::fanout::{Fanout, Rings, Subject, encode_state};
 use super::record::{self, Kind, Lost};
 use crate::counters::Counters;
+use crate::item::command::CommandState;
 use crate::item::state::State;
 use crate::limits::Limits;
 use std::collections::{BTreeSet, VecDeque};
@@ -69,9 +70,10 @@ impl Held {
         self.rows.contains(&seq)
     }
 
-    /// Events of rows after this one, as [`Held::has_row`] knows them.
-    pub fn rows_after(&self, seq: u64) -> impl Iterator<Item = u64> {
-        self.rows.range(seq + 1..).copied()
+    /// How many events of rows after this one, as [`Held::has_row`] knows them, are the last of their keys.
+    pub fn last_rows(&self, seq: u64, table: &CommandState) -> usize {
+        let rows = self.rows.range(seq + 1..);
+        rows.filter(|seq| table.is_last(**seq)).count()
     }
 
     /// All rows are told anew.
@@ -216,6 +218,7 @@ impl Fanout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::item::fields::FieldNames;
     use crate::time::Instant;
 
     fn record(seq: u64, kind: Kind, safe: bool) -> Vec<u8> {
@@ -301,7 +304,8 @@ mod tests {
             held.push_row(&record(seq, Kind::Event, true), seq, &limits);
         }
         assert!(!held.has_row(3) && held.has_row(5) && held.has_row(8));
-        assert_eq!(held.rows_after(5).collect::<Vec<_>>(), [8]);
+        let table = CommandState::new(FieldNames::default(), 10);
+        assert_eq!(held.last_rows(5, &table), 0, "its key is gone");
         held.forget_rows();
         assert!(!held.has_row(8));
     }

@@ -308,6 +308,12 @@ impl CommandState {
         }
     }
 
+    /// The same, unless that is more than `max`.
+    pub fn behind_at_most(&self, seq: u64, max: usize) -> Option<usize> {
+        let keys = self.log.range(seq + 1..).take(max + 1).count();
+        (keys <= max).then_some(keys)
+    }
+
     /// The first entry of the log after `seq`.
     pub fn next_after(&self, seq: u64) -> Option<LogEntry<'_>> {
         let (seq, key) = self.log.range(seq + 1..).next()?;

@@ -111,7 +111,10 @@ impl Shard {
             );
             let (ahead, ahead_max) = match buffer {
                 EventBuffer::Queue(queue) => (queue.ahead(), limits.snapshot_len_max + AHEAD_MAX),
-                EventBuffer::Table(table) => (table.ahead(), AHEAD_MAX),
+                // Each row that a trade has overtaken waits with it.
+                EventBuffer::Table(table) => {
+                    (table.ahead(), limits.event_buffer_len_max + AHEAD_MAX)
+                }
             };
             gauges.note("lines before these", ahead, ahead_max);
             if let EventBuffer::Table(table) = buffer {

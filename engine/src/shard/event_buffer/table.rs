@@ -57,7 +57,7 @@ enum Peeked {
 impl TableBuffer {
     /// How many lines wait that are never dropped.
     pub fn ahead(&self) -> usize {
-        self.head.len()
+        self.head.len() + self.overtaken.len()
     }
 
     /// Changes that wait.
@@ -268,6 +268,7 @@ impl TableBuffer {
         if self.walk.is_some_and(|walk| walk.ends_snapshot) {
             self.head.push_back(Entry::EndOfSnapshot);
         }
+        self.head.retain(|entry| !matches!(entry, Entry::Row(_))); // void at once
         if self.head.back() == Some(&Entry::Clear) {
             self.head.pop_back(); // nothing was told after it
         }
