@@ -293,6 +293,38 @@ fn a_key_is_added_once_for_one_who_subscribes_while_its_shard_is_caught_up() {
     assert_eq!(second, ["U,2,1,b|ADD|3", "U,2,1,c||4", "U,2,1,b|UPDATE|5"]);
 }
 
+/// What was held in front of a full ring comes before what else there was of its time. Who subscribes between the two knows
+/// no key of what came before, whenever that happened.
+#[test]
+fn a_key_is_added_first_for_one_who_subscribes_behind_a_trade_that_came_early() {
+    let mut bench = trade_safe(last(), Limits::DEFAULT);
+    let schema = "key%20command%20bid%20last";
+    bench.add(1, "COMMAND", schema, "LS_snapshot=true");
+    bench.read_all();
+    bench.ring.room = 0;
+    bench.publish(&[("key", "a"), ("command", "ADD"), ("bid", "1")]);
+    bench.publish(&[("key", "b"), ("command", "ADD"), ("last", "2")]);
+    bench.make_room(PLENTY);
+    assert_eq!(bench.read_one(), Some(record::Kind::Fields));
+    assert_eq!(bench.read_one(), Some(record::Kind::Event), "the trade");
+    assert_eq!(
+        bench.read_one(),
+        Some(record::Kind::Event),
+        "what came before it"
+    );
+    bench.lines();
+    bench.add(2, "COMMAND", schema, "LS_snapshot=false");
+    bench.publish(&[("key", "b"), ("command", "UPDATE"), ("bid", "3")]);
+    bench.publish(&[("key", "b"), ("command", "UPDATE"), ("bid", "4")]);
+    bench.read_all();
+    let lines = bench.lines();
+    let second: Vec<&String> = lines
+        .iter()
+        .filter(|line| line.starts_with("U,2"))
+        .collect();
+    assert_eq!(second, ["U,2,1,b|ADD|3|2", "U,2,1,|UPDATE|4|"]);
+}
+
 /// What comes right behind the demand for an item is an event, also for those who want no snapshot and wait for just that.
 #[test]
 fn an_event_right_behind_the_demand_is_no_part_of_the_snapshot() {
@@ -488,6 +520,32 @@ fn trades_behind_a_snapshot_that_is_owed_are_bounded() {
     let lines = bench.lines();
     assert_eq!(lines[..3], ["EOS,1,1", "OV,1,1,25", "U,1,1,26"]);
     assert_eq!(lines.len(), 2 + 5);
+}
+
+/// Of a row whose trade had no room the state comes all the same.
+#[test]
+fn rows_whose_trades_are_lost_are_told_as_they_are() {
+    let limits = Limits {
+        event_buffer_len_max: 2,
+        ..Limits::DEFAULT
+    };
+    let mut bench = trade_safe(last(), limits);
+    bench.add(1, "COMMAND", "key%20command%20last", "LS_snapshot=true");
+    bench.read_all();
+    bench.lines();
+    bench.ring.room = 0;
+    for key in ["a", "b", "c", "d"] {
+        bench.publish(&[("key", key), ("command", "ADD"), ("last", "1")]);
+    }
+    bench.read_all();
+    let expected = [
+        "OV,1,1,2",
+        "U,1,1,c|ADD|1",
+        "U,1,1,d||",
+        "U,1,1,a||",
+        "U,1,1,b||",
+    ];
+    assert_eq!(bench.lines(), expected);
 }
 
 #[derive(Clone, Debug)]

@@ -134,8 +134,12 @@ impl Debt {
     pub(super) fn hold(&mut self, record: &[u8], row: Option<u64>, limits: &Limits) {
         let held = self.held.get_or_insert_default();
         match row {
-            Some(seq) => held.push_row(record, seq, limits),
             None => held.push(record, limits),
+            Some(seq) => {
+                if let Some(dropped) = held.push_row(record, seq, limits) {
+                    self.lack_from(dropped);
+                }
+            }
         }
     }
 
@@ -213,12 +217,20 @@ impl Debt {
                 }
                 if self.behind.is_some_and(|after| entry.seq > after) && !held.has_row(entry.seq) {
                     encode_entry(scratch, Kind::Event, table, &entry, at.1);
-                    held.push_row(scratch, entry.seq, limits);
                     self.missed = self.missed.saturating_sub(1);
+                    if let Some(dropped) = held.push_row(scratch, entry.seq, limits) {
+                        self.lack_from(dropped);
+                    }
                 }
             }
             _ => {}
         }
+    }
+
+    /// The shard lacks the row of this event of which no record is kept any more.
+    fn lack_from(&mut self, seq: u64) {
+        let before = seq - 1;
+        self.behind = Some(self.behind.map_or(before, |behind| behind.min(before)));
     }
 
     /// How many events will not come, if `remaining` still can.

@@ -59,9 +59,7 @@ pub struct LocalItem {
     pub rows: Rows,
     /// DISTINCT and COMMAND: that is complete.
     pub complete: bool,
-    /// The last event that was told of.
-    pub seq: u64,
-    /// So many events are missing behind it. What they lead to is told next, but perhaps not in the same turn.
+    /// So many events are missing behind what was told last. What they lead to is told next, but perhaps not in the same turn.
     pub lost: Lost,
     /// Who looks at the item. The order says nothing.
     pub listeners: Vec<SubItemKey>,
@@ -211,7 +209,6 @@ impl Items {
             row: None,
             rows: Rows::None,
             complete: false,
-            seq: 0,
             lost: Lost::default(),
             listeners: Vec::new(),
             views: Vec::new(),
@@ -332,7 +329,6 @@ impl Items {
         };
         // In RAW mode the item may be further than in its own.
         if !matches!(record.kind, Kind::Raw | Kind::RawLost) {
-            item.seq = record.seq;
             item.lost = match record.kind {
                 Kind::Lost => item.lost.and(record.lost()),
                 _ => Lost::default(),
@@ -383,6 +379,14 @@ impl LocalItem {
     /// How many fields the item has had so far.
     pub fn fields(&self) -> usize {
         self.fields.len()
+    }
+
+    /// COMMAND: how many records of it have been taken.
+    pub fn taken(&self) -> u64 {
+        match &self.rows {
+            Rows::Table(table) => table.taken(),
+            _ => 0,
+        }
     }
 
     /// Their names.

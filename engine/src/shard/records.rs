@@ -147,8 +147,9 @@ impl SubItem {
         }
         if !self.awaits_snapshot {
             // Asked for none, or has had it: this is no event.
+            let taken = item.taken();
             if let Some(buffer) = self.table() {
-                buffer.begin(item.seq);
+                buffer.begin(taken);
             }
             return None;
         }

@@ -19,14 +19,16 @@ pub struct Table {
     keys: BTreeMap<u64, Rc<str>>,
     /// Place of the last key that came.
     last: u64,
+    /// How many records have been taken. What a full ring has held up does not come in the order of its events.
+    taken: u64,
     builder: RowBuilder,
 }
 
 #[derive(Debug)]
 struct Entry {
     place: u64,
-    /// The last event of the key.
-    seq: u64,
+    /// The last record of the key, counted as they came.
+    taken: u64,
     /// The row as those see it who do not know the key yet, and as the others see it. One of them is there; the other is
     /// made when it is asked for.
     added: Option<Row>,
@@ -40,7 +42,7 @@ pub struct KeyChange {
     pub key: Rc<str>,
     /// Its place in the table.
     pub place: u64,
-    /// The event of the key before this one; 0 if the key is new.
+    /// The record of the key before this one, as [`Table::taken`] counts them; 0 if the key is new.
     pub before: u64,
     /// The row that tells that the key is gone, if it is.
     pub deleted: Option<Row>,
@@ -61,6 +63,11 @@ impl Table {
     /// Place of the last key that came, of those that are there or were.
     pub fn last(&self) -> u64 {
         self.last
+    }
+
+    /// How many records have been taken so far.
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Number of rows.
@@ -88,6 +95,7 @@ impl Table {
         let (key_at, command_at) = (self.key_at?, self.command_at?);
         let value_of = |at| record.values().find(|(field, _)| *field == at)?.1;
         let key = std::str::from_utf8(value_of(key_at)?).ok()?;
+        self.taken += 1;
         if value_of(command_at).and_then(Command::parse) == Some(Command::Delete) {
             let (key, mut entry) = self.entries.remove_entry(key)?;
             self.keys.remove(&entry.place);
@@ -102,7 +110,7 @@ impl Table {
             return Some(KeyChange {
                 key,
                 place: entry.place,
-                before: entry.seq,
+                before: entry.taken,
                 deleted: Some(self.builder.finish()),
                 safe: record.safe,
                 old: entry.updated.take().or(entry.added.take()),
@@ -127,7 +135,7 @@ impl Table {
         }
         let row = self.builder.finish();
         if let Some(entry) = self.entries.get_mut(key) {
-            let before = std::mem::replace(&mut entry.seq, record.seq);
+            let before = std::mem::replace(&mut entry.taken, self.taken);
             let added = entry.added.take();
             let updated = entry.updated.replace(row);
             return Some(KeyChange {
@@ -144,7 +152,7 @@ impl Table {
         self.keys.insert(self.last, Rc::clone(&key));
         let entry = Entry {
             place: self.last,
-            seq: record.seq,
+            taken: self.taken,
             added: Some(row),
             updated: None,
         };

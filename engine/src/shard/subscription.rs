@@ -437,7 +437,7 @@ impl Shard {
             let interval = interval(capped(lower(wanted, frequency_max), highest));
             let wants_snapshot = subscription.snapshot != Snapshot::No;
             let terms = Terms {
-                buffer: subscription.buffer(granted, safe, interval, limits, local.seq),
+                buffer: subscription.buffer(granted, safe, interval, limits, local.taken()),
                 snapshot_length: subscription.snapshot_length(granted, limits),
                 interval,
                 frequency_max,

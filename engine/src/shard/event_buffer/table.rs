@@ -19,7 +19,7 @@ pub struct TableBuffer {
     walk: Option<Walk>,
     /// Rows that trade-safe changes have overtaken while the walk had not come to them, as they were, by their places.
     overtaken: BTreeMap<u64, Row>,
-    /// Keys whose last event was not after this one are not known to the client, though they are in the table.
+    /// Keys whose last record was not after this one, as they came, are not known to the client, though they are in the table.
     since: u64,
     /// Trade-safe changes, and what waited of their rows before them: they go before all others. With the key, if it is
     /// a change of one.
@@ -83,7 +83,7 @@ impl TableBuffer {
         self.walk.is_some()
     }
 
-    /// For a client that knows no key whose last event was up to `since`.
+    /// For a client that knows no key whose last record was up to `since`, as [`Table::taken`] counts them.
     pub fn new(len_max: usize, unfiltered: bool, interval: Duration, since: u64) -> Self {
         Self {
             head: VecDeque::new(),
