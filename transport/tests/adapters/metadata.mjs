@@ -1,9 +1,10 @@
 // Metadata adapters: each callback and each exception, as clients see them.
 
 import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 
-import { connect, startRemote, startServer, subscribe } from './support.mjs';
+import { certificates, connect, startRemote, startServer, subscribe } from './support.mjs';
 
 const CONFIG = `
 [[adapter_sets]]
@@ -187,5 +188,33 @@ for (const [name, program] of Object.entries({ 'Python SDK': 'metadata.py', 'Nod
     await client.disconnect();
     await server.stop();
     await right.kill();
+  });
+
+  test(`metadata, ${name}: TLS with credentials, and a certificate that is not trusted`, async () => {
+    const { directory, path } = certificates();
+    const server = await startServer(CONFIG.replace('recovery_delay = "0s"', `recovery_delay = "0s"
+credentials = [["ruser", "r p+w"]]
+[adapter_sets.remote.tls]
+certificate = "${path('localhost.pem')}"
+key = "${path('localhost.key')}"`));
+    const start = (password, authority) => startRemote(program, server.port('R'), 'ruser', password, path(authority));
+    const distrustful = start('r p+w', 'stranger.pem');
+    await server.logged('no TLS comes about');
+    await distrustful.kill();
+    const wrong = start('nonsense', 'ca.pem');
+    await server.logged('wrong credentials');
+    await wrong.kill();
+    const remote = start('r p+w', 'ca.pem');
+    await remote.said('init');
+    const { errors } = await connect(server, 'R', { user: 'denied' });
+    assert.deepEqual(errors, [{ code: 1, message: 'User/password check failed' }]);
+    const client = await connect(server, 'R', { user: 'al é|', password: 'p w+%' });
+    assert.equal(await remote.said('user al é|'), `user al é| p w+% ${server.address('web')} websocket`);
+    const seen = subscribe(client, { items: ['item1'], fields: FIELDS });
+    await seen.until(({ updates }) => updates.length, 'an update');
+    await client.disconnect();
+    await server.stop();
+    await remote.kill();
+    rmSync(directory, { recursive: true });
   });
 }

@@ -1,10 +1,14 @@
-// A remote metadata adapter with the official Node SDK, unmodified: node metadata.cjs PORT [USER PASSWORD].
+// A remote metadata adapter with the official Node SDK, unmodified: node metadata.cjs PORT [USER PASSWORD [CA_FILE]].
 // Its rules are those of metadata.py.
+const { readFileSync } = require('fs');
 const net = require('net');
+const tls = require('tls');
 const { MetadataProvider } = require('lightstreamer-adapter');
 
-const [port, user, password] = process.argv.slice(2);
-const stream = net.createConnection(Number(port), '127.0.0.1');
+const [port, user, password, caFile] = process.argv.slice(2);
+const stream = caFile
+  ? tls.connect({ port: Number(port), host: 'localhost', ca: readFileSync(caFile) })
+  : net.createConnection(Number(port), '127.0.0.1');
 stream.on('close', () => process.exit(1)).on('error', () => process.exit(1));
 const provider = new MetadataProvider(stream, {}, user && { user, password });
 const say = (...words) => console.log(words.join(' '));

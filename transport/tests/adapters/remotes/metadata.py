@@ -1,4 +1,4 @@
-"""A remote metadata adapter with the official Python SDK, unmodified: python metadata.py PORT [USER PASSWORD].
+"""A remote metadata adapter with the official Python SDK, unmodified: python metadata.py PORT [USER PASSWORD [CA_FILE]].
 
 Users     denied, broke (credits), broken (an error of the adapter), single (one session at a time); refused with their
           session: nosession (credits), unannounced; narrow has little bandwidth, quiet wants no tables; the rest may enter
@@ -10,6 +10,7 @@ Messages  refuse (credits), fail, crash; the rest are taken
 With the parameter "fail" its init fails.
 Everything that it is told goes to the standard output.
 """
+import ssl
 import sys
 import threading
 
@@ -121,8 +122,11 @@ class Adapter(metadata.MetadataProvider):
 
 
 if __name__ == "__main__":
-    server = MetadataProviderServer(Adapter(), ("127.0.0.1", int(sys.argv[1])))
-    if len(sys.argv) > 2:
-        server.remote_user, server.remote_password = sys.argv[2:4]
+    arguments = sys.argv[1:]
+    context = ssl.create_default_context(cafile=arguments[3]) if len(arguments) > 3 else None
+    address = ("localhost" if context else "127.0.0.1", int(arguments[0]))
+    server = MetadataProviderServer(Adapter(), address, ssl_context=context)
+    if len(arguments) > 2:
+        server.remote_user, server.remote_password = arguments[1:3]
     server.start()
     threading.Event().wait()
