@@ -78,8 +78,9 @@ pub struct Limits {
     /// it is counted. (guess)
     pub rows_bytes_max: usize,
     /// Bytes of trade-safe events of one item, and of what goes before them, that are kept for one shard while its ring is
-    /// full; and no more of them than `event_buffer_len_max`. Beyond: the oldest go, and clients are told. (guess: some
-    /// thousand trades)
+    /// full; and no more of them than `event_buffer_len_max`. Beyond: the oldest go, and clients are told. As much again
+    /// for rows that a snapshot still owes as they were before such events; beyond: the row comes with its event only.
+    /// (guess: some thousand trades)
     pub held_bytes_max: usize,
     /// Items that ingest keeps. Beyond: the subscription gets no data, and that is counted. (item numbers are 24 bit)
     pub items_max: usize,

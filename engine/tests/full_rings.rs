@@ -548,6 +548,32 @@ fn rows_whose_trades_are_lost_are_told_as_they_are() {
     assert_eq!(bench.lines(), expected);
 }
 
+/// The same if it had to go for what waited in front of a trade that then could not be taken.
+#[test]
+fn rows_whose_trades_went_for_one_that_is_refused_are_told_as_they_are() {
+    let limits = Limits {
+        event_buffer_len_max: 2,
+        ..Limits::DEFAULT
+    };
+    let mut bench = trade_safe(last(), limits);
+    let schema = "key%20command%20last";
+    bench.add(1, "COMMAND", schema, "LS_snapshot=true");
+    bench.read_all();
+    bench.lines();
+    bench.ring.room = 0;
+    for key in ["a", "b"] {
+        bench.publish(&[("key", key), ("command", "ADD"), ("last", "1")]);
+    }
+    for bid in ["1", "2"] {
+        bench.publish(&[("key", "c"), ("command", "UPDATE"), ("bid", bid)]);
+    }
+    let large = "x".repeat(Limits::DEFAULT.item_bytes_max + 1);
+    bench.publish(&[("key", "d"), ("command", "ADD"), ("last", &large)]);
+    bench.read_all();
+    let expected = ["OV,1,1,1", "U,1,1,b|ADD|1", "U,1,1,a||", "U,1,1,c||#"];
+    assert_eq!(bench.lines(), expected);
+}
+
 #[derive(Clone, Debug)]
 enum Happening {
     /// A bid or a last, of a row where there are several.

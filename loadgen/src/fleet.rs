@@ -28,7 +28,7 @@ pub const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Length of an interval of the log.
 const INTERVAL_NS: u64 = 1_000_000_000;
 
-/// How often sessions' acknowledgements are looked after.
+/// How often sessions' acknowledgements are looked after. (guess: often for a run, seldom for a session)
 const ACKS_EVERY: Duration = Duration::from_secs(1);
 
 /// What one fleet is told.

@@ -42,6 +42,9 @@ impl Server {
 }
 
 /// What a server shall be: its configuration, which is that of the binary `brightwire`, and adapters besides.
+///
+/// Each client takes an open file. The binary raises its soft limit of them to the hard one; a program that is more than a
+/// server decides about that by itself.
 #[derive(Default)]
 pub struct ServerBuilder {
     config: Config,
@@ -101,7 +104,8 @@ impl ServerBuilder {
     /// Says which events of a data adapter of the program are never merged into others nor dropped without a word, as
     /// `trade_safe` of a configuration does for the adapters there: those of these items, each of them a name or the
     /// beginning of one with an asterisk behind it, or of all items if none is named. What is said in several calls, and by
-    /// [`MetadataAdapter::trade_safe`], adds up.
+    /// [`MetadataAdapter::trade_safe`], adds up. An adapter that the program does not add, or no field where fields are
+    /// meant, is an error at the start.
     pub fn trade_safe(
         mut self,
         adapter_set: impl Into<String>,

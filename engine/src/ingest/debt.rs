@@ -135,17 +135,26 @@ impl Debt {
         let held = self.held.get_or_insert_default();
         match row {
             None => held.push(record, limits),
-            Some(seq) => {
-                if let Some(dropped) = held.push_row(record, seq, limits) {
-                    self.lack_from(dropped);
-                }
-            }
+            Some(seq) => held.push_row(record, seq, limits),
         }
+        self.owe_dropped();
     }
 
     /// A trade-safe event is coming: what waits is kept in front of it, in COMMAND what waits of its row. `at` is the place
     /// and the time of the item's last event.
     pub(super) fn hold_waiting(
+        &mut self,
+        scratch: &mut Vec<u8>,
+        state: &State,
+        key: Option<&str>,
+        at: (u64, Instant),
+        limits: &Limits,
+    ) {
+        self.keep_waiting(scratch, state, key, at, limits);
+        self.owe_dropped();
+    }
+
+    fn keep_waiting(
         &mut self,
         scratch: &mut Vec<u8>,
         state: &State,
@@ -159,7 +168,7 @@ impl Debt {
                 let first = state.history.first_after(|event| event.seq > after);
                 self.lost((state.history.len() - first) as u64)
             }),
-            State::Command(table) => self.behind.map_or(0, |after| {
+            State::Command(table) => self.behind.filter(|_| self.missed > 0).map_or(0, |after| {
                 // Where very many rows wait, it is not worth to count them for each trade: these losses are told behind it.
                 match table.behind_at_most(after, limits.event_buffer_len_max) {
                     Some(rows) => {
@@ -169,7 +178,7 @@ impl Debt {
                             .map_or(0, |held| held.last_rows(after, table));
                         self.lost((rows - told) as u64)
                     }
-                    None if self.clear => self.void,
+                    None if self.clear => self.void.min(self.missed),
                     None => 0,
                 }
             }),
@@ -218,25 +227,27 @@ impl Debt {
                 if self.behind.is_some_and(|after| entry.seq > after) && !held.has_row(entry.seq) {
                     encode_entry(scratch, Kind::Event, table, &entry, at.1);
                     self.missed = self.missed.saturating_sub(1);
-                    if let Some(dropped) = held.push_row(scratch, entry.seq, limits) {
-                        self.lack_from(dropped);
-                    }
+                    held.push_row(scratch, entry.seq, limits);
                 }
             }
             _ => {}
         }
     }
 
-    /// The shard lacks the row of this event of which no record is kept any more.
-    fn lack_from(&mut self, seq: u64) {
-        let before = seq - 1;
-        self.behind = Some(self.behind.map_or(before, |behind| behind.min(before)));
+    /// The shard lacks the rows of those events of which no record is kept any more.
+    fn owe_dropped(&mut self) {
+        let dropped = self.held.as_mut().and_then(|held| held.take_dropped_row());
+        if let Some(seq) = dropped {
+            let before = seq - 1;
+            self.behind = Some(self.behind.map_or(before, |behind| behind.min(before)));
+        }
     }
 
     /// How many events will not come, if `remaining` still can.
     fn lost(&self, remaining: u64) -> u64 {
         let open = self.missed.saturating_sub(self.void);
-        self.void + open.saturating_sub(remaining)
+        // A row that was told as lost, and is owed all the same, is missed no more when it is kept again.
+        (self.void + open.saturating_sub(remaining)).min(self.missed)
     }
 }
 

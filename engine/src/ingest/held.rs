@@ -23,7 +23,7 @@ pub(super) struct Held {
     clear: bool,
     /// COMMAND: events among them that may still be the last ones of their keys, and then must not be sent again.
     rows: BTreeSet<u64>,
-    /// The first of these that was dropped since the last one came.
+    /// The first of these that was dropped since that was asked for.
     dropped_row: Option<u64>,
 }
 
@@ -58,16 +58,19 @@ impl Held {
         self.records.push_back(record.into());
     }
 
-    /// Keeps the last event of a row. Returns the first of the rows' events that had to go for it, if any: it is told as
-    /// lost, but if it still is the last one of its key, that row is to be sent all the same.
-    pub fn push_row(&mut self, record: &[u8], seq: u64, limits: &Limits) -> Option<u64> {
+    /// Keeps the last event of a row.
+    pub fn push_row(&mut self, record: &[u8], seq: u64, limits: &Limits) {
         self.push(record, limits);
-        let dropped = self.dropped_row.take();
         self.rows.insert(seq);
         if self.rows.len() > limits.event_buffer_len_max {
             self.rows.pop_first(); // should it still be the last one of its key, it is sent twice
         }
-        dropped
+    }
+
+    /// The first of the rows' events that had to go since this was asked last, if any: it is told as lost, but if it still
+    /// is the last one of its key, that row is to be sent all the same.
+    pub fn take_dropped_row(&mut self) -> Option<u64> {
+        self.dropped_row.take()
     }
 
     /// Whether this event of a row is, or was, among them.
@@ -315,10 +318,9 @@ mod tests {
             held.push_row(&record(seq, Kind::Event, true), seq, &limits);
         }
         assert!(!held.has_row(3) && held.has_row(5) && held.has_row(8));
-        assert_eq!(
-            held.push_row(&record(9, Kind::Event, true), 9, &limits),
-            Some(5)
-        );
+        assert_eq!(held.take_dropped_row(), Some(3));
+        held.push(&record(9, Kind::Lost, false), &limits);
+        assert_eq!(held.take_dropped_row(), Some(5));
         let table = CommandState::new(FieldNames::default(), 10);
         assert_eq!(held.last_rows(5, &table), 0, "its key is gone");
         held.forget_rows();

@@ -18,7 +18,7 @@ pub(super) struct Run {
     events: Vec<Change>,
 }
 
-/// Events of a run: more than come together where nobody is late, fewer than wait for one client at most.
+/// Events of a run: more than come together where nobody is late. (guess)
 const RUN_MAX: usize = 64;
 
 impl Shard {

@@ -229,7 +229,7 @@ impl Lines<'_> {
                 session.gathers_until = now + self.config.update_delay_max;
             }
             if session.owed.is_empty() {
-                // The next one is put where the last first one was, which the processor's cache may still have.
+                // It begins again at the start of its memory, which the processor's cache may still have.
                 session.owed.clear();
             }
             if session.owed.capacity() > OWED_CAPACITY_KEPT {

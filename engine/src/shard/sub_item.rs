@@ -1,8 +1,8 @@
 //! One item of one subscription: what this client has of it, and what it is owed.
 //!
 //! There are more of these than of anything else, and every event looks at all those of its item, which lie far apart:
-//! so what every update needs fits, with the table's own word, one line of the processor's cache. The rest is behind a
-//! pointer that most updates do not follow.
+//! so what every update needs has, with the table's own word, the 64 bytes of one line of the processor's cache. The rest is
+//! behind a pointer that an update follows only where a buffer, a frequency, a selector or a count is in play.
 
 use super::diffs::Parsed;
 use super::event_buffer::{EventBuffer, Next};
@@ -225,9 +225,11 @@ impl SubItem {
     pub fn set_interval(&mut self, interval: Duration, now: Instant) {
         let Aside { terms, due, .. } = &mut *self.aside;
         let before = std::mem::replace(&mut terms.interval, interval);
-        if *due > Instant::ZERO {
-            *due = Instant::ZERO + due.since(Instant::ZERO + before) + interval;
-        }
+        *due = match before {
+            Duration::ZERO => Instant::ZERO,
+            _ if *due == Instant::ZERO => Instant::ZERO,
+            before => Instant::ZERO + due.since(Instant::ZERO + before) + interval,
+        };
         if let Some(EventBuffer::Table(buffer)) = &mut terms.buffer {
             buffer.set_interval(interval, now);
         }
