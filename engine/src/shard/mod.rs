@@ -64,7 +64,6 @@ use leader::Leader;
 pub use moves::Address;
 use moves::Moves;
 use question::Waiting;
-use records::Run;
 use session::Session;
 pub use sieve::{NamedSelector, Selectors};
 use slotmap::SlotMap;
@@ -121,8 +120,6 @@ pub struct Shard {
     random: Box<dyn FnMut() -> [u8; session_id::RANDOM_BYTES]>,
     /// Bytes that all sessions together keep for recovery.
     recovery_bytes: usize,
-    /// Kept for its memory.
-    run: Run,
     /// Where tails are encoded.
     tail_scratch: Vec<u8>,
     /// No sessions are opened.
@@ -161,7 +158,6 @@ impl Shard {
             serial: 0,
             random: Box::new(random),
             recovery_bytes: 0,
-            run: Run::default(),
             tail_scratch: Vec::new(),
             blocked: false,
             leader: Leader::default(),

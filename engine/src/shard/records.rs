@@ -11,58 +11,22 @@ use crate::ingest::record::{self, Lost};
 use crate::item::row::Row;
 use crate::time::Instant;
 
-/// RAW: events of one item that came one behind the other.
-#[derive(Debug, Default)]
-pub(super) struct Run {
-    item: u32,
-    events: Vec<Change>,
-}
-
-/// Events of a run: more than come together where nobody is late. (guess)
-const RUN_MAX: usize = 64;
-
 impl Shard {
     /// Ingest has written records, whole ones.
     pub fn on_records(&mut self, records: &[u8], now: Instant) {
-        let mut run = std::mem::take(&mut self.run);
         for record in record::read(records) {
-            let Some((item, change)) = self.items.apply(&record) else {
+            let Some((index, change)) = self.items.apply(&record) else {
                 continue;
             };
             if matches!(change, Change::None) || self.config.canary.forgets(&change) {
                 continue;
             }
-            // What else happens depends on the item as it is now, a RAW event only on itself.
-            let is_raw = matches!(change, Change::Raw(_));
-            if !is_raw || item != run.item || run.events.len() >= RUN_MAX {
-                self.put(run.item, &run.events, now);
-                run.events.clear();
-            }
-            if is_raw {
-                run.item = item;
-                run.events.push(change);
-            } else {
-                self.put(item, &[change], now);
-            }
-        }
-        self.put(run.item, &run.events, now);
-        run.events.clear();
-        self.run = run;
-    }
-
-    /// Puts what happened to an item to all clients that look at it: all of it to the first, then all to the next. They
-    /// are many and lie far apart, so each is better looked at once.
-    fn put(&mut self, item: u32, changes: &[Change], now: Instant) {
-        if changes.is_empty() {
-            return;
-        }
-        let local = self.items.get_mut(item);
-        let listeners = std::mem::take(&mut local.listeners);
-        for &key in &listeners {
-            let sub_item = &mut self.sub_items[key];
-            for change in changes {
+            let item = self.items.get_mut(index);
+            let listeners = std::mem::take(&mut item.listeners);
+            for &key in &listeners {
+                let sub_item = &mut self.sub_items[key];
                 let raw = sub_item.raw;
-                let passes = |sieve: &mut Sieve| sieve.passes(change, local, raw);
+                let passes = |sieve: &mut Sieve| sieve.passes(&change, item, raw);
                 if !sub_item.sieve_mut().is_none_or(passes) {
                     self.counters.count(Counter::UpdatesFiltered);
                     if let Some(counted) = sub_item.counted_mut() {
@@ -73,7 +37,7 @@ impl Shard {
                     }
                     continue;
                 }
-                let Some(taken) = sub_item.take(change, local, now) else {
+                let Some(taken) = sub_item.take(&change, item, now) else {
                     continue;
                 };
                 if taken != Taken::default() {
@@ -102,8 +66,8 @@ impl Shard {
                     }
                 }
             }
+            self.items.get_mut(index).listeners = listeners;
         }
-        self.items.get_mut(item).listeners = listeners;
     }
 }
 
